@@ -1,0 +1,74 @@
+"""What a storage server and the catalogue (the database) tell each other about bytes.
+
+The database layer makes these and the storage service reads them, so they live below both.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+
+class OutcomeUnknownError(Exception):
+    """The connection broke while a commit was on its way: it may have happened or not.
+
+    Whoever sees this deletes nothing: the sweep asks the catalogue later.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFile:
+    """Bytes that a storage holds, as the core counted and hashed them."""
+
+    location: str
+    size: int
+    md5: bytes
+    sha256: bytes
+    content_type: str | None
+    """As the client named it, kept verbatim; None if it named none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadClaim:
+    """The right to bring new bytes to one node, held under a lease."""
+
+    id: str
+    """Unique for each attempt, lower-case hex: the fence of the lease and the name of the staging file."""
+    lease: float
+    """Seconds until the lease runs out unless it is renewed."""
+    limit: int | None = None
+    """The most bytes that are welcome."""
+    discard: bool = False
+    """Receive and count, keep nothing (a push to ``.null``)."""
+    current: StoredFile | None = None
+    """The bytes that the node has now (for If-Match and If-None-Match); None if it has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadClaim:
+    """The right to read the bytes of one node once, and what is known about them."""
+
+    name: str
+    """The last segment of the node's path, for Content-Disposition."""
+    modified: datetime
+    """When the bytes came, with time zone."""
+    location: str | None = None
+    """None: the node has no bytes yet."""
+    size: int = 0
+    md5: bytes | None = None
+    sha256: bytes | None = None
+    content_type: str | None = None
+    job_id: str | None = None
+    """A transfer job that waits for its first complete delivery; None: nobody waits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageState:
+    """What a storage server says of itself at its start and with each heartbeat."""
+
+    id: UUID
+    """Of the storage (the place), the same for all processes that serve it."""
+    name: str
+    url: str
+    """Public base URL: endpoints are ``{url}/files/{token}/{name}``."""
+    free: int | None
+    """Bytes that still fit, less the reserve; None: unknown or without end."""

@@ -1,0 +1,1 @@
+"""Storage backends that come with pyvospace; they see no more than any plugin sees."""
