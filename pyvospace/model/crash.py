@@ -1,0 +1,31 @@
+"""Points at which a test makes a process die as if by a power cut."""
+
+import os
+import signal
+
+POINTS = frozenset(
+    {
+        "after-tmp",
+        "after-fsync",
+        "after-rename",
+        "after-dirsync",
+        "before-commit",
+        "after-commit-before-answer",
+        "gc-row-deleted",
+    }
+)
+VARIABLE = "PYVOSPACE_CRASH"
+
+
+def crash_point(name: str) -> None:
+    """Kill this process with SIGKILL if the environment variable PYVOSPACE_CRASH names this point.
+
+    Raises
+    ------
+    ValueError
+        The point is not in `POINTS`, so that no test waits for one that does not exist.
+    """
+    if name not in POINTS:
+        raise ValueError(name)
+    if os.environ.get(VARIABLE) == name:
+        os.kill(os.getpid(), signal.SIGKILL)
