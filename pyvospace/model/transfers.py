@@ -1,0 +1,77 @@
+"""Transfers (VOSpace 2.1, sections 3.5 and 3.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pyvospace.model.faults import ProtocolNotSupported
+from pyvospace.model.nodes import Param, View
+from pyvospace.model.vocabulary import SSO_ANON
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """A way to move bytes."""
+
+    uri: str
+    endpoint: str | None = None
+    """Where to; only in answers of client-driven transfers and in requests of service-driven ones."""
+    params: tuple[Param, ...] = ()
+    security_methods: tuple[str, ...] = ()
+    """URIs of what the client must do to be let in; empty: nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """What is to be moved where, and how."""
+
+    target: str
+    """URI of the node, as the client wrote it."""
+    direction: str
+    """A value of `Direction`, or the ``vos:`` URI that a move or copy leads to."""
+    view: View | None = None
+    protocols: tuple[Protocol, ...] = ()
+    keep_bytes: bool | None = None
+    params: tuple[Param, ...] = ()
+    version: str | None = None
+    """``2.1``, or None from a client of VOSpace 2.0."""
+
+    def param(self, uri: str) -> str | None:
+        """Give the value of a parameter, None if there is none."""
+        return next((one.value for one in self.params if one.uri == uri), None)
+
+
+def negotiate(wanted: Sequence[Protocol], offers: Mapping[str, str], methods: frozenset[str]) -> tuple[Protocol, ...]:
+    """Choose what the service provides of what the client asked for, in the client's order.
+
+    Parameters
+    ----------
+    wanted
+        Protocols of the request.
+    offers
+        Endpoint for each protocol that the service provides now.
+    methods
+        Security methods that the endpoints understand besides none at all.
+
+    Raises
+    ------
+    ProtocolNotSupported
+        Nothing is left (section 3.6.4).
+
+    Notes
+    -----
+    What we do not know is dropped without comment (section 6.4). A security method stands in the answer if and only
+    if the client named it (section 5); ``sso#anon`` is the same as none.
+    """
+    agreed = []
+    for one in wanted:
+        if one.uri not in offers:
+            continue
+        known = tuple(method for method in one.security_methods if method in methods or method == SSO_ANON)
+        if one.security_methods and not known:
+            continue
+        agreed.append(replace(one, endpoint=offers[one.uri], params=(), security_methods=known[:1]))
+    if not agreed:
+        raise ProtocolNotSupported(" ".join(one.uri for one in wanted) or "no protocol was asked for")
+    return tuple(agreed)

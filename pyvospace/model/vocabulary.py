@@ -1,0 +1,159 @@
+"""The identifiers of the standards: one table for each list, and everything else reads it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+CORE = "ivo://ivoa.net/vospace/core#"
+"""Properties, views and protocols of VOSpace."""
+CADC = "ivo://cadc.nrc.ca/vospace/core#"
+"""Properties of OpenCADC."""
+
+
+class NodeType(StrEnum):
+    """Types of nodes (section 3.1); the set is closed."""
+
+    NODE = "Node"
+    DATA = "DataNode"
+    UNSTRUCTURED = "UnstructuredDataNode"
+    STRUCTURED = "StructuredDataNode"
+    CONTAINER = "ContainerNode"
+    LINK = "LinkNode"
+
+    @property
+    def holds_bytes(self) -> bool:
+        """Say whether the type is DataNode or one of its kinds that hold bytes."""
+        return self in _DATA
+
+
+_DATA = frozenset({NodeType.DATA, NodeType.UNSTRUCTURED, NodeType.STRUCTURED})
+
+
+class Detail(StrEnum):
+    """How much of a node is told (section 6.3.1)."""
+
+    MIN = "min"
+    PROPERTIES = "properties"
+    MAX = "max"
+    FULL = ""
+    """No parameter: the full record."""
+
+
+class Direction(StrEnum):
+    """Directions of transfers with the outside (section 3.6.1)."""
+
+    PUSH_TO_VOSPACE = "pushToVoSpace"
+    PULL_TO_VOSPACE = "pullToVoSpace"
+    PUSH_FROM_VOSPACE = "pushFromVoSpace"
+    PULL_FROM_VOSPACE = "pullFromVoSpace"
+
+
+class Phase(StrEnum):
+    """Phases of a job (UWS 1.1, section 2.1.3)."""
+
+    PENDING = "PENDING"
+    QUEUED = "QUEUED"
+    EXECUTING = "EXECUTING"
+    COMPLETED = "COMPLETED"
+    ERROR = "ERROR"
+    UNKNOWN = "UNKNOWN"
+    HELD = "HELD"
+    SUSPENDED = "SUSPENDED"
+    ABORTED = "ABORTED"
+    ARCHIVED = "ARCHIVED"
+
+    @property
+    def final(self) -> bool:
+        """Say whether a job in this phase does nothing any more."""
+        return self in _FINAL
+
+
+_FINAL = frozenset({Phase.COMPLETED, Phase.ERROR, Phase.ABORTED, Phase.ARCHIVED})
+
+# Properties that the service keeps in columns of their own.
+LENGTH = CORE + "length"
+MD5 = CORE + "MD5"
+DATE = CORE + "date"
+BTIME = CORE + "btime"
+CTIME = CORE + "ctime"
+MTIME = CORE + "mtime"
+CREATOR = CORE + "creator"
+AVAILABLE_SPACE = CORE + "availableSpace"
+QUOTA = CORE + "quota"
+TYPE = CORE + "type"
+IS_PUBLIC = CORE + "ispublic"
+PUBLIC_READ = CORE + "publicread"
+GROUP_READ = CORE + "groupread"
+GROUP_WRITE = CORE + "groupwrite"
+INHERIT_PERMISSIONS = CADC + "inheritPermissions"
+IS_LOCKED = CADC + "islocked"
+CORE_IS_LOCKED = CORE + "islocked"
+READABLE = CADC + "readable"
+WRITABLE = CADC + "writable"
+
+MANAGED = frozenset(
+    {
+        LENGTH, MD5, DATE, BTIME, CTIME, MTIME, CREATOR, AVAILABLE_SPACE,
+        READABLE, WRITABLE, CORE + "readable", CORE + "writable", CORE + "content-date",
+    }
+)  # fmt: skip
+"""Facts that the service itself keeps: what a client says of them is ignored (rulings of A-07)."""
+
+READ_ONLY = frozenset({QUOTA, CORE + "immutable"})
+"""What no client may set to another value: 403 (rulings of A-07)."""
+
+DESCRIPTIVE = frozenset(
+    CORE + name
+    for name in (
+        "title", "subject", "description", "type", "format", "identifier", "source", "language", "relation",
+        "coverage", "rights", "publisher", "contributor", "encoding", "runid",
+    )
+)  # fmt: skip
+"""Properties of the standard that only describe: kept as sent."""
+
+PERMISSIONS = frozenset({IS_PUBLIC, PUBLIC_READ, GROUP_READ, GROUP_WRITE, INHERIT_PERMISSIONS})
+"""Properties that decide who may do what: only the owner and an administrator change them."""
+
+LOCKS = frozenset({IS_LOCKED, CORE_IS_LOCKED})
+
+ACCEPTED_PROPERTIES = DESCRIPTIVE | PERMISSIONS | LOCKS
+"""Properties that a client may set and the service understands."""
+
+PROVIDED_PROPERTIES = frozenset({LENGTH, MD5, DATE, BTIME, CTIME, MTIME, CREATOR, READABLE, WRITABLE}) | PERMISSIONS
+"""Properties that the service writes by itself."""
+
+KNOWN_CORE = ACCEPTED_PROPERTIES | PROVIDED_PROPERTIES | MANAGED | READ_ONLY
+"""All that may stand below ``ivo://ivoa.net/vospace/core#``; another fragment there is an InvalidArgument."""
+
+
+ANY_VIEW = CORE + "anyview"
+BINARY_VIEW = CORE + "binaryview"
+DEFAULT_VIEW = CORE + "defaultview"
+ACCEPTED_VIEWS = (ANY_VIEW, BINARY_VIEW, DEFAULT_VIEW)
+"""Views of an import: bytes are stored as they are."""
+PROVIDED_VIEWS = (DEFAULT_VIEW, BINARY_VIEW)
+"""Views of an export."""
+
+HTTP_GET = CORE + "httpget"
+HTTP_PUT = CORE + "httpput"
+HTTPS_GET = CORE + "httpsget"
+HTTPS_PUT = CORE + "httpsput"
+GET_PROTOCOLS = frozenset({HTTP_GET, HTTPS_GET})
+PUT_PROTOCOLS = frozenset({HTTP_PUT, HTTPS_PUT})
+
+SSO_ANON = "ivo://ivoa.net/sso#anon"
+SSO_TOKEN = "ivo://ivoa.net/sso#token"  # noqa: S105 - an identifier, no secret
+SSO_OAUTH = "ivo://ivoa.net/sso#OAuth"
+SSO_BASIC = "ivo://ivoa.net/sso#BasicAA"
+SSO_CERTIFICATE = "ivo://ivoa.net/sso#tls-with-certificate"
+
+STANDARD_VOSI_CAPABILITIES = "ivo://ivoa.net/std/VOSI#capabilities"
+STANDARD_VOSI_AVAILABILITY = "ivo://ivoa.net/std/VOSI#availability"
+STANDARD_NODES = "ivo://ivoa.net/std/VOSpace/v2.0#nodes"
+STANDARD_TRANSFERS = "ivo://ivoa.net/std/VOSpace/v2.0#transfers"
+STANDARD_SYNC = "ivo://ivoa.net/std/VOSpace#sync-2.1"
+STANDARD_SYNC_20 = "ivo://ivoa.net/std/VOSpace/v2.0#sync"
+STANDARD_VIEWS = "ivo://ivoa.net/std/VOSpace/v2.0#views"
+STANDARD_PROTOCOLS = "ivo://ivoa.net/std/VOSpace/v2.0#protocols"
+STANDARD_PROPERTIES = "ivo://ivoa.net/std/VOSpace/v2.0#properties"
+STANDARD_FILES = "ivo://ivoa.net/std/VOSpace#files-proto"
