@@ -5,6 +5,7 @@ The database layer makes these and the storage service reads them, so they live 
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 
@@ -72,3 +73,17 @@ class StorageState:
     """Public base URL: endpoints are ``{url}/files/{token}/{name}``."""
     free: int | None
     """Bytes that still fit, less the reserve; None: unknown or without end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointClaims:
+    """What a signed endpoint says: one operation on one node, for one user, until it expires."""
+
+    operation: Literal["get", "put"]
+    node_id: int | None
+    """None: a push whose node is still to be made; the job knows where."""
+    job_id: str | None
+    """None: a read that no job waits for."""
+    user_id: int | None
+    """None: anonymous."""
+    expires: datetime

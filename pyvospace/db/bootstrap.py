@@ -1,0 +1,150 @@
+"""First steps of a space: its row, its administrator, the root, ``/home`` and a first user with a home.
+
+Each step does nothing where it was done before, so that a start may be repeated after a crash at any point.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyvospace.db import identities, nodes
+from pyvospace.db.pool import Database
+from pyvospace.model.faults import DuplicateNode, InvalidArgument
+from pyvospace.model.stored import Changes
+from pyvospace.model.uris import check_name, normalise_authority
+from pyvospace.model.vocabulary import NodeType
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyvospace.config.settings import DatabaseSettings
+    from pyvospace.model.callers import Caller
+
+ADMIN = "admin"
+"""Name of the administrator who owns root and /home."""
+HOME = "home"
+"""Container of the homes, below the root."""
+
+
+class WrongSpaceError(Exception):
+    """The database belongs to a space of another authority."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """What the first steps have made."""
+
+    user: str
+    token: str | None
+    """A new token of the user; None if the user was there before."""
+
+
+def new_token() -> tuple[str, bytes]:
+    """Make a token of 256 random bits; give it and its SHA-256, which is all that is kept."""
+    token = secrets.token_urlsafe(32)
+    return token, hashlib.sha256(token.encode()).digest()
+
+
+async def bootstrap(
+    dsn: str, *, settings: DatabaseSettings, authority: str, group_prefixes: Sequence[str], user: str | None
+) -> Bootstrap:
+    """Make what a space needs, and a first user with home and token unless there is one.
+
+    Raises
+    ------
+    WrongSpaceError
+        The database has been set up for another authority.
+    """
+    database = await Database.connect(dsn, settings)
+    try:
+        await set_up(database, authority=authority, group_prefixes=group_prefixes)
+        if user is None or not await _add_user_once(database, user):
+            return Bootstrap(user or "", None)
+        return Bootstrap(user, await create_token(database, user, "access.env"))
+    finally:
+        await database.close()
+
+
+async def set_up(database: Database, *, authority: str, group_prefixes: Sequence[str]) -> None:
+    """Make the space, its administrator, the root and ``/home``."""
+    wanted = identities.Space(normalise_authority(authority), tuple(group_prefixes))
+    await identities.make_space(database, wanted)
+    there = await identities.space(database)
+    if there is None or there.authority != wanted.authority:
+        raise WrongSpaceError(
+            f"the database belongs to the space {there.authority if there else None!r}, not {wanted.authority!r}"
+        )
+    if await identities.by_name(database, ADMIN) is None:
+        await identities.add_user(database, ADMIN, password=None, admin=True)
+    admin = await _caller(database, ADMIN)
+    await identities.make_root(database, admin.id)
+    await _container_once(database, admin, (HOME,), public=True)
+
+
+async def add_user(
+    database: Database, name: str, *, password: str | None = None, admin: bool = False, home: bool = True
+) -> None:
+    """Add a user with a home of his own that nobody else may read.
+
+    Raises
+    ------
+    InvalidArgument
+        There is one of that name, or the name is not allowed.
+    """
+    check_name(name)
+    await identities.add_user(database, name, password=password, admin=admin)
+    if home:
+        await make_home(database, name)
+
+
+async def make_home(database: Database, name: str) -> None:
+    """Make the home of a user unless there is one."""
+    await _container_once(database, await _caller(database, name), (HOME, name), public=False)
+
+
+async def create_token(database: Database, user: str, label: str) -> str:
+    """Make a token for a user. It is not kept anywhere: show it now or never."""
+    token, digest = new_token()
+    await identities.add_token(database, user, label, digest, None)
+    return token
+
+
+async def _add_user_once(database: Database, name: str) -> bool:
+    try:
+        await add_user(database, name)
+    except InvalidArgument:
+        if await identities.by_name(database, name) is None:
+            raise
+        await make_home(database, name)
+        return False
+    return True
+
+
+async def _caller(database: Database, name: str) -> Caller:
+    found = await identities.by_name(database, name)
+    if found is None:
+        raise InvalidArgument(f"there is no user {name!r}, or he is disabled")
+    return found[0]
+
+
+async def _container_once(database: Database, owner: Caller, path: tuple[str, ...], *, public: bool) -> None:
+    """Make a container that its owner could not make himself, since he may not write to its parent."""
+    admin = await _caller(database, ADMIN)
+    parent = (await nodes.resolve(database, admin, path)).container
+    if parent is None:
+        return
+    try:
+        await nodes.insert(
+            database,
+            admin,
+            parent,
+            name=path[-1],
+            kind=NodeType.CONTAINER,
+            changes=Changes(public=public),
+            owner=owner.id,
+        )
+    except DuplicateNode:
+        return

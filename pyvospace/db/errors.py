@@ -1,0 +1,60 @@
+"""What the database says, in the words of the standard: errors of the driver become faults here and nowhere else."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+
+from pyvospace.model.faults import ContainerNotFound, DuplicateNode, Fault, InternalFault, ServiceBusy, fault_of
+
+log = logging.getLogger(__name__)
+
+_FAULT = "VS001"
+"""SQLSTATE of the faults that functions of ours raise."""
+_UNAVAILABLE = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InterfaceError,
+    OSError,
+)
+RETRIED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+"""The transaction may simply be run once more."""
+
+
+class Unavailable(ServiceBusy):
+    """The database cannot be reached, or went away in the middle."""
+
+    code = ServiceBusy.code
+
+
+@contextmanager
+def translated(subject: object = "") -> Iterator[None]:
+    """Turn errors of the driver into faults about `subject`."""
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        raise _fault(error, subject) from error
+    except (asyncpg.InterfaceError, OSError) as error:
+        log.warning("no answer from the database: %s", error)
+        raise Unavailable("the database cannot be reached; try again") from error
+
+
+def _fault(error: asyncpg.PostgresError, subject: object) -> Fault:
+    if error.sqlstate == _FAULT:
+        return fault_of(str(error), 500)
+    if isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name == "nodes_name":
+        return DuplicateNode(subject)
+    if isinstance(error, asyncpg.ForeignKeyViolationError) and error.table_name == "nodes":
+        return ContainerNotFound(subject)
+    if isinstance(error, (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError, *RETRIED)):
+        return ServiceBusy("others are changing the same nodes; try again")
+    if isinstance(error, _UNAVAILABLE):
+        log.warning("no answer from the database: %s", error)
+        return Unavailable("the database cannot be reached; try again")
+    log.error("statement failed: %s", error, exc_info=error)
+    return InternalFault("the database refused a statement")

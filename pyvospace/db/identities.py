@@ -1,0 +1,239 @@
+"""Rows of users, tokens, groups and the space itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, ClassVar
+
+import asyncpg
+
+from pyvospace.db.errors import translated
+from pyvospace.db.statements import QueryFile
+from pyvospace.model.callers import Caller
+from pyvospace.model.faults import InvalidArgument
+
+if TYPE_CHECKING:
+    from pyvospace.db.pool import Database
+
+
+class _Sql(QueryFile, file="identities.sql"):
+    by_token: ClassVar[str]
+    by_name: ClassVar[str]
+    add_user: ClassVar[str]
+    set_password: ClassVar[str]
+    set_disabled: ClassVar[str]
+    set_admin: ClassVar[str]
+    users: ClassVar[str]
+    add_token: ClassVar[str]
+    tokens: ClassVar[str]
+    revoke_token: ClassVar[str]
+    add_group: ClassVar[str]
+    remove_group: ClassVar[str]
+    groups: ClassVar[str]
+    add_member: ClassVar[str]
+    remove_member: ClassVar[str]
+    known: ClassVar[str]
+    space: ClassVar[str]
+    make_space: ClassVar[str]
+    set_group_prefixes: ClassVar[str]
+    make_root: ClassVar[str]
+    skip_root: ClassVar[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The row of the space."""
+
+    authority: str
+    group_prefixes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UserRow:
+    """A user, for lists."""
+
+    name: str
+    admin: bool
+    disabled: bool
+    has_password: bool
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """A token, for lists."""
+
+    id: int
+    name: str
+    created: datetime
+    expires: datetime | None
+
+
+def _caller(row: asyncpg.Record) -> Caller:
+    return Caller(
+        id=row["id"],
+        name=row["name"],
+        admin=row["admin"],
+        groups=tuple(row["groups"]),
+        epoch=row["epoch"],
+        expires=row["expires"],
+    )
+
+
+async def by_token(database: Database, digest: bytes) -> Caller | None:
+    """Find who holds the token with this SHA-256; None: nobody, or not any more."""
+    row = await database.fetchrow(_Sql.by_token, digest)
+    return _caller(row) if row else None
+
+
+async def by_name(database: Database, name: str) -> tuple[Caller, str | None] | None:
+    """Find a user and his password's hash; None: there is none, or he is disabled."""
+    row = await database.fetchrow(_Sql.by_name, name)
+    return (_caller(row), row["password"]) if row else None
+
+
+async def space(database: Database) -> Space | None:
+    """Give the row of the space; None before it was made."""
+    row = await database.fetchrow(_Sql.space)
+    return Space(row["authority"], tuple(row["group_prefixes"])) if row else None
+
+
+async def make_space(database: Database, made: Space) -> None:
+    """Make the space unless there is one, and let it know its group prefixes."""
+    async with database.connection() as connection:
+        with translated():
+            await connection.execute(_Sql.make_space, made.authority, list(made.group_prefixes))
+            await connection.execute(_Sql.set_group_prefixes, list(made.group_prefixes))
+
+
+async def make_root(database: Database, owner: int) -> None:
+    """Make the root container unless there is one."""
+    async with database.connection() as connection:
+        with translated():
+            await connection.execute(_Sql.make_root, owner)
+            await connection.execute(_Sql.skip_root)
+
+
+async def add_user(database: Database, name: str, *, password: str | None, admin: bool) -> int:
+    """Add a user with the hash of a password, or none.
+
+    Raises
+    ------
+    InvalidArgument
+        There is one of that name, or the name is not allowed.
+    """
+    async with database.connection() as connection:
+        try:
+            return int(await connection.fetchval(_Sql.add_user, name, password, admin))
+        except asyncpg.UniqueViolationError:
+            raise InvalidArgument(f"there is a user {name!r} already") from None
+        except asyncpg.CheckViolationError:
+            raise InvalidArgument(f"{name!r} cannot be the name of a user") from None
+
+
+async def change_user(
+    database: Database,
+    name: str,
+    *,
+    password: str | None = None,
+    disabled: bool | None = None,
+    admin: bool | None = None,
+) -> None:
+    """Change what is given.
+
+    Raises
+    ------
+    InvalidArgument
+        There is no such user.
+    """
+    changes = ((_Sql.set_password, password), (_Sql.set_disabled, disabled), (_Sql.set_admin, admin))
+    for sql, value in changes:
+        if value is not None and await database.fetchval(sql, name, value) is None:
+            raise InvalidArgument(f"there is no user {name!r}")
+
+
+async def users(database: Database) -> list[UserRow]:
+    """List the users by name."""
+    return [UserRow(**row) for row in await database.fetch(_Sql.users)]
+
+
+async def add_token(database: Database, user: str, label: str, digest: bytes, expires: datetime | None) -> int:
+    """Keep the SHA-256 of a new token.
+
+    Raises
+    ------
+    InvalidArgument
+        There is no such user, or he is disabled.
+    """
+    made = await database.fetchval(_Sql.add_token, user, label, digest, expires)
+    if made is None:
+        raise InvalidArgument(f"there is no user {user!r} who could have a token")
+    return int(made)
+
+
+async def tokens(database: Database, user: str) -> list[TokenRow]:
+    """List the tokens of a user, oldest first."""
+    return [TokenRow(**row) for row in await database.fetch(_Sql.tokens, user)]
+
+
+async def revoke_token(database: Database, user: str, token: int) -> None:
+    """Revoke a token; it is refused from the next request on.
+
+    Raises
+    ------
+    InvalidArgument
+        The user has no such token.
+    """
+    if await database.fetchval(_Sql.revoke_token, user, token) is None:
+        raise InvalidArgument(f"{user!r} has no token {token}")
+
+
+async def add_group(database: Database, name: str) -> None:
+    """Add a local group.
+
+    Raises
+    ------
+    InvalidArgument
+        There is one of that name, or the name is not allowed.
+    """
+    async with database.connection() as connection:
+        try:
+            await connection.execute(_Sql.add_group, name)
+        except asyncpg.UniqueViolationError:
+            raise InvalidArgument(f"there is a group {name!r} already") from None
+        except asyncpg.CheckViolationError:
+            raise InvalidArgument(f"{name!r} cannot be the name of a group") from None
+
+
+async def remove_group(database: Database, name: str) -> None:
+    """Remove a group; what it was allowed nobody is allowed by it any more.
+
+    Raises
+    ------
+    InvalidArgument
+        There is no such group.
+    """
+    if await database.fetchval(_Sql.remove_group, name) is None:
+        raise InvalidArgument(f"there is no group {name!r}")
+
+
+async def groups(database: Database) -> list[tuple[str, list[str]]]:
+    """List the groups by name, each with the names of its members."""
+    return [(row["name"], row["members"]) for row in await database.fetch(_Sql.groups)]
+
+
+async def change_member(database: Database, group: str, user: str, *, add: bool) -> None:
+    """Add a user to a group, or take him out.
+
+    Raises
+    ------
+    InvalidArgument
+        There is no such group or user.
+    """
+    known = await database.fetchrow(_Sql.known, group, user)
+    if not known or not known["group"]:
+        raise InvalidArgument(f"there is no group {group!r}")
+    if not known["user"]:
+        raise InvalidArgument(f"there is no user {user!r}")
+    await database.fetchval(_Sql.add_member if add else _Sql.remove_member, group, user)

@@ -1,0 +1,337 @@
+"""Rows of nodes: the tree.
+
+Every statement that changes something checks the caller's rights and his epoch itself and changes nothing if they do
+not hold any more; the function then says so by giving None, and the operation starts over.
+
+How concurrent changes stay apart: who creates a node shares the row of its container in ``containers`` (the foreign
+key does as much for uploads); who deletes or moves a tree locks these rows, in the order of their ids, and waits for
+whom he finds there. Deletes and moves of containers take turns by an advisory lock, so that no two of them can
+disagree about who is below whom.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, ClassVar
+
+from pyvospace.db.statements import QueryFile
+from pyvospace.model.faults import InvalidArgument, NodeLocked, PermissionDenied
+from pyvospace.model.stored import ROOT_ID, Changes, Resolution, StoredNode
+from pyvospace.model.vocabulary import NodeType
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from pyvospace.db.pool import Connection, Database
+    from pyvospace.model.callers import Caller
+
+
+class _Sql(QueryFile, file="nodes.sql"):
+    resolve: ClassVar[str]
+    children: ClassVar[str]
+    insert: ClassVar[str]
+    update: ClassVar[str]
+    delete_leaf: ClassVar[str]
+    lock_trees: ClassVar[str]
+    path: ClassVar[str]
+    lock_tree: ClassVar[str]
+    obstacle: ClassVar[str]
+    removable: ClassVar[str]
+    enterable: ClassVar[str]
+    locked_below: ClassVar[str]
+    delete_tree: ClassVar[str]
+    share_containers: ClassVar[str]
+    turn_tree: ClassVar[str]
+    rename: ClassVar[str]
+    names_in_use: ClassVar[str]
+
+
+_TYPES = {str(one): one for one in NodeType}
+
+
+def _node(row: asyncpg.Record) -> StoredNode:
+    properties = row["properties"]
+    storage = row["storage"]
+    return StoredNode(
+        id=row["id"],
+        parent_id=row["parent_id"],
+        name=row["name"],
+        type=_TYPES[row["type"]],
+        owner_id=row["owner_id"],
+        owner=row["owner"],
+        public=row["public"],
+        group_read=tuple(row["group_read"]),
+        group_write=tuple(row["group_write"]),
+        inherit=row["inherit"],
+        locked=row["locked"],
+        properties={} if properties == "{}" else json.loads(properties),
+        target=row["target"],
+        size=row["size"],
+        md5=row["md5"],
+        created=row["created"],
+        changed=row["changed"],
+        modified=row["modified"],
+        storage_url=row["storage_url"],
+        storage=str(storage) if storage else None,
+        readable=row["readable"],
+        writable=row["writable"],
+        busy=row["busy"],
+    )
+
+
+async def _resolve(connection: Connection | Database, caller: Caller, names: tuple[str, ...]) -> Resolution:
+    row = await connection.fetchrow(_Sql.resolve, names, caller.id, caller.groups, caller.admin)
+    if row is None:
+        raise InvalidArgument("the space has no root: it was never set up")
+    return Resolution(
+        names=names,
+        depth=row["depth"],
+        last=_node(row),
+        way_readable=row["visible"],
+        parent_writable=row["parent_writable"],
+        parent_locked=row["parent_locked"],
+        epoch=row["epoch"],
+    )
+
+
+async def resolve(database: Database, caller: Caller, names: tuple[str, ...]) -> Resolution:
+    """Walk down a path as far as it leads."""
+    return await _resolve(database, caller, names)
+
+
+async def children(
+    database: Database, caller: Caller, container: StoredNode, *, start: str, inclusive: bool, limit: int
+) -> list[StoredNode]:
+    """Give a page of the children of a container, in byte order of their names.
+
+    Parameters
+    ----------
+    start
+        Name at which the page begins; empty: at the beginning.
+    inclusive
+        The page may begin with `start` itself.
+    """
+    rows = await database.fetch(
+        _Sql.children, container.id, caller.id, caller.groups, caller.admin, limit, start, inclusive
+    )
+    return [_node(row) for row in rows]
+
+
+async def all_children(
+    database: Database, caller: Caller, container: StoredNode, *, start: str, limit: int | None, page: int
+) -> AsyncIterator[list[StoredNode]]:
+    """Give the children of a container page by page, from `start` on (itself included), `limit` in all.
+
+    No connection is held between two pages. What does not change meanwhile comes exactly once.
+    """
+    left = limit
+    inclusive = True
+    while left is None or left > 0:
+        size = page if left is None else min(page, left)
+        found = await children(database, caller, container, start=start, inclusive=inclusive, limit=size)
+        if found:
+            yield found
+            start, inclusive = found[-1].name, False
+        if len(found) < size:
+            return
+        left = None if left is None else left - len(found)
+
+
+async def insert(
+    database: Database,
+    caller: Caller,
+    container: StoredNode,
+    *,
+    name: str,
+    kind: NodeType,
+    changes: Changes,
+    owner: int | None = None,
+) -> StoredNode | None:
+    """Make a node that belongs to the caller, or to `owner`.
+
+    None: the container or the caller's rights are not any more what they were.
+
+    Raises
+    ------
+    DuplicateNode
+        There is one of that name.
+    """
+    row = await database.fetchrow(
+        _Sql.insert,
+        container.id,
+        caller.id,
+        caller.groups,
+        caller.admin,
+        caller.epoch,
+        name,
+        str(kind),
+        changes.public,
+        changes.group_read,
+        changes.group_write,
+        changes.inherit,
+        changes.locked or False,
+        json.dumps(dict(changes.properties)),
+        changes.target,
+        caller.id if owner is None else owner,
+        subject=name,
+    )
+    return _node(row) if row else None
+
+
+async def update(database: Database, caller: Caller, node: StoredNode, changes: Changes) -> StoredNode | None:
+    """Change a node; None: it, or the caller's rights, are not any more what they were."""
+    row = await database.fetchrow(
+        _Sql.update,
+        node.id,
+        node.parent_id,
+        node.name,
+        caller.id,
+        caller.groups,
+        caller.admin,
+        caller.epoch,
+        list(changes.removed),
+        json.dumps(dict(changes.properties)),
+        changes.public,
+        changes.group_read,
+        changes.group_write,
+        changes.inherit,
+        changes.locked,
+        changes.target,
+        changes.of_rights,
+    )
+    return _node(row) if row else None
+
+
+async def delete(database: Database, caller: Caller, node: StoredNode) -> bool:
+    """Delete a node with all that is below it, or nothing; False: something is not any more what it was.
+
+    Raises
+    ------
+    NodeLocked
+        A node of the tree is locked.
+    PermissionDenied
+        The caller may not write to a container in the tree that is not empty.
+    """
+    if node.is_container:
+        return await database.transact(lambda connection: _delete_tree(connection, caller, node), tree=True)
+    gone = await database.fetchval(
+        _Sql.delete_leaf,
+        node.id,
+        node.parent_id,
+        node.name,
+        caller.id,
+        caller.groups,
+        caller.admin,
+        caller.epoch,
+    )
+    return gone is not None
+
+
+async def _delete_tree(connection: Connection, caller: Caller, node: StoredNode) -> bool:
+    await connection.execute(_Sql.lock_trees)
+    path = await connection.fetchval(_Sql.path, node.id)
+    if path is None or not await _still_removable(connection, caller, node):
+        return False
+    await _lock_tree(connection, path)
+    _raise_obstacle(await connection.fetchval(_Sql.obstacle, path, caller.id, caller.groups, caller.admin))
+    return bool(await connection.fetchval(_Sql.delete_tree, node.id, path))
+
+
+async def _still_removable(connection: Connection, caller: Caller, node: StoredNode) -> bool:
+    """Say whether the node is where it was, in a container that the caller may write to."""
+    row = await connection.fetchrow(_Sql.removable, node.id, caller.id, caller.groups, caller.admin)
+    return (
+        row is not None
+        and (row["parent_id"], row["name"], row["epoch"]) == (node.parent_id, node.name, caller.epoch)
+        and row["removable"]
+    )
+
+
+async def _lock_tree(connection: Connection, path: str) -> None:
+    """Lock all containers of a tree, those included that others were just creating in it."""
+    seen = -1
+    while (count := await connection.fetchval(_Sql.lock_tree, path)) != seen:
+        seen = count
+
+
+def _raise_obstacle(obstacle: str | None) -> None:
+    if obstacle == NodeLocked.code:
+        raise NodeLocked("a node in there is locked")
+    if obstacle == PermissionDenied.code:
+        raise PermissionDenied("you may not write to a container in there")
+
+
+async def move(
+    database: Database, caller: Caller, source: StoredNode, container: StoredNode, name: str
+) -> StoredNode | None:
+    """Put a node, with all that is below it, into a container under a name; the owner stays.
+
+    Every reader sees the tree at the old or at the new place. Within one container the cost does not depend on what
+    is below; between containers it is a row for each container below.
+
+    Raises
+    ------
+    DuplicateNode
+        The name is taken there.
+    InvalidArgument
+        The container is the node itself or below it.
+    NodeLocked
+        The node, or something below it, is locked.
+
+    Returns
+    -------
+    StoredNode or None
+        The node as it is now; None: something is not any more what it was.
+    """
+
+    async def work(connection: Connection) -> bool:
+        if source.is_container:
+            await connection.execute(_Sql.lock_trees)
+        return await _move(connection, caller, source, container, name)
+
+    if not await database.transact(work, tree=source.is_container, subject=name):
+        return None
+    (moved,) = await children(database, caller, container, start=name, inclusive=True, limit=1) or [None]
+    return moved if moved and moved.id == source.id else None
+
+
+async def _move(
+    connection: Connection, caller: Caller, source: StoredNode, container: StoredNode, name: str
+) -> bool:
+    if source.id == ROOT_ID:
+        raise PermissionDenied("the root cannot be moved")
+    parents = {source.parent_id, container.id}
+    held = await connection.fetch(_Sql.share_containers, list(parents))
+    if len(held) != len(parents):
+        return False
+    if not await _still_removable(connection, caller, source) or not await _still_enterable(connection, caller, container):
+        return False
+    if source.is_container:
+        await _turn(connection, source, container)
+    return await connection.fetchval(_Sql.rename, source.id, container.id, name) is not None
+
+
+async def _still_enterable(connection: Connection, caller: Caller, container: StoredNode) -> bool:
+    """Say whether the container is where it was, and the caller may write to it."""
+    row = await connection.fetchrow(_Sql.enterable, container.id, caller.id, caller.groups, caller.admin)
+    return row is not None and (row["parent_id"], row["name"]) == (container.parent_id, container.name) and row["enterable"]
+
+
+async def _turn(connection: Connection, source: StoredNode, container: StoredNode) -> None:
+    old = await connection.fetchval(_Sql.path, source.id)
+    new = await connection.fetchval(_Sql.path, container.id)
+    if new == old or new.startswith(f"{old}."):
+        raise InvalidArgument("Cannot move container node into its descendants")
+    if await connection.fetchval(_Sql.locked_below, old):
+        raise NodeLocked("a node in there is locked")
+    if source.parent_id == container.id:
+        return
+    while await connection.fetchval(_Sql.turn_tree, old, new):
+        pass
+
+
+async def names_in_use(database: Database, *, limit: int) -> list[str]:
+    """Give the URIs of properties that nodes use, in order, up to `limit`."""
+    return [row["key"] for row in await database.fetch(_Sql.names_in_use, limit)]
+

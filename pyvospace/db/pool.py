@@ -1,0 +1,186 @@
+"""Connections: a pool that waits up to a limit, and transactions that are retried, never nested.
+
+No task ever holds two connections: a second request for one while the first is held is a defect and raises at once,
+because it is how a pool locks itself up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import asyncpg
+
+from pyvospace.db.errors import RETRIED, translated
+from pyvospace.model.faults import ServiceBusy
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    from pyvospace.config.settings import DatabaseSettings
+
+    Connection = PoolConnectionProxy[asyncpg.Record]
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+MINIMUM_SERVER = 15
+"""Oldest major version of PostgreSQL."""
+_ATTEMPTS = 6
+_holding: ContextVar[bool] = ContextVar("pyvospace_holding_connection", default=False)
+
+
+class UnsafeDatabaseError(Exception):
+    """The database would lose what it has acknowledged, or is too old."""
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[type-arg]  # not generic at run time
+    """A connection that goes back to the pool without a statement: nothing of ours outlives a transaction."""
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+class Database:
+    """The catalogue, through a pool of connections."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], *, wait: float, tree_timeout: float) -> None:
+        self._pool = pool
+        self._wait = wait
+        self._tree_timeout = tree_timeout
+
+    @classmethod
+    async def connect(cls, dsn: str, settings: DatabaseSettings, *, name: str = "pyvospace") -> Database:
+        """Open a pool.
+
+        Raises
+        ------
+        UnsafeDatabaseError
+            The server is older than 15, or does not flush what it commits.
+        ServiceBusy
+            It cannot be reached.
+        """
+        with translated():
+            pool = await asyncpg.create_pool(
+                dsn,
+                min_size=1,
+                max_size=settings.pool_size,
+                connection_class=_Connection,
+                max_cached_statement_lifetime=0,
+                max_inactive_connection_lifetime=0,
+                server_settings=_server_settings(settings, name),
+            )
+            if settings.check_durability:
+                async with pool.acquire() as connection:
+                    await _check(connection)
+        return cls(pool, wait=settings.acquire_timeout, tree_timeout=settings.tree_timeout)
+
+    async def close(self) -> None:
+        """Close all connections, also those that are busy after some seconds."""
+        try:
+            await asyncio.wait_for(self._pool.close(), 5)
+        except (TimeoutError, asyncpg.PostgresError, OSError):
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self, *, wait: float | None = None) -> AsyncIterator[Connection]:
+        """Hold a connection, waiting for one up to `wait` seconds.
+
+        Raises
+        ------
+        ServiceBusy
+            None became free in time.
+        """
+        if _holding.get():
+            raise RuntimeError("a task that holds a connection asks for another")
+        seconds = self._wait if wait is None else wait
+        try:
+            with translated():
+                connection = await self._pool.acquire(timeout=seconds)
+        except TimeoutError:
+            raise ServiceBusy(f"no connection to the database became free in {seconds:g} s") from None
+        mark = _holding.set(True)
+        try:
+            yield connection
+        finally:
+            _holding.reset(mark)
+            await self._pool.release(connection)
+
+    async def fetchrow(self, sql: str, *args: object, subject: object = "") -> asyncpg.Record | None:
+        """Run one statement by itself and give its first row."""
+        async with self.connection() as connection:
+            with translated(subject):
+                return await connection.fetchrow(sql, *args)
+
+    async def fetch(self, sql: str, *args: object, subject: object = "") -> list[asyncpg.Record]:
+        """Run one statement by itself and give its rows; only for statements that say how many at the most."""
+        async with self.connection() as connection:
+            with translated(subject):
+                return await connection.fetch(sql, *args)
+
+    async def fetchval(self, sql: str, *args: object, wait: float | None = None, subject: object = "") -> Any:
+        """Run one statement by itself and give the first column of its first row."""
+        async with self.connection(wait=wait) as connection:
+            with translated(subject):
+                return await connection.fetchval(sql, *args)
+
+    async def transact(
+        self, work: Callable[[Connection], Awaitable[T]], *, tree: bool = False, subject: object = ""
+    ) -> T:
+        """Run `work` in a transaction, and again if it lost against another one.
+
+        Parameters
+        ----------
+        work
+            Runs statements on the connection and nothing else: it may be run several times.
+        tree
+            It changes whole trees, and may take ``database.tree_timeout`` for that.
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                async with self.connection() as connection:
+                    with translated(subject):
+                        return await self._run(connection, work, tree=tree)
+            except ServiceBusy as busy:
+                if not isinstance(busy.__cause__, RETRIED) or attempt == _ATTEMPTS - 1:
+                    raise
+                await asyncio.sleep(0.01 * 2**attempt)
+        raise AssertionError
+
+    async def _run(self, connection: Connection, work: Callable[[Connection], Awaitable[T]], *, tree: bool) -> T:
+        async with connection.transaction():
+            if tree:
+                limit = f"{self._tree_timeout:g}s"
+                # Parameters of a tree are planned for: a generic plan would guess its size.
+                await connection.execute(
+                    "select set_config('statement_timeout', $1, true), set_config('lock_timeout', $1, true),"
+                    " set_config('plan_cache_mode', 'force_custom_plan', true)",
+                    limit,
+                )
+            return await work(connection)
+
+
+def _server_settings(settings: DatabaseSettings, name: str) -> dict[str, str]:
+    return {
+        "application_name": name,
+        "statement_timeout": f"{settings.statement_timeout:g}s",
+        "lock_timeout": f"{settings.lock_timeout:g}s",
+        "idle_in_transaction_session_timeout": "60s",
+        "jit": "off",
+        # Every statement but those on whole trees finds a few rows by index: planning costs more than it gains.
+        "plan_cache_mode": "force_generic_plan",
+        "timezone": "UTC",
+    }
+
+
+async def _check(connection: Connection) -> None:
+    version = int(await connection.fetchval("show server_version_num")) // 10000
+    if version < MINIMUM_SERVER:
+        raise UnsafeDatabaseError(f"PostgreSQL {version} is too old: {MINIMUM_SERVER} is the oldest that will do")
+    for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+        if await connection.fetchval(f"show {setting}") == "off":
+            raise UnsafeDatabaseError(f"the database runs with {setting} = off and would lose what it acknowledged")

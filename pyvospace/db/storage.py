@@ -1,0 +1,200 @@
+"""The catalogue as a storage server may reach it: the functions of the schema ``storage_api``, nothing else."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, ClassVar
+
+import asyncpg
+
+from pyvospace.db.errors import translated
+from pyvospace.db.statements import QueryFile
+from pyvospace.model.claims import DownloadClaim, OutcomeUnknownError, StorageState, StoredFile, UploadClaim
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from pyvospace.db.pool import Connection, Database
+    from pyvospace.model.claims import EndpointClaims
+
+LEASE = 60.0
+"""Seconds that a writer's lease lasts unless it is renewed."""
+
+
+class _Sql(QueryFile, file="storages.sql"):
+    live: ClassVar[str]
+    announce: ClassVar[str]
+    current: ClassVar[str]
+    claim_upload: ClassVar[str]
+    renew: ClassVar[str]
+    release: ClassVar[str]
+    store: ClassVar[str]
+    claim_download: ClassVar[str]
+    delivered: ClassVar[str]
+    claim_sweep: ClassVar[str]
+    unknown: ClassVar[str]
+    take_obsolete: ClassVar[str]
+
+
+async def live_storages(database: Database) -> int:
+    """Count the storages that were heard of lately (a question of metadata servers)."""
+    return int(await database.fetchval(_Sql.live))
+
+
+def _stored(row: asyncpg.Record | None) -> StoredFile | None:
+    if row is None or row["location"] is None:
+        return None
+    return StoredFile(
+        location=row["location"],
+        size=row["size"],
+        md5=row["md5"],
+        sha256=row["sha256"],
+        content_type=row["content_type"],
+    )
+
+
+class StorageCatalogue:
+    """What `pyvospace.storage.catalogue.Catalogue` asks for, over the database."""
+
+    def __init__(self, database: Database, *, upload_wait: float, repeat_window: float) -> None:
+        self._database = database
+        self._upload_wait = upload_wait
+        self._repeat_window = repeat_window
+        self._storage: UUID | None = None
+        self._claims: dict[str, EndpointClaims] = {}
+
+    async def ready(self) -> None:
+        """Return if the database answers."""
+        await self._database.fetchval("select 1")
+
+    async def announce(self, storage: StorageState) -> None:
+        """Enter or refresh the row of this storage."""
+        await self._database.fetchval(_Sql.announce, storage.id, storage.name, storage.url, storage.free)
+        self._storage = storage.id
+
+    async def current(self, claims: EndpointClaims) -> StoredFile | None:
+        """Tell what the node of an upload endpoint has now."""
+        row = await self._database.fetchrow(
+            _Sql.current, self._storage, claims.job_id, claims.user_id, self._repeat_window
+        )
+        return _stored(row)
+
+    async def claim_upload(self, claims: EndpointClaims, *, size: int | None) -> UploadClaim:
+        """Check the right to write once more and take the writer's lease."""
+        attempt = secrets.token_hex(16)
+        async with self._database.connection(wait=self._upload_wait) as connection:
+            with translated():
+                row = await connection.fetchrow(
+                    _Sql.claim_upload,
+                    self._storage,
+                    claims.job_id,
+                    claims.user_id,
+                    attempt,
+                    LEASE,
+                    size,
+                    self._repeat_window,
+                )
+        if row is None:
+            raise AssertionError
+        self._claims[attempt] = claims
+        return UploadClaim(
+            id=attempt, lease=LEASE, limit=row["size_limit"], discard=row["discard"], current=_stored(row)
+        )
+
+    async def renew(self, claim: UploadClaim) -> bool:
+        """Extend the lease; False: it was lost."""
+        return bool(await self._database.fetchval(_Sql.renew, claim.id, LEASE, wait=self._upload_wait))
+
+    @asynccontextmanager
+    async def transaction(self, claim: UploadClaim) -> AsyncIterator[_Store]:
+        """Open the transaction in which the node turns to its new bytes."""
+        async with self._database.connection(wait=self._upload_wait) as connection:
+            transaction = connection.transaction()
+            with translated():
+                await transaction.start()
+            try:
+                yield _Store(connection, self._storage, self._claims[claim.id], claim, self._repeat_window)
+            except BaseException:
+                with translated():
+                    await transaction.rollback()
+                raise
+            try:
+                await transaction.commit()
+            except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError) as error:
+                raise OutcomeUnknownError from error
+            except asyncpg.PostgresError:
+                with translated():
+                    raise
+        self._claims.pop(claim.id, None)
+
+    async def release(self, claim: UploadClaim, *, reason: str) -> None:
+        """Give the lease of an upload that failed back."""
+        self._claims.pop(claim.id, None)
+        await self._database.fetchval(_Sql.release, claim.id, reason, wait=self._upload_wait)
+
+    async def claim_download(self, claims: EndpointClaims) -> DownloadClaim:
+        """Check the right to read once more and tell where the bytes are."""
+        row = await self._database.fetchrow(
+            _Sql.claim_download, self._storage, claims.node_id, claims.job_id, claims.user_id
+        )
+        if row is None:
+            raise AssertionError
+        return DownloadClaim(
+            name=row["name"],
+            modified=row["modified"],
+            location=row["location"],
+            size=row["size"],
+            md5=row["md5"],
+            sha256=row["sha256"],
+            content_type=row["content_type"],
+            job_id=claims.job_id if row["waiting"] else None,
+        )
+
+    async def delivered(self, claim: DownloadClaim) -> None:
+        """Complete the job that waited for this delivery."""
+        await self._database.fetchval(_Sql.delivered, claim.job_id)
+
+    async def claim_sweep(self, *, interval: float) -> bool:
+        """Tell whether this process is to sweep."""
+        return bool(await self._database.fetchval(_Sql.claim_sweep, self._storage, interval))
+
+    async def unknown(self, locations: Sequence[str]) -> Sequence[str]:
+        """Pick the locations that nothing names."""
+        rows = await self._database.fetch(_Sql.unknown, self._storage, list(locations))
+        return [row[0] for row in rows]
+
+    async def take_obsolete(self, *, grace: float, limit: int) -> Sequence[str]:
+        """Delete rows of obsolete bytes and tell their locations."""
+        return [row[0] for row in await self._database.fetch(_Sql.take_obsolete, self._storage, grace, limit)]
+
+
+class _Store:
+    """The open transaction of an upload."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        storage: UUID | None,
+        claims: EndpointClaims,
+        claim: UploadClaim,
+        repeat_window: float,
+    ) -> None:
+        self._connection = connection
+        self._ends = (storage, claims.job_id, claims.user_id, claim.id)
+        self._repeat_window = repeat_window
+
+    async def store(self, file: StoredFile) -> None:
+        """Point the node at `file`, mark what it had before as obsolete, complete the job."""
+        with translated():
+            await self._connection.execute(
+                _Sql.store,
+                *self._ends,
+                file.location,
+                file.size,
+                file.md5,
+                file.sha256,
+                file.content_type,
+                self._repeat_window,
+            )

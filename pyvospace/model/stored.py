@@ -1,0 +1,100 @@
+"""Nodes as the catalogue keeps them, and what is known of them for one caller."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pyvospace.model.vocabulary import NodeType
+
+ROOT_ID = 1
+"""Id of the root container."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredNode:
+    """A row of the catalogue, with the rights of the caller it was read for."""
+
+    id: int
+    parent_id: int | None
+    name: str
+    type: NodeType
+    owner_id: int
+    owner: str
+    public: bool
+    group_read: tuple[str, ...]
+    group_write: tuple[str, ...]
+    inherit: bool
+    locked: bool
+    properties: Mapping[str, str]
+    """What clients set, by the URI of the property."""
+    target: str | None
+    size: int | None
+    """Bytes; None: none have come yet."""
+    md5: bytes | None
+    created: datetime
+    changed: datetime
+    modified: datetime | None
+    storage_url: str | None
+    storage: str | None
+    """UUID of the storage that has the bytes."""
+    readable: bool
+    writable: bool
+    busy: bool
+
+    @property
+    def is_container(self) -> bool:
+        """Say whether it can have children."""
+        return self.type is NodeType.CONTAINER
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """How far a path leads, for one caller."""
+
+    names: tuple[str, ...]
+    """The path that was asked for."""
+    depth: int
+    """Number of names that lead to `last`; all of them if the node is there."""
+    last: StoredNode
+    """The deepest node on the way."""
+    way_readable: bool
+    """The caller may read every container above `last`."""
+    parent_writable: bool
+    """He may write to the container of `last`."""
+    parent_locked: bool
+    epoch: int
+
+    @property
+    def node(self) -> StoredNode | None:
+        """The node itself; None if it is not there."""
+        return self.last if self.depth == len(self.names) else None
+
+    @property
+    def container(self) -> StoredNode | None:
+        """The container of a node that is not there; None if that is missing too."""
+        return self.last if self.depth == len(self.names) - 1 and self.last.is_container else None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What setNode changes; None and empty: nothing."""
+
+    removed: tuple[str, ...] = ()
+    """URIs of properties to take away."""
+    properties: Mapping[str, str] = field(default_factory=dict)
+    public: bool | None = None
+    group_read: tuple[str, ...] | None = None
+    group_write: tuple[str, ...] | None = None
+    inherit: bool | None = None
+    locked: bool | None = None
+    target: str | None = None
+
+    @property
+    def of_rights(self) -> bool:
+        """Say whether they change who may do what, which takes the owner."""
+        return any(
+            value is not None
+            for value in (self.public, self.group_read, self.group_write, self.inherit)
+        )

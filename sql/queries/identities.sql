@@ -1,0 +1,91 @@
+-- name: by_token
+-- The user who holds the token with the SHA-256 $1, and the epoch at which this is true.
+select u.id, u.name, u.admin, groups_of(u.id) as groups, t.expires, s.epoch
+  from tokens t
+  join users u on u.id = t.user_id
+ cross join space s
+ where t.hash = $1 and not u.disabled and (t.expires is null or t.expires > now());
+
+-- name: by_name
+-- The user named $1, with the password's hash.
+select u.id, u.name, u.admin, u.password, groups_of(u.id) as groups, null::timestamptz as expires, s.epoch
+  from users u
+ cross join space s
+ where u.name = $1 and not u.disabled;
+
+-- name: add_user
+insert into users (name, password, admin) values ($1, $2, $3) returning id;
+
+-- name: set_password
+update users set password = $2 where name = $1 returning id;
+
+-- name: set_disabled
+update users set disabled = $2 where name = $1 returning id;
+
+-- name: set_admin
+update users set admin = $2 where name = $1 returning id;
+
+-- name: users
+select u.name, u.admin, u.disabled, u.password is not null as has_password,
+       (select count(*) from tokens t where t.user_id = u.id) as tokens
+  from users u order by u.name;
+
+-- name: add_token
+insert into tokens (user_id, name, hash, expires)
+select id, $2, $3, $4 from users where name = $1 and not disabled
+returning id;
+
+-- name: tokens
+select t.id, t.name, t.created, t.expires
+  from tokens t join users u on u.id = t.user_id where u.name = $1 order by t.id;
+
+-- name: revoke_token
+delete from tokens t using users u where u.id = t.user_id and u.name = $1 and t.id = $2 returning t.id;
+
+-- name: add_group
+insert into groups (name) values ($1) returning id;
+
+-- name: remove_group
+delete from groups where name = $1 returning id;
+
+-- name: groups
+select g.name, coalesce(array_agg(u.name order by u.name) filter (where u.id is not null), '{}') as members
+  from groups g
+  left join members m on m.group_id = g.id
+  left join users u on u.id = m.user_id
+ group by g.id order by g.name;
+
+-- name: add_member
+insert into members (group_id, user_id)
+select g.id, u.id from groups g, users u where g.name = $1 and u.name = $2
+on conflict do nothing;
+
+-- name: remove_member
+delete from members m using groups g, users u
+ where g.id = m.group_id and u.id = m.user_id and g.name = $1 and u.name = $2
+returning m.user_id;
+
+-- name: known
+-- Whether the group $1 and the user $2 exist.
+select exists (select from groups where name = $1) as "group", exists (select from users where name = $2) as "user";
+
+-- name: space
+select authority, group_prefixes, epoch from space;
+
+-- name: make_space
+insert into space (authority, group_prefixes) values ($1, $2) on conflict do nothing;
+
+-- name: set_group_prefixes
+update space set group_prefixes = $1 where group_prefixes <> $1;
+
+-- name: make_root
+-- The root and its two public containers.
+with root as (
+    insert into nodes (id, name, type, owner_id, public) values (1, '', 'ContainerNode', $1, true)
+    on conflict do nothing returning id
+)
+insert into containers (id, path) select id, id::text::ltree from root;
+
+-- name: skip_root
+-- Ids of further nodes begin behind the root's.
+select setval(pg_get_serial_sequence('nodes', 'id'), greatest(1, (select max(id) from nodes)));

@@ -1,0 +1,207 @@
+-- name: resolve
+-- Walk from the root along the names $1 for the caller $2 (groups $3, administrator $4): one row, the deepest node
+-- on the way, which is the node itself if depth is the number of names.
+with recursive walk as (
+    select n.id, n.owner_id, n.public, n.group_read, n.group_write, n.locked, 0 as depth,
+           true as visible, false as parent_writable, false as parent_locked
+      from nodes n where n.id = 1
+    union all
+    select c.id, c.owner_id, c.public, c.group_read, c.group_write, c.locked, w.depth + 1,
+           w.visible and may_read(w.owner_id, w.public, w.group_read, w.group_write, $2, $3::text[], $4),
+           may_write(w.owner_id, w.group_write, $2, $3::text[], $4), w.locked
+      from walk w
+      join nodes c on c.parent_id = w.id and c.name = ($1::text[])[w.depth + 1]
+     where w.depth < cardinality($1::text[])
+)
+select w.depth, w.visible, w.parent_writable, w.parent_locked, s.epoch,
+       n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public, n.group_read, n.group_write,
+       n.inherit, n.locked, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
+       t.url as storage_url, t.uuid as storage,
+       may_read(n.owner_id, n.public, n.group_read, n.group_write, $2, $3::text[], $4) as readable,
+       may_write(n.owner_id, n.group_write, $2, $3::text[], $4) as writable,
+       exists (select from writers b where b.parent_id = n.parent_id and b.name = n.name and b.until > now()) as busy
+  from (select * from walk order by depth desc limit 1) w
+  join nodes n on n.id = w.id
+  join users u on u.id = n.owner_id
+ cross join space s
+  left join storages t on t.id = n.storage_id;
+
+-- name: children
+-- Up to $5 children of container $1 in the order of their names, from the name $6 on (itself included if $7),
+-- as the caller $2 (groups $3, administrator $4) may see them.
+select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public, n.group_read, n.group_write,
+       n.inherit, n.locked, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
+       null as storage_url, null::uuid as storage,
+       may_read(n.owner_id, n.public, n.group_read, n.group_write, $2, $3::text[], $4) as readable,
+       may_write(n.owner_id, n.group_write, $2, $3::text[], $4) as writable,
+       b.until is not null as busy
+  from nodes n
+  join users u on u.id = n.owner_id
+  left join writers b on b.parent_id = n.parent_id and b.name = n.name and b.until > now()
+ where n.parent_id = $1 and (n.name > $6 or $7 and n.name = $6)
+ order by n.name
+ limit $5;
+
+-- name: insert
+-- Make a node in container $1 for the caller $2 (groups $3, administrator $4), identified at the epoch $5, if he may
+-- write there; it belongs to $15. Rights that are NULL are the container's, if it hands them down. No row: something
+-- has changed.
+with parent as (
+    select p.id, p.public, p.group_read, p.group_write, p.inherit, c.path
+      from containers c
+      join nodes p on p.id = c.id
+     where c.id = $1 and not p.locked and (select epoch from space) = $5
+       and may_write(p.owner_id, p.group_write, $2, $3::text[], $4)
+       for share of c
+), node as (
+    insert into nodes (parent_id, name, type, owner_id, public, group_read, group_write, inherit, locked,
+                       properties, target)
+    select p.id, $6, $7, $15, coalesce($8, p.inherit and p.public),
+           coalesce($9::text[], case when p.inherit then p.group_read else '{}' end),
+           coalesce($10::text[], case when p.inherit then p.group_write else '{}' end),
+           coalesce($11, p.inherit and $7 = 'ContainerNode'), $12, $13::jsonb, $14
+      from parent p
+    returning *
+), container as (
+    insert into containers (id, path)
+    select n.id, p.path || n.id::text from node n, parent p where n.type = 'ContainerNode'
+)
+select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public, n.group_read, n.group_write,
+       n.inherit, n.locked, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
+       null as storage_url, null::uuid as storage, true as readable, true as writable, false as busy
+  from node n
+  join users u on u.id = n.owner_id;
+
+-- name: update
+-- Change the node $1, still the child of $2 named $3, for the caller $4 (groups $5, administrator $6), identified at
+-- the epoch $7: properties $8 are taken away and $9 set, rights and the rest set where not NULL; $16: the change
+-- needs the owner. No row: something has changed.
+with node as (
+    update nodes n
+       set properties = (n.properties - $8::text[]) || $9::jsonb, public = coalesce($10, n.public),
+           group_read = coalesce($11::text[], n.group_read), group_write = coalesce($12::text[], n.group_write),
+           inherit = coalesce($13, n.inherit), locked = coalesce($14, n.locked), target = coalesce($15, n.target),
+           changed = now()
+     where n.id = $1 and n.parent_id is not distinct from $2 and n.name = $3 and (select epoch from space) = $7
+       and may_write(n.owner_id, n.group_write, $4, $5::text[], $6)
+       and (not $16::boolean or n.owner_id = $4 or $6)
+    returning *
+)
+select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public, n.group_read, n.group_write,
+       n.inherit, n.locked, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
+       t.url as storage_url, t.uuid as storage, true as writable, false as busy,
+       may_read(n.owner_id, n.public, n.group_read, n.group_write, $4, $5::text[], $6) as readable
+  from node n
+  join users u on u.id = n.owner_id
+  left join storages t on t.id = n.storage_id;
+
+-- name: delete_leaf
+-- Delete the node $1, no container, still the child of $2 named $3, for the caller $4 (groups $5, administrator $6),
+-- identified at the epoch $7. No row: something has changed.
+with gone as (
+    delete from nodes n
+     using nodes p
+     where n.id = $1 and n.parent_id = $2 and n.name = $3 and n.type <> 'ContainerNode' and not n.locked
+       and p.id = n.parent_id and not p.locked and (select epoch from space) = $7
+       and may_write(p.owner_id, p.group_write, $4, $5::text[], $6)
+    returning n.id, n.storage_id, n.location
+), kept as (
+    insert into obsolete (storage_id, location) select storage_id, location from gone where location is not null
+)
+select id from gone;
+
+-- name: lock_trees
+-- Deletes and moves of containers take turns.
+select pg_advisory_xact_lock(8411);
+
+-- name: path
+-- Where container $1 stands.
+select path::text from containers where id = $1;
+
+-- name: lock_tree
+-- Lock the containers from the path $1 down, in the order of their ids; who creates in one of them waits or is
+-- waited for. To be repeated until the number stays the same: what was being created meanwhile shows only then.
+select count(*) from (
+    select from containers where path >= $1::text::ltree and path < ($1::text || '0')::ltree order by id for update
+) locked;
+
+-- name: obstacle
+-- What forbids the caller $2 (groups $3, administrator $4) to delete or carry away the tree at the path $1: a locked
+-- node, or a container with children in which he may not write.
+select case when exists (
+           select from nodes n
+            where n.locked and (
+                n.parent_id in (
+                    select id from containers where path >= $1::text::ltree and path < ($1::text || '0')::ltree)
+                or n.id in (
+                    select id from containers where path >= $1::text::ltree and path < ($1::text || '0')::ltree))
+       ) then 'NodeLocked'
+       when exists (
+           select from containers c join nodes n on n.id = c.id
+            where c.path >= $1::text::ltree and c.path < ($1::text || '0')::ltree
+              and not may_write(n.owner_id, n.group_write, $2, $3::text[], $4)
+              and exists (select from nodes k where k.parent_id = c.id)
+       ) then 'PermissionDenied' end;
+
+-- name: delete_tree
+-- Delete the container $1 at the path $2 with all that is in it.
+with doomed as (
+    select id from containers where path >= $2::text::ltree and path < ($2::text || '0')::ltree
+), gone as (
+    delete from nodes n using doomed d where n.parent_id = d.id
+    returning n.storage_id, n.location
+), top as (
+    delete from nodes where id = $1 returning id
+), folders as (
+    delete from containers c using doomed d where c.id = d.id
+), kept as (
+    insert into obsolete (storage_id, location) select storage_id, location from gone where location is not null
+)
+select count(*) from top;
+
+-- name: removable
+-- Where the node $1 stands, and whether the caller $2 (groups $3, administrator $4) may take it from there.
+select n.parent_id, n.name, (select epoch from space) as epoch,
+       not n.locked and not p.locked
+       and may_write(p.owner_id, p.group_write, $2, $3::text[], $4) as removable
+  from nodes n
+  join nodes p on p.id = n.parent_id
+ where n.id = $1
+   for update of n;
+
+-- name: enterable
+-- Where the container $1 stands, and whether the caller $2 (groups $3, administrator $4) may write to it.
+select n.parent_id, n.name,
+       not n.locked and may_write(n.owner_id, n.group_write, $2, $3::text[], $4) as enterable
+  from nodes n
+ where n.id = $1;
+
+-- name: locked_below
+-- Whether a node below the container at the path $1 is locked.
+select exists (
+    select from nodes n
+     where n.locked and n.parent_id in (
+        select id from containers where path >= $1::text::ltree and path < ($1::text || '0')::ltree));
+
+-- name: share_containers
+-- Hold the containers $1 against deletion and removal, in the order of their ids.
+select id from containers where id = any ($1::bigint[]) order by id for share;
+
+-- name: turn_tree
+-- Give all containers from the path $1 down their place below the path $2. To be repeated until none is left:
+-- what was being created meanwhile shows only then.
+with turned as (
+    update containers
+       set path = $2::text::ltree || subpath(path, nlevel($1::text::ltree) - 1)
+     where path >= $1::text::ltree and path < ($1::text || '0')::ltree
+    returning 1
+)
+select count(*) from turned;
+
+-- name: rename
+-- Put the node $1 into the container $2 under the name $3.
+update nodes set parent_id = $2, name = $3, changed = now() where id = $1 returning id;
+
+-- name: names_in_use
+-- Property URIs that nodes use now, up to $1.
+select distinct key from nodes, jsonb_object_keys(properties) as key order by key limit $1;

@@ -1,0 +1,36 @@
+-- name: live
+-- Number of storages that were heard of lately.
+select count(*) from storages where last_seen > now() - interval '30 seconds';
+
+-- name: announce
+select storage_api.announce($1, $2, $3, $4);
+
+-- name: current
+select * from storage_api.current($1, $2, $3, $4);
+
+-- name: claim_upload
+select * from storage_api.claim_upload($1, $2, $3, $4, $5, $6, $7);
+
+-- name: renew
+select storage_api.renew($1, $2);
+
+-- name: release
+select storage_api.release($1, $2);
+
+-- name: store
+select storage_api.store($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
+
+-- name: claim_download
+select * from storage_api.claim_download($1, $2, $3, $4);
+
+-- name: delivered
+select storage_api.delivered($1);
+
+-- name: claim_sweep
+select storage_api.claim_sweep($1, $2);
+
+-- name: unknown
+select * from storage_api.unknown($1, $2);
+
+-- name: take_obsolete
+select * from storage_api.take_obsolete($1, $2, $3);

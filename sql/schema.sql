@@ -1,0 +1,600 @@
+-- The catalogue of a space: what `pyvospace migrate` leaves behind.
+--
+-- The migrations in migrations/ make this schema step by step; a test proves that both are the same. Names of users
+-- of the database: the tables belong to the role of the metadata servers; storage servers log in as members of the
+-- group role pyvospace_storage and reach nothing but the schema storage_api.
+
+create extension if not exists ltree;
+
+do $$
+begin
+    if not exists (select from pg_roles where rolname = 'pyvospace_storage') then
+        create role pyvospace_storage nologin;
+    end if;
+exception
+    when duplicate_object or unique_violation then null;  -- another space of this cluster was quicker
+    when insufficient_privilege then
+        raise exception 'the role pyvospace_storage is missing and % may not create it', current_user
+            using hint = 'Let an administrator of the database run: create role pyvospace_storage nologin';
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------------------- space
+
+-- The space itself: exactly one row.
+create table space (
+    only_row       boolean primary key default true check (only_row),
+    -- Authority of all node URIs, normalised: lower case, with ~. A database belongs to one space for ever.
+    authority      text not null,
+    -- What stands before the name of a local group in a group URI; the first is the one that is written.
+    group_prefixes text[] not null,
+    -- Raised by each change of users, tokens, groups and members (triggers below). Every statement that decides
+    -- about rights compares it with the epoch at which the caller was identified: that is how processes may
+    -- remember callers and yet a revoked token is dead at once.
+    epoch          bigint not null default 1
+);
+
+-- ---------------------------------------------------------------------------------------------------- identities
+
+-- People. Never deleted, since nodes and jobs name them: disabled instead.
+create table users (
+    id       bigint generated always as identity primary key,
+    -- Name at login and in core#creator.
+    name     text collate "C" not null unique check (name ~ '^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$'),
+    -- argon2id, in its usual text form. NULL: no login by password.
+    password text,
+    -- May do everything.
+    admin    boolean not null default false,
+    -- May do nothing: every credential is refused, every endpoint is dead.
+    disabled boolean not null default false,
+    created  timestamptz not null default now()
+);
+
+-- API tokens. The token itself is shown once and stored nowhere.
+create table tokens (
+    id      bigint generated always as identity primary key,
+    user_id bigint not null references users,
+    -- What the user calls it.
+    name    text not null,
+    -- SHA-256 of the token, which has 256 random bits: no salt is needed.
+    hash    bytea not null unique check (octet_length(hash) = 32),
+    created timestamptz not null default now(),
+    -- NULL: until it is revoked.
+    expires timestamptz
+);
+create index tokens_user on tokens (user_id);
+
+-- Local groups.
+create table groups (
+    id      bigint generated always as identity primary key,
+    name    text collate "C" not null unique check (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$'),
+    created timestamptz not null default now()
+);
+
+create table members (
+    group_id bigint not null references groups on delete cascade,
+    user_id  bigint not null references users,
+    primary key (group_id, user_id)
+);
+create index members_user on members (user_id);
+
+create function raise_epoch() returns trigger language plpgsql as $$
+begin
+    update space set epoch = epoch + 1;
+    return null;
+end
+$$;
+create trigger users_epoch after update or delete or truncate on users execute function raise_epoch();
+create trigger tokens_epoch after update or delete or truncate on tokens execute function raise_epoch();
+create trigger groups_epoch after update or delete or truncate on groups execute function raise_epoch();
+create trigger members_epoch after insert or update or delete or truncate on members execute function raise_epoch();
+create trigger space_epoch after update of group_prefixes on space execute function raise_epoch();
+
+-- URIs of the local groups of a user.
+create function groups_of(of_user bigint) returns text[] language sql stable as $$
+    select coalesce(array_agg(prefix || g.name), '{}')
+      from members m
+      join groups g on g.id = m.group_id
+     cross join space s
+     cross join unnest(s.group_prefixes) as prefix
+     where m.user_id = of_user
+$$;
+
+-- --------------------------------------------------------------------------------------------------------- rights
+
+-- Who may read a node: everybody if it is public, the owner, members of its groups, an administrator.
+-- Anonymous callers have the id 0 and no groups. This function and the next are the only places that know.
+create function may_read(
+    owner_id bigint, public boolean, group_read text[], group_write text[],
+    caller bigint, caller_groups text[], admin boolean
+) returns boolean language sql immutable parallel safe as $$
+    select public or admin or owner_id = caller or group_read && caller_groups or group_write && caller_groups
+$$;
+
+-- Who may write to a node: its bytes and properties, and for a container its children.
+create function may_write(
+    owner_id bigint, group_write text[], caller bigint, caller_groups text[], admin boolean
+) returns boolean language sql immutable parallel safe as $$
+    select admin or owner_id = caller or group_write && caller_groups
+$$;
+
+-- ---------------------------------------------------------------------------------------------------------- nodes
+
+-- Where each container stands: ids from the root (1) down to the container itself, for whole trees in one range.
+-- Only containers are here, for the place of any other node follows from its container: a tree of 100,000 files in
+-- 1,000 folders moves by 1,000 rows. Ids are digits, so that `path >= p and path < (p::text || '0')::ltree` is
+-- exactly the tree below p; p || '0' on an ltree would append a label instead.
+create table containers (
+    id   bigint primary key,
+    path ltree not null
+);
+create index containers_path on containers using btree (path);
+
+create table nodes (
+    id          bigint generated by default as identity primary key,
+    -- The container. NULL: the root. The key forbids children without container and children below data and links.
+    parent_id   bigint references containers,
+    -- As sent, never normalised; C collation, so that the order of a listing is the same everywhere. '' : the root.
+    name        text collate "C" not null check (octet_length(name) <= 255 and (name = '') = (id = 1)),
+    type        text not null check (type in (
+                    'Node', 'DataNode', 'UnstructuredDataNode', 'StructuredDataNode', 'ContainerNode', 'LinkNode')),
+    -- A user. No foreign key: its check would lock the row of a busy user at each creation, and users stay for ever.
+    owner_id    bigint not null,
+    -- Anybody may read.
+    public      boolean not null default false,
+    -- URIs of groups that may read, and that may read and write.
+    group_read  text[] not null default '{}',
+    group_write text[] not null default '{}',
+    -- Of a container: new children take over its permissions.
+    inherit     boolean not null default false,
+    -- Closed to changes of bytes, children and place.
+    locked      boolean not null default false,
+    -- What clients set: URI of the property to its value. Facts of the service are never here.
+    properties  jsonb not null default '{}',
+    -- Of a link: any URI.
+    target      text,
+    -- The bytes. All NULL: none have come yet, which documents show as length 0.
+    size        bigint check (size >= 0),
+    md5         bytea check (octet_length(md5) = 16),
+    sha256      bytea check (octet_length(sha256) = 32),
+    storage_id  integer,
+    -- Name that the storage gave them; written once, named by one node.
+    location    text,
+    -- The user who brought the bytes; 0: anonymous. NULL without bytes.
+    stored_by   bigint,
+    -- Birth of the node (btime), last change of its metadata (ctime), of its bytes (mtime; NULL without bytes).
+    created     timestamptz not null default now(),
+    changed     timestamptz not null default now(),
+    modified    timestamptz,
+    check ((parent_id is null) = (id = 1)),
+    check ((type = 'LinkNode') = (target is not null)),
+    check (num_nulls(size, md5, sha256, storage_id, location, stored_by, modified) in (0, 7)),
+    check (location is null or type like '%DataNode')
+);
+create unique index nodes_name on nodes (parent_id, name);
+create unique index nodes_location on nodes (storage_id, location) where location is not null;
+create index nodes_locked on nodes (id) where locked;
+
+-- Whether every container on the way down to `container`, that one included, may be read.
+create function way_is_readable(container bigint, caller bigint, caller_groups text[], admin boolean)
+returns boolean language sql stable as $$
+    select coalesce(bool_and(may_read(n.owner_id, n.public, n.group_read, n.group_write,
+                                      caller, caller_groups, admin)), false)
+      from nodes n
+     where n.id = any (string_to_array((select path::text from containers where id = container), '.')::bigint[])
+$$;
+
+-- ------------------------------------------------------------------------------------------------------- storages
+
+-- Places for bytes. All processes that serve one place share its row.
+create table storages (
+    id        integer generated always as identity primary key,
+    -- From the control file of the place.
+    uuid      uuid not null unique,
+    name      text not null,
+    -- Public base URL.
+    url       text not null,
+    -- Bytes that still fit. NULL: unknown.
+    free      bigint,
+    -- Login role of its servers: another role cannot speak for it.
+    role      name not null,
+    last_seen timestamptz not null default now(),
+    -- When a process last began to sweep it.
+    swept     timestamptz not null default '-infinity'
+);
+
+-- Bytes that no node names any more. The row goes first, then the bytes.
+create table obsolete (
+    storage_id integer not null references storages,
+    location   text not null,
+    since      timestamptz not null default now(),
+    primary key (storage_id, location)
+);
+create index obsolete_since on obsolete (storage_id, since);
+
+-- Keys that sign endpoints. They are made by metadata servers and rotate.
+create table endpoint_keys (
+    id      text primary key check (id ~ '^[0-9a-f]{16}$'),
+    secret  bytea not null check (octet_length(secret) = 32),
+    created timestamptz not null default now()
+);
+
+-- ----------------------------------------------------------------------------------------------------------- jobs
+
+-- UWS jobs: at present the negotiated transfers.
+create table jobs (
+    -- 160 random bits: whoever knows the id of an anonymous job may see it.
+    id          text primary key check (id ~ '^[0-9a-f]{40}$'),
+    -- NULL: anonymous.
+    owner_id    bigint,
+    phase       text not null check (phase in ('PENDING', 'QUEUED', 'EXECUTING', 'COMPLETED', 'ERROR', 'UNKNOWN',
+                                               'HELD', 'SUSPENDED', 'ABORTED', 'ARCHIVED')),
+    -- The transfer as negotiated, without endpoints: they are signed anew each time they are shown.
+    transfer    jsonb not null,
+    -- URI of the node that the transfer turned out to mean (links followed, .auto named).
+    node_uri    text,
+    -- The node, if there was one when the transfer was negotiated.
+    node_id     bigint,
+    -- Of a push to a new node: where it will be.
+    parent_id   bigint,
+    name        text collate "C",
+    storage_id  integer references storages,
+    -- Push to .null: the bytes are counted and dropped.
+    discard     boolean not null default false,
+    -- A push keeps the user's properties (interop = opencadc).
+    keep_properties boolean not null default false,
+    -- Most bytes of a push. NULL: no limit.
+    size_limit  bigint,
+    -- Of a job in phase ERROR: name of the fault, and the words of errorSummary (of ABORTED too).
+    fault       text,
+    message     text,
+    created     timestamptz not null default now(),
+    started     timestamptz,
+    ended       timestamptz,
+    -- Its endpoints are dead from here on.
+    expires     timestamptz not null,
+    -- The job is forgotten from here on.
+    destruction timestamptz not null
+);
+create index jobs_destruction on jobs (destruction);
+create index jobs_expires on jobs (expires) where phase = 'EXECUTING';
+
+-- Uploads that are under way: a lease on a name in a container, so that a node that is only coming has one too.
+create table writers (
+    parent_id bigint not null,
+    name      text collate "C" not null,
+    job_id    text not null,
+    -- Unique for each attempt: the fence. Whoever finds another value here has lost the lease.
+    attempt   text not null unique,
+    until     timestamptz not null,
+    primary key (parent_id, name)
+);
+create index writers_job on writers (job_id);
+
+-- ---------------------------------------------------------------------------------------------------- storage_api
+-- All that storage servers can do. A function raises SQLSTATE VS001 with the name of a fault, a space and details.
+
+create schema storage_api;
+revoke all on schema public from public;
+grant usage on schema storage_api to pyvospace_storage;
+
+create view storage_api.endpoint_keys as select id, secret, created from public.endpoint_keys;
+create view storage_api.space as select authority from public.space;
+grant select on storage_api.endpoint_keys, storage_api.space to pyvospace_storage;
+
+create function raise_fault(code text, details text) returns void language plpgsql as $$
+begin
+    raise exception using errcode = 'VS001', message = code || ' ' || details;
+end
+$$;
+
+-- The row of a storage, for its own role only.
+create function own_storage(of_uuid uuid) returns integer language plpgsql stable as $$
+declare
+    found_id integer;
+begin
+    select id into found_id from storages where uuid = of_uuid and role = session_user;
+    if not found then
+        raise exception 'the storage % is not announced, or not by %', of_uuid, session_user;
+    end if;
+    return found_id;
+end
+$$;
+
+-- Enter a storage, or renew what is known of it.
+create function storage_api.announce(of_uuid uuid, new_name text, new_url text, new_free bigint)
+returns void language plpgsql security definer set search_path = public, pg_temp as $$
+begin
+    insert into storages (uuid, name, url, free, role) values (of_uuid, new_name, new_url, new_free, session_user)
+    on conflict (uuid) do update set name = new_name, url = new_url, free = new_free, last_seen = now()
+     where storages.role = session_user;
+    perform own_storage(of_uuid);
+end
+$$;
+
+-- Who calls, as of now: a user who was disabled is nobody and gets a fault.
+create function caller_of(of_user bigint, out caller bigint, out caller_groups text[], out admin boolean)
+language plpgsql stable as $$
+begin
+    if of_user is null then
+        caller := 0; caller_groups := '{}'; admin := false;
+        return;
+    end if;
+    select u.id, groups_of(u.id), u.admin into caller, caller_groups, admin
+      from users u where u.id = of_user and not u.disabled;
+    if not found then
+        perform raise_fault('PermissionDenied', 'the user of this endpoint is not known any more');
+    end if;
+end
+$$;
+
+-- The job of an endpoint, locked, if the endpoint is still good for a PUT.
+create function live_push(of_job text, of_user bigint, of_storage integer, repeat_window double precision)
+returns jobs language plpgsql as $$
+declare
+    job jobs;
+begin
+    select * into job from jobs where id = of_job for update;
+    if not found or job.owner_id is distinct from of_user or job.storage_id is distinct from of_storage then
+        perform raise_fault('PermissionDenied', 'this endpoint was withdrawn; negotiate again');
+    elsif job.phase = 'ABORTED' or job.phase = 'ERROR' then
+        perform raise_fault('PermissionDenied', 'the transfer of this endpoint was aborted; negotiate again');
+    elsif job.expires <= now() then
+        perform raise_fault('PermissionDenied', 'this endpoint has expired; negotiate again');
+    elsif job.phase = 'COMPLETED' and job.ended < now() - make_interval(secs => repeat_window) then
+        perform raise_fault('EndpointUsed', 'the bytes are there already; negotiate again to replace them');
+    end if;
+    return job;
+end
+$$;
+
+-- The node that a push writes to, with the writer's rights checked now; NULL: it is still to be made.
+create function push_target(job jobs, lock boolean) returns nodes language plpgsql as $$
+declare
+    node nodes;
+    parent nodes;
+    c record;
+begin
+    select * into c from caller_of(job.owner_id);
+    if job.node_id is not null then
+        if lock then
+            select * into node from nodes where id = job.node_id for update;
+        else
+            select * into node from nodes where id = job.node_id;
+        end if;
+        if not found then
+            perform raise_fault('NodeNotFound', 'the node was deleted meanwhile');
+        end if;
+    else
+        if lock then
+            perform from containers where id = job.parent_id for share;
+        end if;
+        select * into parent from nodes where id = job.parent_id;
+        if not found then
+            perform raise_fault('ContainerNotFound', 'the container was deleted meanwhile');
+        end if;
+        if lock then
+            select * into node from nodes where parent_id = job.parent_id and name = job.name for update;
+        else
+            select * into node from nodes where parent_id = job.parent_id and name = job.name;
+        end if;
+    end if;
+    if not way_is_readable(coalesce(node.parent_id, job.parent_id), c.caller, c.caller_groups, c.admin)
+       or node.id is not null and not may_write(node.owner_id, node.group_write, c.caller, c.caller_groups, c.admin)
+       or node.id is null and not may_write(parent.owner_id, parent.group_write, c.caller, c.caller_groups, c.admin)
+    then
+        perform raise_fault('PermissionDenied', 'the right to write there was withdrawn');
+    elsif coalesce(node.locked, parent.locked) then
+        perform raise_fault('NodeLocked', 'the node is locked');
+    elsif node.id is not null and node.type not like '%DataNode' then
+        perform raise_fault('DuplicateNode', 'there is a node of another type by now');
+    end if;
+    return node;
+end
+$$;
+
+-- What the node of an upload endpoint holds now; no row: nothing, or bytes on another storage.
+create function storage_api.current(of_uuid uuid, of_job text, of_user bigint, repeat_window double precision)
+returns table (location text, size bigint, md5 bytea, sha256 bytea, content_type text)
+language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+    node nodes;
+begin
+    node := push_target(live_push(of_job, of_user, own_storage(of_uuid), 1e9), false);
+    if node.location is not null then
+        return query select node.location, node.size, node.md5, node.sha256,
+                            node.properties ->> 'ivo://ivoa.net/vospace/core#type';
+    end if;
+end
+$$;
+
+-- Take the writer's lease. The loss of this row in a crash of the database costs an upload its lease and nothing
+-- else, so that it need not wait for the disk.
+create function storage_api.claim_upload(
+    of_uuid uuid, of_job text, of_user bigint, new_attempt text, lease double precision,
+    announced bigint, repeat_window double precision
+) returns table (size_limit bigint, discard boolean, location text, size bigint, md5 bytea, sha256 bytea,
+                 content_type text)
+language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+    job jobs;
+    node nodes;
+begin
+    perform set_config('synchronous_commit', 'off', true);
+    job := live_push(of_job, of_user, own_storage(of_uuid), repeat_window);
+    if announced > job.size_limit then
+        perform raise_fault('RequestEntityTooLarge',
+                            format('%s bytes are more than the limit of %s', announced, job.size_limit));
+    end if;
+    if not job.discard then
+        node := push_target(job, false);
+        insert into writers (parent_id, name, job_id, attempt, until)
+        values (coalesce(node.parent_id, job.parent_id), coalesce(node.name, job.name), of_job, new_attempt,
+                now() + make_interval(secs => lease))
+        on conflict (parent_id, name) do update
+           set job_id = excluded.job_id, attempt = excluded.attempt, until = excluded.until
+         where writers.until < now() or writers.job_id = excluded.job_id;
+        if not found then
+            perform raise_fault('NodeBusy', 'another transfer is writing to this node');
+        end if;
+    end if;
+    if job.started is null then
+        update jobs set started = now() where id = of_job;
+    end if;
+    return query select job.size_limit, job.discard, node.location, node.size, node.md5, node.sha256,
+                        node.properties ->> 'ivo://ivoa.net/vospace/core#type';
+end
+$$;
+
+create function storage_api.renew(of_attempt text, lease double precision) returns boolean
+language plpgsql security definer set search_path = public, pg_temp as $$
+begin
+    perform set_config('synchronous_commit', 'off', true);
+    update writers w set until = now() + make_interval(secs => lease)
+      from jobs j
+     where w.attempt = of_attempt and j.id = w.job_id and j.phase in ('EXECUTING', 'COMPLETED');
+    return found;
+end
+$$;
+
+create function storage_api.release(of_attempt text, reason text) returns void
+language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+    of_job text;
+begin
+    perform set_config('synchronous_commit', 'off', true);
+    delete from writers where attempt = of_attempt returning job_id into of_job;
+    update jobs set message = left(reason, 1000) where id = of_job and phase = 'EXECUTING';
+end
+$$;
+
+-- Turn the node to new bytes, or make it, and complete the job. The caller publishes the bytes before he commits.
+create function storage_api.store(
+    of_uuid uuid, of_job text, of_user bigint, of_attempt text, new_location text, new_size bigint,
+    new_md5 bytea, new_sha256 bytea, new_type text, repeat_window double precision
+) returns void language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+    of_storage integer := own_storage(of_uuid);
+    job jobs := live_push(of_job, of_user, of_storage, repeat_window);
+    node nodes;
+    made nodes;
+    type_property constant text := 'ivo://ivoa.net/vospace/core#type';
+begin
+    if not job.discard then
+        perform from writers where attempt = of_attempt for update;
+        if not found then
+            perform raise_fault('NodeBusy', 'another transfer took this node over');
+        end if;
+        node := push_target(job, true);
+        if node.id is null then
+            insert into nodes (parent_id, name, type, owner_id, public, group_read, group_write)
+            select p.id, job.name, 'DataNode', coalesce(job.owner_id, p.owner_id), p.inherit and p.public,
+                   case when p.inherit then p.group_read else '{}' end,
+                   case when p.inherit then p.group_write else '{}' end
+              from nodes p where p.id = job.parent_id
+            on conflict (parent_id, name) do nothing
+            returning * into made;
+            -- Somebody made it in the same moment: his node, if we may.
+            node := case when made.id is null then push_target(job, true) else made end;
+        end if;
+        insert into obsolete (storage_id, location)
+        select node.storage_id, node.location where node.location is not null;
+        update nodes
+           set size = new_size, md5 = new_md5, sha256 = new_sha256, storage_id = of_storage,
+               location = new_location, stored_by = coalesce(job.owner_id, 0), changed = now(), modified = now(),
+               properties = case when job.keep_properties then properties - type_property else '{}' end
+                            || case when new_type is null then '{}' else jsonb_build_object(type_property, new_type) end
+         where id = node.id;
+        delete from writers where attempt = of_attempt;
+    end if;
+    update jobs
+       set phase = 'COMPLETED', ended = now(), started = coalesce(started, now()), message = null,
+           node_id = node.id
+     where id = of_job;
+end
+$$;
+
+-- Where the bytes of a node are, if the caller may still read them.
+create function storage_api.claim_download(of_uuid uuid, of_node bigint, of_job text, of_user bigint)
+returns table (name text, modified timestamptz, location text, size bigint, md5 bytea, sha256 bytea,
+               content_type text, waiting boolean)
+language plpgsql stable security definer set search_path = public, pg_temp as $$
+declare
+    of_storage integer := own_storage(of_uuid);
+    node nodes;
+    job jobs;
+    c record;
+begin
+    select * into c from caller_of(of_user);
+    if of_job is not null then
+        select * into job from jobs where id = of_job;
+        if not found or job.owner_id is distinct from of_user or job.node_id is distinct from of_node
+           or job.phase not in ('EXECUTING', 'COMPLETED') or job.expires <= now() then
+            perform raise_fault('PermissionDenied', 'this endpoint was withdrawn; negotiate again');
+        end if;
+    end if;
+    select * into node from nodes where id = of_node;
+    if not found then
+        perform raise_fault('NodeNotFound', 'the node was deleted meanwhile');
+    elsif not (may_read(node.owner_id, node.public, node.group_read, node.group_write,
+                        c.caller, c.caller_groups, c.admin)
+               and way_is_readable(node.parent_id, c.caller, c.caller_groups, c.admin)) then
+        perform raise_fault('PermissionDenied', 'the right to read was withdrawn');
+    elsif node.location is not null and node.storage_id <> of_storage then
+        perform raise_fault('NodeNotFound', 'the bytes are elsewhere by now; negotiate again');
+    end if;
+    return query select node.name, coalesce(node.modified, node.created), node.location, coalesce(node.size, 0),
+                        node.md5, node.sha256, node.properties ->> 'ivo://ivoa.net/vospace/core#type',
+                        coalesce(job.phase = 'EXECUTING', false);
+end
+$$;
+
+create function storage_api.delivered(of_job text) returns void
+language plpgsql security definer set search_path = public, pg_temp as $$
+begin
+    perform set_config('synchronous_commit', 'off', true);
+    update jobs set phase = 'COMPLETED', started = coalesce(started, created), ended = now()
+     where id = of_job and phase = 'EXECUTING';
+end
+$$;
+
+-- True for one process of the storage in each interval.
+create function storage_api.claim_sweep(of_uuid uuid, at_most_every double precision) returns boolean
+language plpgsql security definer set search_path = public, pg_temp as $$
+begin
+    update storages set swept = now()
+     where id = own_storage(of_uuid) and swept < now() - make_interval(secs => at_most_every);
+    return found;
+end
+$$;
+
+-- Those of `known_there` that nothing in the catalogue names.
+create function storage_api.unknown(of_uuid uuid, known_there text[]) returns setof text
+language plpgsql stable security definer set search_path = public, pg_temp as $$
+declare
+    of_storage integer := own_storage(of_uuid);
+begin
+    return query
+    select place from unnest(known_there) as place
+     where not exists (select from nodes n where n.storage_id = of_storage and n.location = place)
+       and not exists (select from obsolete o where o.storage_id = of_storage and o.location = place);
+end
+$$;
+
+create function storage_api.take_obsolete(of_uuid uuid, grace double precision, at_most integer) returns setof text
+language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+    of_storage integer := own_storage(of_uuid);
+begin
+    return query
+    delete from obsolete o
+     using (select d.location from obsolete d
+             where d.storage_id = of_storage and d.since < now() - make_interval(secs => grace)
+             order by d.since limit at_most for update skip locked) as due
+     where o.storage_id = of_storage and o.location = due.location
+    returning o.location;
+end
+$$;
+
+revoke all on all functions in schema storage_api from public;
+grant execute on all functions in schema storage_api to pyvospace_storage;
