@@ -5,12 +5,9 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from pyvospace.model.claims import DownloadClaim, StorageState, StoredFile, UploadClaim
-
-if TYPE_CHECKING:
-    from pyvospace.service.endpoints import EndpointClaims
+from pyvospace.model.claims import DownloadClaim, EndpointClaims, StorageState, StoredFile, UploadClaim
 
 
 class StoreTransaction(Protocol):
@@ -35,10 +32,10 @@ class Catalogue(Protocol):
     async def announce(self, storage: StorageState) -> None:
         """Enter or refresh the row of this storage (start and heartbeat)."""
 
-    async def current(self, claims: "EndpointClaims") -> StoredFile | None:
+    async def current(self, claims: EndpointClaims) -> StoredFile | None:
         """Tell what the node of an upload endpoint has now, without a lease (HEAD)."""
 
-    async def claim_upload(self, claims: "EndpointClaims", *, size: int | None) -> UploadClaim:
+    async def claim_upload(self, claims: EndpointClaims, *, size: int | None) -> UploadClaim:
         """Check the right to write once more and take the writer's lease of the node.
 
         `size` is what the client announced. Waits for a connection up to
@@ -56,7 +53,8 @@ class Catalogue(Protocol):
     def transaction(self, claim: UploadClaim) -> AbstractAsyncContextManager[StoreTransaction]:
         """Open a transaction with the node locked and the lease checked.
 
-        It commits on leaving and rolls back if an exception passes through.
+        It commits on leaving and rolls back if an exception passes through. Leaving completes the job; with
+        `UploadClaim.discard` nothing is stored before that.
 
         Raises
         ------
@@ -72,7 +70,7 @@ class Catalogue(Protocol):
         Not called after a commit, which ends the lease itself.
         """
 
-    async def claim_download(self, claims: "EndpointClaims") -> DownloadClaim:
+    async def claim_download(self, claims: EndpointClaims) -> DownloadClaim:
         """Check the right to read once more and tell where the bytes are."""
 
     async def delivered(self, claim: DownloadClaim) -> None:

@@ -1,0 +1,256 @@
+"""The plugin API: all that a storage backend sees of pyvospace.
+
+A backend owns bytes and the names (locations) under which it keeps them. Everything else is the core's:
+HTTP, rights, ranges, counting, hashing, digests, limits, time-outs, leases, the database.
+
+Obligations of every backend, checked by `pyvospace.storage.testing.BackendContract`:
+
+* A location is written once and never again. New bytes for a node get a new location.
+* `upload` returns only when the bytes would survive a power cut, and has called `store` exactly once.
+* `store` comes before the bytes become visible under their location. A crash may leave bytes that no node
+  names (the sweep deletes them), never a node that names bytes which are not there.
+* An upload that fails for whatever reason, cancellation included, leaves no staged bytes, open files or
+  threads behind. (Bytes already published under the location are deleted by the core, unless the outcome
+  of the commit is unknown; then nobody deletes anything and the sweep asks the database.)
+* Memory is bounded, whatever the size of a file.
+
+Concurrency: one object serves one process. All methods are coroutines of one event loop and may run at the
+same time, also for the same location; several processes may serve the same place. A method must not block the
+loop: use ``asyncio.to_thread`` for calls that can wait.
+
+Failure: raise a `Fault` of `pyvospace.model.faults` if the client can do something about it: `ServiceBusy` for
+what may be over in a moment (the client is told to come again), `InsufficientStorage` for a full store. An
+OSError with ENOSPC, EDQUOT or EFBIG becomes `InsufficientStorage` by itself. Everything else is an internal
+error. The core never repeats a call, because the bytes of a request come only once; a backend repeats what it
+can repeat by itself, the client repeats the request.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO, Protocol, Self
+from uuid import UUID
+
+from pyvospace.model.claims import OutcomeUnknownError
+from pyvospace.model.ranges import ByteRange
+
+__all__ = [
+    "BackendConfig",
+    "Body",
+    "ByteRange",
+    "Download",
+    "DownloadJob",
+    "FileBytes",
+    "OutcomeUnknownError",
+    "Redirect",
+    "StorageBackend",
+    "StreamBytes",
+    "Transaction",
+    "UploadJob",
+]
+
+
+class Body(ABC):
+    """The bytes of one upload, to be consumed once, in one of two ways.
+
+    Either way the core counts and hashes them on the way, enforces size limit and idle time-out, and at their
+    end compares length and digests with what the client announced. What is wrong is raised as a `Fault` from
+    the call that consumes; let it pass.
+    """
+
+    @abstractmethod
+    async def write_to(self, open_file: Callable[[], int]) -> None:
+        """Write everything to a file and make it durable; the fast way for backends with files.
+
+        Parameters
+        ----------
+        open_file
+            Called once, in a worker thread, when there is something to write; gives a file descriptor open
+            for writing at its beginning. The body closes it, on failure too. The bytes are on the disk (fsync)
+            when this returns; the entry in the directory is the backend's.
+        """
+
+    @abstractmethod
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Give the bytes in pieces of some 100 KiB to 2 MiB, hashed already; the way for object stores.
+
+        At most one piece is held beside the one that was handed out.
+        """
+
+
+class Transaction(Protocol):
+    """Handed out by `UploadJob.transaction`."""
+
+    async def store(self, location: str) -> None:
+        """Turn the node to `location`; size, digests and type are added by the core.
+
+        To be called once. Nobody sees the change before the transaction ends.
+        """
+
+
+class UploadJob(Protocol):
+    """One attempt to bring bytes to a node."""
+
+    @property
+    def id(self) -> str:
+        """Unique among all attempts of all processes, lower-case hex: a good name for what is staged."""
+
+    @property
+    def size(self) -> int | None:
+        """How many bytes the client announced; None if it did not (chunked)."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """Lock the node and turn it to the new bytes, all or nothing.
+
+        To be entered once, after the body was consumed, and left soon: others wait for the node meanwhile. An
+        exception inside rolls everything back. The upload is not cancelled between entering and leaving.
+
+        Raises
+        ------
+        Fault
+            On entering or from `store`: the lease was lost, a right withdrawn, the node is locked or gone.
+        OutcomeUnknownError
+            On leaving: the connection broke during the commit. Delete nothing.
+        """
+
+
+class DownloadJob(Protocol):
+    """One reading of the bytes at a location."""
+
+    @property
+    def location(self) -> str:
+        """As given to `Transaction.store`."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes were stored there."""
+
+    @property
+    def content_type(self) -> str:
+        """For backends that answer with a redirect and can fix the type of the answer."""
+
+    @property
+    def filename(self) -> str:
+        """Last segment of the node's path, for the same purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileBytes:
+    """Bytes in a file of the operating system: sent with sendfile where that is possible."""
+
+    file: BinaryIO
+    """Open for reading; the core closes it."""
+    offset: int = 0
+    """Where in `file` the first byte of the location is (not: of the range)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBytes:
+    """Bytes that come in pieces; exactly those of the range if there is one."""
+
+    pieces: AsyncIterator[bytes]
+    """Best in pieces of 256 KiB to 2 MiB. Closed (``aclose``) by the core if it is a generator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """The client can fetch the bytes from elsewhere without credentials of ours."""
+
+    url: str
+    """Absolute, good for this one location and a short time."""
+
+
+Download = FileBytes | StreamBytes | Redirect
+
+
+@dataclass(frozen=True, slots=True)
+class BackendConfig:
+    """What the administrator set: section ``[storage]``."""
+
+    path: Path
+    """Directory for this storage (``path``); it may not exist yet."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Free settings of the backend (``[storage.options]``); check them in `StorageBackend.configure`."""
+
+
+class StorageBackend(ABC):
+    """A place for bytes."""
+
+    @classmethod
+    @abstractmethod
+    def configure(cls, config: BackendConfig) -> Self:
+        """Make a backend from the configuration, without touching the place.
+
+        Raises
+        ------
+        ValueError
+            A setting is wrong; the text names it.
+        """
+
+    @abstractmethod
+    async def start(self) -> UUID:
+        """Open the place, preparing it if it is new, and tell its identity.
+
+        The identity is kept in the place itself: it stays the same for all processes and over restarts, and
+        a copy of the configuration on another machine does not have it.
+        """
+
+    async def close(self) -> None:  # noqa: B027 (nothing is right for many)
+        """Let go of what `start` opened. No call is running, none comes after this."""
+
+    @abstractmethod
+    async def upload(self, job: UploadJob, body: Body) -> None:
+        """Keep the bytes of `body` and turn the node to them.
+
+        May be cancelled at any await outside the transaction (the client went away, the lease was lost, the
+        server stops).
+        """
+
+    @abstractmethod
+    async def download(self, job: DownloadJob, byte_range: ByteRange | None) -> Download:
+        """Give the bytes at a location, or a part of them.
+
+        `byte_range` lies within the file and is not empty. What is handed out stays readable to its end,
+        also if the location is deleted meanwhile, or the backend says how long in its documentation
+        (``storage.obsolete_grace`` seconds pass between the last use of a location and its deletion).
+
+        Raises
+        ------
+        FileNotFoundError
+            Nothing is there: an internal error, as the database says there is.
+        """
+
+    @abstractmethod
+    async def delete(self, location: str) -> None:
+        """Delete the bytes at a location. What is not there is fine; so is a location that never was one."""
+
+    @abstractmethod
+    def locations(self) -> AsyncIterator[tuple[str, datetime]]:
+        """Go through all locations that hold bytes, with the time (zone included) when each was published.
+
+        For the sweep, in any order and with bounded memory. What is published or deleted meanwhile may or may
+        not be seen. If the time is not known, give the latest that it may be.
+        """
+
+    async def sweep_staging(self, older_than: datetime) -> int:
+        """Remove what uploads of dead processes left in staging before `older_than`; tell how many.
+
+        Uploads that still run, here or in another process, must not be touched. Backends whose
+        store forgets unfinished uploads by itself need not do anything.
+        """
+        del older_than
+        return 0
+
+    async def free_space(self) -> int | None:
+        """Tell how many bytes still fit; None if there is no end to it or nobody knows."""
+        return None
+
+    async def total_space(self) -> int | None:
+        """Tell how many bytes the place has in all, full and free; None as in `free_space`."""
+        return None
+
+    async def check(self) -> None:  # noqa: B027 (nothing is right for some)
+        """Return if the place can be written to now; raise (anything) if not. Asked by load balancers."""

@@ -1,0 +1,292 @@
+"""Bytes in files of a directory that belongs to the service alone.
+
+::
+
+    storage.json            which storage this is
+    staging/<upload id>     what is being received; locked (flock) by the process that receives it
+    data/<3 hex>/<32 hex>   what nodes name; the location is ``<3 hex>/<32 hex>``
+
+No name in here comes from a client. Nothing is ever written over: files are made exclusively, and a location is
+a new random number each time.
+"""
+
+import asyncio
+import fcntl
+import json
+import os
+import re
+import stat
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Self
+from uuid import UUID, uuid4
+
+import aiofiles
+
+from pyvospace.model.crash import crash_point
+from pyvospace.storage.backend import (
+    BackendConfig,
+    Body,
+    ByteRange,
+    Download,
+    DownloadJob,
+    FileBytes,
+    StorageBackend,
+    UploadJob,
+)
+
+_LOCATION: Final = re.compile("([0-9a-f]{3})/([0-9a-f]{32})")
+_STAGED: Final = re.compile("[0-9a-f]{1,64}")
+_PRIVATE_DIRECTORY: Final = 0o700
+_PRIVATE_FILE: Final = 0o600
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class PosixBackend(StorageBackend):
+    """Keeps bytes below `path`, which one or several processes of one machine serve."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._staging = -1
+        self._data = -1
+        self._made: set[str] = set()
+        """Directories below data/ whose own entries are known to be durable."""
+
+    @classmethod
+    def configure(cls, config: BackendConfig) -> Self:
+        """Make a backend for the directory ``storage.path``; there are no options."""
+        for option in config.options:
+            raise ValueError(f"storage.options.{option}: the posix backend has no such option")
+        return cls(config.path)
+
+    async def start(self) -> UUID:
+        """Make the directories if need be and open them."""
+        await asyncio.to_thread(self._prepare)
+        return await _identity(self._path / "storage.json")
+
+    def _prepare(self) -> None:
+        self._path.mkdir(mode=_PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+        for name in ("staging", "data"):
+            (self._path / name).mkdir(mode=_PRIVATE_DIRECTORY, exist_ok=True)
+        root = os.open(self._path, _DIRECTORY)
+        try:
+            if os.fstat(root).st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise PermissionError(f"others may write to {self._path}: chmod go-w it")
+            self._staging = os.open("staging", _DIRECTORY, dir_fd=root)
+            self._data = os.open("data", _DIRECTORY, dir_fd=root)
+            os.fsync(root)
+        finally:
+            os.close(root)
+
+    async def close(self) -> None:
+        """Close the directories."""
+        for directory in (self._staging, self._data):
+            if directory >= 0:
+                os.close(directory)
+        self._staging = self._data = -1
+
+    async def upload(self, job: UploadJob, body: Body) -> None:
+        """Write to a staging file, then rename it inside the transaction."""
+        staged = _Staged(self._staging, job.id)
+        try:
+            await body.write_to(staged.open)
+            async with job.transaction() as transaction:
+                location = _new_location()
+                await transaction.store(location)
+                await asyncio.to_thread(self._publish, job.id, location)
+        finally:
+            # Shielded: the thread does its work even if we are cancelled once more.
+            await asyncio.shield(asyncio.to_thread(staged.remove))
+
+    def _publish(self, staged: str, location: str) -> None:
+        folder, name = location.split("/")
+        self._make_folder(folder)
+        with _opened(folder, self._data) as directory:
+            os.rename(staged, name, src_dir_fd=self._staging, dst_dir_fd=directory)
+            crash_point("after-rename")
+            os.fsync(directory)
+            crash_point("after-dirsync")
+
+    def _make_folder(self, folder: str) -> None:
+        if folder in self._made:
+            return
+        with suppress(FileExistsError):
+            os.mkdir(folder, _PRIVATE_DIRECTORY, dir_fd=self._data)
+        # Even if it was there: another process may have made it just now and not synced yet.
+        os.fsync(self._data)
+        self._made.add(folder)
+
+    async def download(self, job: DownloadJob, byte_range: ByteRange | None) -> Download:
+        """Open the file; who reads it keeps it, also if it is deleted meanwhile."""
+        del byte_range  # the core reads from the file what it needs
+        fd = await asyncio.to_thread(self._open_stored, job.location, job.size)
+        return FileBytes(os.fdopen(fd, "rb", buffering=0))
+
+    def _open_stored(self, location: str, size: int) -> int:
+        parts = _LOCATION.fullmatch(location)
+        if parts is None:
+            raise FileNotFoundError(location)
+        with _opened(parts[1], self._data) as directory:
+            fd = os.open(parts[2], _READ, dir_fd=directory)
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+            os.close(fd)
+            raise OSError(f"{location} is damaged: it has {status.st_size} bytes and should have {size}")
+        return fd
+
+    async def delete(self, location: str) -> None:
+        """Delete the file. Readers that have it open are not disturbed."""
+        parts = _LOCATION.fullmatch(location)
+        if parts is not None:
+            await asyncio.to_thread(self._unlink, parts[1], parts[2])
+
+    def _unlink(self, folder: str, name: str) -> None:
+        with suppress(FileNotFoundError), _opened(folder, self._data) as directory:
+            os.unlink(name, dir_fd=directory)
+
+    async def locations(self) -> AsyncIterator[tuple[str, datetime]]:
+        """Go through data/, a folder (one of 4096) at a time."""
+        for folder in sorted(await asyncio.to_thread(_names, self._data)):
+            for location in await asyncio.to_thread(self._files_in, folder):
+                yield location
+
+    def _files_in(self, folder: str) -> list[tuple[str, datetime]]:
+        """List the files of one folder with the time of the last change of each.
+
+        That time is set by the rename that published the file; the time of modification is that of its
+        last byte, which may be much older.
+        """
+        found = []
+        with suppress(FileNotFoundError, NotADirectoryError), _opened(folder, self._data) as directory:
+            for name in _names(directory):
+                location = f"{folder}/{name}"
+                if _LOCATION.fullmatch(location):
+                    changed = os.stat(name, dir_fd=directory, follow_symlinks=False).st_ctime
+                    found.append((location, datetime.fromtimestamp(changed, UTC)))
+        return found
+
+    async def sweep_staging(self, older_than: datetime) -> int:
+        """Remove old staging files that no living process has locked."""
+        return await asyncio.to_thread(self._sweep_staging, older_than.timestamp())
+
+    def _sweep_staging(self, older_than: float) -> int:
+        removed = 0
+        for name in _names(self._staging):
+            with suppress(OSError):
+                removed += _STAGED.fullmatch(name) is not None and self._remove_abandoned(name, older_than)
+        return removed
+
+    def _remove_abandoned(self, name: str, older_than: float) -> bool:
+        fd = os.open(name, _READ, dir_fd=self._staging)
+        try:
+            if os.fstat(fd).st_mtime >= older_than:
+                return False
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: somebody is writing
+            os.unlink(name, dir_fd=self._staging)
+        finally:
+            os.close(fd)
+        return True
+
+    async def free_space(self) -> int:
+        """Tell what the file system has left for us."""
+        status = await asyncio.to_thread(os.fstatvfs, self._data)
+        return status.f_bavail * status.f_frsize
+
+    async def total_space(self) -> int:
+        """Tell the size of the file system."""
+        status = await asyncio.to_thread(os.fstatvfs, self._data)
+        return status.f_blocks * status.f_frsize
+
+    async def check(self) -> None:
+        """Write a file and delete it."""
+        await asyncio.to_thread(self._probe)
+
+    def _probe(self) -> None:
+        name = uuid4().hex
+        fd = os.open(name, _NEW, _PRIVATE_FILE, dir_fd=self._staging)
+        try:
+            os.write(fd, b"probe")
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+            os.unlink(name, dir_fd=self._staging)
+
+
+def _new_location() -> str:
+    name = uuid4().hex
+    return f"{name[:3]}/{name}"
+
+
+def _names(directory: int) -> list[str]:
+    return os.listdir(directory)  # noqa: PTH208 (pathlib cannot list a descriptor)
+
+
+class _Staged:
+    """A staging file, locked from its making to its end, however often it is closed in between."""
+
+    def __init__(self, staging: int, name: str) -> None:
+        self._staging = staging
+        self._name = name
+        self._lock = -1
+
+    def open(self) -> int:
+        """Make it; the lock says that a living process owns it, so the sweep leaves it alone."""
+        fd = os.open(self._name, _NEW, _PRIVATE_FILE, dir_fd=self._staging)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = os.dup(fd)  # a lock is held as long as one of its descriptors is open
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
+
+    def remove(self) -> None:
+        """Delete what was not renamed away, and unlock."""
+        with suppress(FileNotFoundError):
+            os.unlink(self._name, dir_fd=self._staging)
+        if self._lock >= 0:
+            os.close(self._lock)
+
+
+@contextmanager
+def _opened(folder: str, parent: int) -> Iterator[int]:
+    """Open a directory that must not be a symbolic link."""
+    directory = os.open(folder, _DIRECTORY, dir_fd=parent)
+    try:
+        yield directory
+    finally:
+        os.close(directory)
+
+
+async def _identity(path: Path) -> UUID:
+    """Read which storage this is; make a name for a new one.
+
+    Several processes may start on a new directory at once: link() lets one of them win.
+    """
+    while True:
+        with suppress(FileNotFoundError):
+            async with aiofiles.open(path, encoding="utf-8") as file:
+                return UUID(json.loads(await file.read())["id"])
+        draft = path.with_name(f"storage-{uuid4().hex}.draft")
+        async with aiofiles.open(draft, "x", encoding="utf-8") as file:
+            await file.write(json.dumps({"id": str(uuid4()), "made": datetime.now(UTC).isoformat()}) + "\n")
+            await file.flush()
+            await asyncio.to_thread(os.fsync, file.fileno())
+        await asyncio.to_thread(_link_durably, draft, path)
+
+
+def _link_durably(draft: Path, path: Path) -> None:
+    try:
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink()
+    directory = os.open(path.parent, _DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,299 @@
+"""Bytes on their way from a backend to a client: headers, conditions, ranges, sendfile."""
+
+import asyncio
+import logging
+import os
+import re
+import socket
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import format_datetime
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import quote
+
+from aiohttp import web
+
+from pyvospace.model.claims import DownloadClaim, StoredFile
+from pyvospace.model.faults import InternalFault, PreconditionFailed, RangeNotSatisfiable
+from pyvospace.model.ranges import UNSATISFIABLE, ByteRange, Conditions, Version, parse_range
+from pyvospace.storage.backend import Download, FileBytes, Redirect, StorageBackend, StreamBytes
+from pyvospace.storage.hashing import Digests
+from pyvospace.storage.jobs import DEFAULT_TYPE, ClaimedDownload
+from pyvospace.storage.threads import Workers, run
+
+log = logging.getLogger(__name__)
+
+CONTENT_RANGE: Final = web.RequestKey("content_range", str)
+"""For the answer 416, whoever writes it."""
+
+_SMALL: Final = 64 << 10
+"""Up to this size one write of head and body is cheaper than sendfile."""
+_PIECE: Final = 1 << 20
+_TYPE: Final = re.compile(r"[!-~]+/[ -~]{0,200}")
+_SHOWN: Final = frozenset(
+    {
+        "application/fits",
+        "application/json",
+        "image/fits",
+        "image/gif",
+        "image/jpeg",
+        "image/png",
+        "image/webp",
+        "text/csv",
+        "text/plain",
+    }
+)
+"""Types that a browser may show; none of them can hold a script."""
+_SAFE: Final = {
+    "Cache-Control": "private, no-cache",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An answer, and whether with it the client has the bytes up to the last."""
+
+    response: web.StreamResponse
+    complete: bool = False
+
+
+class Deliverer:
+    """Answers GET and HEAD of an endpoint for reading.
+
+    Parameters
+    ----------
+    empty
+        Status for a node that never had bytes: 200, or 204 as OpenCADC has it.
+    idle
+        Seconds that a client may take no byte.
+    """
+
+    def __init__(self, backend: StorageBackend, workers: Workers, *, empty: HTTPStatus, idle: float) -> None:
+        self._backend = backend
+        self._workers = workers
+        self._empty = empty
+        self._idle = idle
+
+    async def answer(self, request: web.Request, claim: DownloadClaim) -> Delivery:
+        """Answer with all bytes, a range, nothing new, or nothing at all."""
+        digests = _digests(claim)
+        headers = _describe(claim, digests)
+        if claim.location is None or digests is None:
+            status = self._empty if request.method == "GET" else HTTPStatus.OK
+            return Delivery(_headed(status, headers, 0), complete=request.method == "GET")
+        version = Version(digests.sha256.hex(), claim.modified)
+        conditions = conditions_of(request)
+        match conditions.evaluate(version, reading=True):
+            case HTTPStatus.NOT_MODIFIED:
+                return Delivery(web.Response(status=HTTPStatus.NOT_MODIFIED, headers=_without_content(headers)))
+            case HTTPStatus.PRECONDITION_FAILED:
+                raise PreconditionFailed("the bytes are not those of the condition")
+        if request.method == "HEAD":
+            return Delivery(_headed(HTTPStatus.OK, headers, claim.size))
+        wanted = _wanted(request, conditions, version, claim.size)
+        return await self._send(request, claim, headers, wanted)
+
+    async def _send(
+        self, request: web.Request, claim: DownloadClaim, headers: dict[str, str], wanted: ByteRange | None
+    ) -> Delivery:
+        source = await self._open(claim, wanted)
+        if isinstance(source, Redirect):
+            return Delivery(_redirect(source), complete=True)
+        status = HTTPStatus.OK
+        if wanted is not None:
+            status = HTTPStatus.PARTIAL_CONTENT
+            headers["Content-Range"] = wanted.content_range(claim.size)
+        span = wanted or ByteRange(0, claim.size)
+        try:
+            if isinstance(source, FileBytes) and span.length <= _SMALL:
+                response: web.StreamResponse = await self._small(status, headers, source, span)
+            else:
+                response = _headed(status, headers, span.length)
+                await self._stream(request, response, source, span)
+        finally:
+            await _close(source)
+        return Delivery(response, complete=span.stop == claim.size)
+
+    async def _open(self, claim: DownloadClaim, wanted: ByteRange | None) -> Download:
+        try:
+            return await self._backend.download(ClaimedDownload.of(claim), wanted)
+        except OSError as error:
+            # Damage is for the administrator to see and for nobody to read.
+            log.error("bytes at %s cannot be read: %s", claim.location, error)  # noqa: TRY400 (the text says it all)
+            raise InternalFault("the bytes cannot be read") from error
+
+    async def _small(
+        self, status: HTTPStatus, headers: dict[str, str], source: FileBytes, span: ByteRange
+    ) -> web.Response:
+        data = await run(self._workers.quick, _read, source.file.fileno(), source.offset + span.start, span.length)
+        if len(data) != span.length:
+            log.error("a file ended %d bytes early", span.length - len(data))
+            raise InternalFault("the bytes cannot be read")
+        return web.Response(status=status, headers=headers, body=data)
+
+    async def _stream(
+        self, request: web.Request, response: web.StreamResponse, source: FileBytes | StreamBytes, span: ByteRange
+    ) -> None:
+        """Send head and bytes; if the bytes end early, cut the connection so that the client knows."""
+        await response.prepare(request)
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the client is gone")
+        self._limit_waiting(transport)
+        try:
+            await self._send_bytes(transport, response, source, span)
+        except ConnectionError:
+            raise
+        except Exception as error:
+            # No fault can be told any more: it would be taken for bytes of the file.
+            log.exception("a download broke off")
+            transport.abort()
+            raise ConnectionAbortedError from error
+        await response.write_eof()
+
+    async def _send_bytes(
+        self,
+        transport: asyncio.Transport,
+        response: web.StreamResponse,
+        source: FileBytes | StreamBytes,
+        span: ByteRange,
+    ) -> None:
+        if isinstance(source, StreamBytes):
+            sent = await _send_pieces(response, source.pieces)
+        elif transport.get_extra_info("sslcontext") is not None:
+            sent = await _send_pieces(response, self._pieces(source, span))
+        else:
+            sent = await _send_file(transport, source, span)
+        if sent != span.length:
+            raise EOFError(f"{sent} bytes were there instead of {span.length}")
+
+    def _limit_waiting(self, transport: asyncio.Transport) -> None:
+        """Let the kernel end the connection of a client that reads nothing for too long."""
+        with suppress(AttributeError, OSError):  # not on every system
+            sock = transport.get_extra_info("socket")
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._idle * 1000))
+
+    async def _pieces(self, source: FileBytes, span: ByteRange) -> AsyncIterator[bytes]:
+        fd, position, left = source.file.fileno(), source.offset + span.start, span.length
+        while left:
+            piece = await run(self._workers.quick, os.pread, fd, min(_PIECE, left), position)
+            if not piece:
+                return
+            position += len(piece)
+            left -= len(piece)
+            yield piece
+
+
+def conditions_of(request: web.Request) -> Conditions:
+    """Collect the conditional headers of a request."""
+    headers = request.headers
+    return Conditions(
+        if_match=headers.get("If-Match"),
+        if_none_match=headers.get("If-None-Match"),
+        if_modified_since=headers.get("If-Modified-Since"),
+        if_unmodified_since=headers.get("If-Unmodified-Since"),
+        if_range=headers.get("If-Range"),
+    )
+
+
+def answer_head(stored: StoredFile | None) -> web.Response:
+    """Answer HEAD of an endpoint for writing: what is there now, for clients that skip equal bytes."""
+    headers = dict(_SAFE)
+    if stored is not None:
+        headers |= Digests(stored.md5, stored.sha256).headers()
+        headers["Content-Type"] = _type(stored.content_type)
+    response = web.Response(headers=headers)
+    response.content_length = stored.size if stored is not None else 0
+    return response
+
+
+def content_disposition(name: str, content_type: str) -> str:
+    """Name the file for whoever saves it: plainly for curl, exactly for those who know RFC 6266."""
+    kind = "inline" if content_type.partition(";")[0].strip().lower() in _SHOWN else "attachment"
+    plain = re.sub(r'[^ -~]|["\\%]', "_", name)
+    return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def _digests(claim: DownloadClaim) -> Digests | None:
+    if claim.md5 is None or claim.sha256 is None:
+        return None
+    return Digests(claim.md5, claim.sha256)
+
+
+def _describe(claim: DownloadClaim, digests: Digests | None) -> dict[str, str]:
+    content_type = _type(claim.content_type)
+    headers = {
+        **_SAFE,
+        "Accept-Ranges": "bytes",
+        "Content-Type": content_type,
+        "Content-Disposition": content_disposition(claim.name, content_type),
+        "Last-Modified": format_datetime(claim.modified.astimezone(UTC), usegmt=True),
+    }
+    return headers | digests.headers() if digests is not None else headers
+
+
+def _type(stored: str | None) -> str:
+    """Give the stored type verbatim if it can stand in a header."""
+    return stored if stored is not None and _TYPE.fullmatch(stored) else DEFAULT_TYPE
+
+
+def _without_content(headers: dict[str, str]) -> dict[str, str]:
+    """Leave what 304 is to have (RFC 9110, section 15.4.5)."""
+    return {name: value for name, value in headers.items() if name in _SAFE or name in {"ETag", "Last-Modified"}}
+
+
+def _wanted(request: web.Request, conditions: Conditions, version: Version, size: int) -> ByteRange | None:
+    header = request.headers.get("Range")
+    wanted = parse_range(header, size) if conditions.allows_range(version) else None
+    if wanted is UNSATISFIABLE:
+        request[CONTENT_RANGE] = f"bytes */{size}"
+        raise RangeNotSatisfiable(f"the file has {size} bytes")
+    return wanted
+
+
+def _headed(status: HTTPStatus, headers: dict[str, str], length: int) -> web.StreamResponse:
+    response = web.StreamResponse(status=status, headers=headers)
+    if status is not HTTPStatus.NO_CONTENT:
+        response.content_length = length
+    return response
+
+
+def _redirect(source: Redirect) -> web.Response:
+    headers = {**_SAFE, "Cache-Control": "private, no-store", "Location": source.url}
+    return web.Response(status=HTTPStatus.TEMPORARY_REDIRECT, headers=headers)
+
+
+async def _send_file(transport: asyncio.Transport, source: FileBytes, span: ByteRange) -> int:
+    loop = asyncio.get_running_loop()
+    if transport.is_closing():
+        raise ConnectionResetError("the client is gone")
+    return await loop.sendfile(transport, source.file, source.offset + span.start, span.length)
+
+
+async def _send_pieces(response: web.StreamResponse, pieces: AsyncIterator[bytes]) -> int:
+    sent = 0
+    async for piece in pieces:
+        await response.write(piece)
+        sent += len(piece)
+    return sent
+
+
+def _read(fd: int, position: int, size: int) -> bytes:
+    data = b""
+    while len(data) < size and (piece := os.pread(fd, size - len(data), position + len(data))):
+        data += piece
+    return data
+
+
+async def _close(source: FileBytes | StreamBytes) -> None:
+    """Close in a thread: the last descriptor of a deleted file may take its time."""
+    if isinstance(source, FileBytes):
+        await asyncio.shield(asyncio.to_thread(source.file.close))
+    elif hasattr(source.pieces, "aclose"):
+        await source.pieces.aclose()

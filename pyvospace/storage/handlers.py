@@ -1,0 +1,154 @@
+"""GET, HEAD and PUT of pre-authorised endpoints: ``/files/{token}/{name}``."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, Protocol
+
+from aiohttp import web
+
+from pyvospace.model.claims import EndpointClaims, UploadClaim
+from pyvospace.model.faults import (
+    Fault,
+    InvalidArgument,
+    PermissionDenied,
+    PreconditionFailed,
+    RequestEntityTooLarge,
+)
+from pyvospace.model.ranges import Version
+from pyvospace.storage.backend import StorageBackend
+from pyvospace.storage.catalogue import Catalogue
+from pyvospace.storage.deliver import Deliverer, answer_head, conditions_of
+from pyvospace.storage.hashing import Announced, announced
+from pyvospace.storage.jobs import ClaimedUpload, carry_out
+from pyvospace.storage.receive import HttpBody
+from pyvospace.storage.room import Room
+from pyvospace.storage.threads import Workers
+
+if TYPE_CHECKING:
+    from pyvospace.config import Settings
+
+log = logging.getLogger(__name__)
+
+GET: Final = "get"
+PUT: Final = "put"
+_NO_DATE: Final = datetime.fromtimestamp(0, UTC)
+"""Writers compare entity tags; who comes with a date is not refused (RFC 9110, section 13.1.4)."""
+
+
+class Verifier(Protocol):
+    """Who reads the token of an endpoint."""
+
+    async def verify(self, token: str) -> EndpointClaims:
+        """Read it, or raise the Fault that refuses it."""
+
+
+class Files:
+    """The handlers of one server."""
+
+    def __init__(
+        self,
+        settings: "Settings",
+        *,
+        catalogue: Catalogue,
+        backend: StorageBackend,
+        verifier: Verifier,
+        workers: Workers,
+        room: Room,
+    ) -> None:
+        self._catalogue = catalogue
+        self._backend = backend
+        self._verifier = verifier
+        self._workers = workers
+        self._room = room
+        self._limit = settings.limits.upload_bytes
+        self._idle = settings.storage.idle_timeout
+        self._deliverer = Deliverer(
+            backend,
+            workers,
+            empty=HTTPStatus.NO_CONTENT if settings.interop == "opencadc" else HTTPStatus.OK,
+            idle=self._idle,
+        )
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """Serve the bytes, or with HEAD only say what they are."""
+        claims = await self._verifier.verify(request.match_info["token"])
+        if claims.operation == PUT and request.method == "HEAD":
+            return answer_head(await self._catalogue.current(claims))
+        if claims.operation != GET:
+            raise PermissionDenied("this endpoint is for writing")
+        claim = await self._catalogue.claim_download(claims)
+        delivery = await self._deliverer.answer(request, claim)
+        if delivery.complete and claim.job_id is not None:
+            await delivery.response.prepare(request)
+            await delivery.response.write_eof()
+            try:
+                await self._catalogue.delivered(claim)
+            except (Fault, OSError) as error:
+                log.warning("job %s: its delivery could not be recorded: %s", claim.job_id, error)
+        return delivery.response
+
+    async def put(self, request: web.Request) -> web.Response:
+        """Take new bytes for the node."""
+        claims = await self._verifier.verify(request.match_info["token"])
+        if claims.operation != PUT:
+            raise PermissionDenied("this endpoint is for reading")
+        digests = _acceptable(request)
+        total = _announced_total(request.headers)
+        if request.content_length == 0 and total is not None:
+            return await self._answer_probe(claims, total)
+        await self._require_room(request.content_length or 0)
+        claim = await self._catalogue.claim_upload(claims, size=request.content_length)
+        await self._check_conditions(request, claim)
+        limits = [limit for limit in (claim.limit, self._limit) if limit is not None]
+        body = HttpBody(
+            request,
+            workers=self._workers,
+            limit=min(limits, default=None),
+            idle=self._idle,
+            announced=digests,
+        )
+        job = ClaimedUpload(claim, self._catalogue, body, request.headers.get("Content-Type"))
+        await carry_out(job, self._backend, body, self._catalogue)
+        return web.Response(status=HTTPStatus.CREATED, headers=body.digests().headers())
+
+    async def _answer_probe(self, claims: EndpointClaims, total: int) -> web.Response:
+        """Answer a client of OpenCADC that asks for a transaction: there is none, send it in one go.
+
+        It does so above 5 GiB, by a PUT without bytes, which therefore must not replace the node.
+        """
+        await self._catalogue.current(claims)
+        await self._require_room(total)
+        return web.Response()
+
+    async def _require_room(self, size: int) -> None:
+        if self._limit is not None and size > self._limit:
+            raise RequestEntityTooLarge(f"more than {self._limit} bytes are not taken")
+        await self._room.require(size)
+
+    async def _check_conditions(self, request: web.Request, claim: UploadClaim) -> None:
+        """Honour If-Match and If-None-Match: nobody else writes while we hold the lease."""
+        current = claim.current
+        version = Version(current.sha256.hex(), _NO_DATE) if current is not None else None
+        conditions = replace(conditions_of(request), if_unmodified_since=None)
+        if conditions.evaluate(version, reading=False) is not None:
+            failure = PreconditionFailed("the bytes are not those of the condition")
+            await self._catalogue.release(claim, reason=str(failure))
+            raise failure
+
+
+def _acceptable(request: web.Request) -> Announced:
+    if "Content-Range" in request.headers:
+        raise InvalidArgument("a part of a file cannot be written")
+    return announced(request.headers)
+
+
+def _announced_total(headers: Mapping[str, str]) -> int | None:
+    text = headers.get("X-Total-Length")
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 18:  # noqa: PLR2004 (an exabyte)
+        raise InvalidArgument("X-Total-Length is not a number of bytes")
+    return int(text)

@@ -1,0 +1,53 @@
+"""How much still fits."""
+
+import asyncio
+from typing import Final
+
+from pyvospace.model.faults import InsufficientStorage
+from pyvospace.storage.backend import StorageBackend
+
+_FRESH: Final = 1.0
+"""Seconds for which an answer of the backend is good."""
+
+
+class Room:
+    """The free space of a backend less the share that stays free.
+
+    Parameters
+    ----------
+    reserve
+        Share of the whole, from 0 up to 1.
+    """
+
+    def __init__(self, backend: StorageBackend, reserve: float) -> None:
+        self._backend = backend
+        self._reserve = reserve
+        self._asked = -_FRESH
+        self._free: int | None = None
+
+    async def free(self) -> int | None:
+        """Tell how many bytes uploads may still use; None: nobody knows."""
+        now = asyncio.get_running_loop().time()
+        if now - self._asked >= _FRESH:
+            self._free = await self._ask()
+            self._asked = now
+        return self._free
+
+    async def require(self, size: int) -> None:
+        """Refuse an upload of `size` bytes that cannot fit, before it begins.
+
+        Raises
+        ------
+        InsufficientStorage
+            It would use up the reserve.
+        """
+        free = await self.free()
+        if free is not None and size >= free:
+            raise InsufficientStorage("there is no room for these bytes")
+
+    async def _ask(self) -> int | None:
+        free = await self._backend.free_space()
+        if free is None:
+            return None
+        total = await self._backend.total_space() or 0
+        return max(free - int(total * self._reserve), 0)

@@ -1,0 +1,124 @@
+"""Where received bytes go: through the hashes into a file that is durable at its end. For worker threads."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
+from typing import TYPE_CHECKING, Final
+
+from pyvospace.model.crash import crash_point
+from pyvospace.storage.hashing import Digests, Hasher
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+_FLUSH_EVERY: Final = 64 << 20
+"""Bytes after which writing out begins, so that little is left to do for the fsync at the end."""
+_IOV_MAX: Final = 1000
+_write_out = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
+
+
+class Sink:
+    """A file being written, together with the digests of its bytes.
+
+    Calls come from worker threads, one at a time. Whoever made it calls `close`, also after a failure.
+
+    Parameters
+    ----------
+    open_file
+        Gives the descriptor, at the first bytes.
+    verify
+        Called with the digests before the file is made durable; raises if they are wrong.
+    """
+
+    def __init__(
+        self,
+        open_file: Callable[[], int],
+        *,
+        hashing: Executor,
+        flushing: Executor,
+        verify: Callable[[int, Digests], None],
+    ) -> None:
+        self._open = open_file
+        self._hasher = Hasher(hashing)
+        self._flushing = flushing
+        self._verify = verify
+        self._fd = -1
+        self._flushed = 0
+        self._flush: Future[None] | None = None
+        self.digests: Digests | None = None
+        """Set when everything is on the disk."""
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self._hasher.size
+
+    def take(self, pieces: "Sequence[ReadableBuffer]", size: int, *, last: bool) -> None:
+        """Hash and write `pieces` (together `size` bytes); after the `last` ones make the file durable.
+
+        The pieces must not change before the next call or `settle` has returned.
+        """
+        if self._fd < 0:
+            self._fd = self._open()
+        self._hasher.update(pieces, size)
+        _write_all(self._fd, pieces, size)
+        if last:
+            self._finish()
+        elif self.size - self._flushed >= _FLUSH_EVERY:
+            self._start_flush()
+
+    def settle(self) -> None:
+        """Wait until no thread reads the pieces any more."""
+        self._hasher.settle()
+
+    def close(self) -> None:
+        """Close the file; what was written stays as it is."""
+        self.settle()
+        flush, self._flush = self._flush, None
+        if flush is not None and not flush.cancel():
+            flush.exception()  # waits; the descriptor is in use
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _finish(self) -> None:
+        digests = self._hasher.digests()
+        self._verify(self.size, digests)
+        crash_point("after-tmp")
+        self._await_flush()
+        os.fsync(self._fd)
+        crash_point("after-fsync")
+        self.close()
+        self.digests = digests
+
+    def _start_flush(self) -> None:
+        """Let another thread write out what there is, unless it is still at it.
+
+        An error of fdatasync is told once, so the flush that met it must be the one that is asked.
+        """
+        if self._flush is not None and not self._flush.done():
+            return
+        self._await_flush()
+        self._flushed = self.size
+        self._flush = self._flushing.submit(_write_out, self._fd)
+
+    def _await_flush(self) -> None:
+        flush, self._flush = self._flush, None
+        if flush is not None and not flush.cancel():
+            flush.result()
+
+
+def _write_all(fd: int, pieces: "Sequence[ReadableBuffer]", size: int) -> None:
+    """Write all of `pieces`, however little a call takes."""
+    written = os.writev(fd, pieces) if 0 < len(pieces) <= _IOV_MAX else 0
+    if written == size:
+        return
+    for piece in pieces:
+        view = memoryview(piece)
+        if written >= len(view):
+            written -= len(view)
+            continue
+        view = view[written:]
+        written = 0
+        while view:
+            view = view[os.write(fd, view) :]

@@ -1,0 +1,93 @@
+"""The threads of a storage server, and how coroutines wait for them.
+
+No thread waits for one of its own kind, so no pool can lock itself up: receivers wait for hashing and flushing,
+which wait for nobody.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import ParamSpec, Self, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_MIB = 1 << 20
+_BATCHES_HELD = 2
+"""Of each upload: one that fills while the other is written."""
+_LEAST_BATCH = _MIB // 4
+_FLUSHERS = 4
+
+
+class Workers:
+    """All thread pools of one process, and the memory that uploads may use together.
+
+    Parameters
+    ----------
+    threads
+        How many threads receive and write at most.
+    buffer_size
+        Bytes gathered before they are hashed and written, if memory allows.
+    """
+
+    def __init__(self, *, threads: int = 32, buffer_size: int = 2 * _MIB) -> None:
+        half = max(threads // 2, 1)
+        self.receiving = ThreadPoolExecutor(half, "receive")
+        """Reads sockets: a thread is busy as long as its client sends, up to a slice of time."""
+        self.quick = ThreadPoolExecutor(max(threads - half, 1), "store")
+        """Short jobs: a batch, an open, an fsync of something small."""
+        self.hashing = ThreadPoolExecutor(os.cpu_count() or 1, "hash")
+        self.flushing = ThreadPoolExecutor(_FLUSHERS, "flush")
+        self.buffer_size = buffer_size
+        self._budget = half * _BATCHES_HELD * buffer_size
+        self._gathering = 0
+
+    def batch_size(self) -> int:
+        """Tell how much one upload may gather, given how many do."""
+        share = self._budget // (_BATCHES_HELD * max(self._gathering, 1))
+        return max(min(share, self.buffer_size), _LEAST_BATCH)
+
+    def __enter__(self) -> Self:
+        """Count an upload that gathers batches."""
+        self._gathering += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Count it no more."""
+        self._gathering -= 1
+
+    def close(self) -> None:
+        """Wait for what runs and end all threads."""
+        for pool in (self.receiving, self.quick, self.flushing, self.hashing):
+            pool.shutdown()
+
+
+async def run(pool: Executor, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call `function` in a thread and wait for it, whatever happens.
+
+    A cancelled call that runs already is waited for before CancelledError goes on, so that the
+    caller may close files that the thread uses.
+    """
+    return await outlast(pool.submit(function, *args, **kwargs))
+
+
+async def outlast(future: Future[T]) -> T:
+    """Wait for a call in a thread as `run` does."""
+    waiting = asyncio.wrap_future(future)
+    try:
+        return await asyncio.shield(waiting)
+    except asyncio.CancelledError:
+        if not future.cancel():
+            await _done(waiting)
+        raise
+
+
+async def _done(waiting: asyncio.Future[T]) -> None:
+    while not waiting.done():
+        try:
+            await asyncio.wait([waiting])
+        except asyncio.CancelledError:
+            continue
+    if not waiting.cancelled():
+        waiting.exception()  # seen: CancelledError is the news
