@@ -1,0 +1,264 @@
+"""Every setting of the service, typed, with its default and its description.
+
+The reference page is generated from here. Durations are in seconds, sizes in bytes.
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from pyvospace.model.faults import InvalidURI
+from pyvospace.model.uris import normalise_authority
+
+PREFIX = "PYVOSPACE_"
+"""What the name of each environment variable begins with."""
+DELIMITER = "__"
+"""Between section and setting in the name of an environment variable."""
+
+_EVERYWHERE = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 (recognised, not bound to)
+_STRICT = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
+
+
+def _authority(text: str) -> str:
+    try:
+        return normalise_authority(text)
+    except InvalidURI:
+        raise ValueError(
+            "an authority begins with a letter or digit and holds letters, digits and . - _ ~ ! only"
+        ) from None
+
+
+def _dsn(secret: SecretStr) -> SecretStr:
+    if urlsplit(secret.get_secret_value()).scheme not in {"postgresql", "postgres"}:
+        raise ValueError("a DSN begins with postgresql://")
+    return secret
+
+
+def _public_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("write it as http://host:port or https://host/path, without query and fragment")
+    return text.rstrip("/")
+
+
+def _words(value: object) -> object:
+    """Let an environment variable hold a list as words between spaces."""
+    return tuple(value.split()) if isinstance(value, str) else value
+
+
+def _default_url(data: dict[str, Any]) -> str:
+    scheme = "https" if data["tls_cert"] else "http"
+    host = socket.gethostname() if data["host"] in _EVERYWHERE else data["host"]
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{data['port']}"
+
+
+Authority = Annotated[str, AfterValidator(_authority)]
+Dsn = Annotated[SecretStr, AfterValidator(_dsn)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Positive = Annotated[int, Field(ge=1)]
+PublicUrl = Annotated[str, AfterValidator(_public_url)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+
+
+class Section(BaseModel):
+    """A group of settings: a table of the file."""
+
+    model_config = _STRICT
+
+
+class DatabaseSettings(Section):
+    """How the servers reach PostgreSQL."""
+
+    dsn: Dsn | None = Field(
+        None,
+        description="PostgreSQL (15 or later) as postgresql://user:password@host:port/database, for the metadata "
+        "servers and the commands of the administrator. `pyvospace up` brings a database of its own.",
+    )
+    storage_dsn: Dsn | None = Field(
+        None,
+        description="The same database for the storage servers, with a role that is a member of "
+        "`pyvospace_storage`. If it is not given they use `dsn`.",
+    )
+    pool_size: Positive = Field(10, description="Most connections that one server process keeps to the database.")
+    acquire_timeout: Seconds = Field(
+        10.0, description="How long a request waits for a free connection before it is answered with 503."
+    )
+    upload_acquire_timeout: Seconds = Field(
+        100.0, description="The same at the end of an upload, whose bytes have already travelled."
+    )
+    statement_timeout: Seconds = Field(10.0, description="How long one statement may take.")
+    lock_timeout: Seconds = Field(5.0, description="How long a statement waits for what somebody else changes.")
+    tree_timeout: Seconds = Field(
+        300.0, description="How long the deletion or the move of a whole tree may take, in place of statement_timeout."
+    )
+    check_durability: bool = Field(
+        default=True,
+        description="Refuse to start on a database whose fsync, full_page_writes or synchronous_commit is off: it "
+        "would lose what was acknowledged. To be turned off for tests only.",
+    )
+
+
+class _ServerSettings(Section):
+    """What the metadata and the storage server have in common."""
+
+    host: str = Field("127.0.0.1", description="Address to listen at; 0.0.0.0 for every one.")
+    port: Port = Field(8080, description="Port to listen at.")
+    workers: Positive = Field(1, description="Number of processes that share the port.")
+    tls_cert: UserPath | None = Field(None, description="Certificate chain (PEM); with tls_key it turns on TLS.")
+    tls_key: UserPath | None = Field(None, description="Private key (PEM) of the certificate.")
+    public_url: PublicUrl = Field(
+        default_factory=_default_url,
+        description="URL at which clients reach this server, if it is not http(s)://host:port. It may have a path.",
+    )
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise ValueError("tls_cert and tls_key belong together: give both or none")
+        if self.tls_cert and urlsplit(self.public_url).scheme != "https":
+            raise ValueError("public_url begins with http:// but tls_cert turns on TLS: write https://")
+        return self
+
+
+class MetadataSettings(_ServerSettings):
+    """The metadata server."""
+
+
+class StorageSettings(_ServerSettings):
+    """The storage server."""
+
+    port: Port = Field(8081, description="Port to listen at.")
+    name: str = Field(
+        default_factory=lambda data: f"{data['host']}:{data['port']}",
+        min_length=1,
+        description="Name of this server in the database, the same for all its processes and at every start. "
+        "If it is not given: host:port.",
+    )
+    backend: str = Field(
+        "posix", description="Where bytes are kept: name of an entry point of the group `pyvospace.storage`."
+    )
+    path: UserPath = Field(
+        Path("~/.local/share/pyvospace/storage"), description="Directory of the bytes, for backends that use one."
+    )
+    threads: Positive = Field(32, description="Most threads that read, write and hash bytes.")
+    buffer_size: int = Field(2 * 1024**2, ge=4096, description="Size of a buffer of the threads.")
+    idle_timeout: Seconds = Field(60.0, description="How long a client may send or take no byte of a transfer.")
+    sweep_interval: Seconds = Field(3600.0, description="How often leftovers of broken uploads are looked for.")
+    sweep_grace: Seconds = Field(86400.0, description="Age at which bytes that no node knows are deleted.")
+    obsolete_grace: Seconds = Field(
+        600.0, description="How long bytes stay that were replaced or deleted, for readers that have begun."
+    )
+    reserve: float = Field(0.05, ge=0, lt=1, description="Share of the disk that uploads leave free.")
+    heartbeat: Seconds = Field(5.0, description="How often the server reports that it is there.")
+    options: dict[str, str] = Field(
+        default_factory=dict, repr=False, description="Settings of the backend, named in its own documentation."
+    )
+
+
+class LimitSettings(Section):
+    """What one request may ask for."""
+
+    document_bytes: Positive = Field(1024**2, description="Size of an XML document that is accepted.")
+    document_depth: Positive = Field(32, description="Depth of its elements.")
+    properties: Positive = Field(1000, description="Number of properties of a node.")
+    property_bytes: Positive = Field(16 * 1024, description="Size of one property's value.")
+    name_bytes: int = Field(255, ge=1, le=255, description="Size of a node's name in UTF-8.")
+    path_depth: int = Field(200, ge=1, le=200, description="Number of names in a path.")
+    upload_bytes: Positive | None = Field(None, description="Size of one upload. Not given: what the disk takes.")
+    page: Positive = Field(1000, description="Children of a container that are read from the database at once.")
+    header_timeout: Seconds = Field(30.0, description="How long a client may take to send the head of a request.")
+    body_timeout: Seconds = Field(60.0, description="How long it may take to send an XML document.")
+    link_hops: Positive = Field(20, description="Number of links that are followed one after the other.")
+
+
+class EndpointSettings(Section):
+    """The signed URLs at which bytes travel."""
+
+    life: Seconds = Field(3600.0, description="How long a negotiated endpoint can be used.")
+    files_life: Seconds = Field(300.0, description="The same for an endpoint that /files redirects to.")
+    key_rotation: Seconds = Field(86400.0 * 30, description="Age at which the signing key is replaced.")
+    repeat_window: Seconds = Field(
+        60.0,
+        description="How long after a successful upload its repetition is accepted, for clients that lost the 201.",
+    )
+
+
+class JobSettings(Section):
+    """Jobs (UWS)."""
+
+    destruction: Seconds = Field(604800.0, description="How long a job can be read after its creation.")
+
+
+class GroupSettings(Section):
+    """Local groups."""
+
+    prefixes: Words = Field(
+        default=(),
+        description="What the URI of a local group begins with; its name follows. If it is not given: "
+        "ivo://AUTHORITY/gms? (with / for ~) and ivo://cadc.nrc.ca/gms?.",
+    )
+
+
+class LogSettings(Section):
+    """The log, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is written.")
+    format: Literal["text", "json"] = Field("text", description="Lines to read, or lines of JSON.")
+
+
+class Settings(BaseSettings):
+    """All settings. `pyvospace.config.load` reads them; the constructor takes what it is given and nothing else."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        hide_input_in_errors=True,
+        env_prefix=PREFIX,
+        env_nested_delimiter=DELIMITER,
+    )
+
+    interop: Literal["standard", "opencadc"] = Field(
+        "standard",
+        description="`standard` follows VOSpace 2.1; `opencadc` answers as OpenCADC's Java services where they differ.",
+    )
+    authority: Authority = Field(
+        "localhost~space",
+        description="Authority of the space: vos://AUTHORITY/path. It never changes once there are nodes.",
+    )
+    database: DatabaseSettings = Field(default_factory=DatabaseSettings, description="PostgreSQL.")
+    metadata: MetadataSettings = Field(default_factory=MetadataSettings, description="The metadata server.")
+    storage: StorageSettings = Field(default_factory=StorageSettings, description="The storage server.")
+    limits: LimitSettings = Field(default_factory=LimitSettings, description="What one request may ask for.")
+    endpoints: EndpointSettings = Field(
+        default_factory=EndpointSettings, description="The signed URLs at which bytes travel."
+    )
+    jobs: JobSettings = Field(default_factory=JobSettings, description="Jobs (UWS).")
+    groups: GroupSettings = Field(default_factory=GroupSettings, description="Local groups.")
+    log: LogSettings = Field(default_factory=LogSettings, description="The log, on standard error.")
+
+    @property
+    def group_prefixes(self) -> tuple[str, ...]:
+        """What the URI of a local group may begin with; the first is written."""
+        own = f"ivo://{self.authority.replace('~', '/')}/gms?"
+        return self.groups.prefixes or (own, "ivo://cadc.nrc.ca/gms?")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 (named by the base class)
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read nothing here: `load` merges the sources and remembers what came from where."""
+        return (init_settings,)
