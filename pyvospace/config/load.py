@@ -22,6 +22,7 @@ OTHER_VARIABLES = frozenset(
     {
         CONFIG_VARIABLE,
         f"{PREFIX}CRASH",
+        f"{PREFIX}DATA",
         f"{PREFIX}OFFICIAL_SCHEMAS",
         f"{PREFIX}PG_BIN",
         f"{PREFIX}WORKER",
