@@ -7,6 +7,7 @@ of a document, ``target``, ``direction`` and query parameters.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes
 
@@ -29,6 +30,8 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ENCODED_SLASH = re.compile(r"%2[Ff]")
 _SAFE = "-._~!$'()*+,;=:@"
 """What RFC 3986 lets stand in a segment besides letters and digits, without ``&``: it would need escaping in XML."""
+_URI = _SAFE + "&%/?#[]"
+"""What it lets stand in a URI."""
 
 
 def normalise_authority(authority: str) -> str:
@@ -107,6 +110,11 @@ def encode_path(names: tuple[str, ...]) -> str:
     return "/".join([quote(name, safe=_SAFE) for name in names])
 
 
+def encode_uri(text: str) -> str:
+    """Percent-encode what may not stand in a URI (RFC 3986) and leave everything else, escapes included, as it is."""
+    return quote(_BAD_ESCAPE.sub("%25", text), safe=_URI)
+
+
 @dataclass(frozen=True, slots=True)
 class NodeUri:
     """The identifier of a node."""
@@ -154,3 +162,18 @@ class NodeUri:
     def __str__(self) -> str:
         """Write the URI, percent-encoded (section 3.1)."""
         return f"{_SCHEME}{self.authority}/{encode_path(self.path)}" if self.path else f"{_SCHEME}{self.authority}"
+
+
+def same_node(text: str, uri: NodeUri) -> bool:
+    """Say whether a ``vos:`` URI from a document names the node that the URL named.
+
+    It may be encoded (Java, vosfs) or raw (vos), and ``a%20b`` can be either: one reading that agrees is enough.
+    """
+    with suppress(InvalidURI):
+        if NodeUri.parse(text) == uri:
+            return True
+    with suppress(InvalidURI):
+        authority, _, path = text[len(_SCHEME) :].partition("/")
+        same_space = text[: len(_SCHEME)].lower() == _SCHEME and normalise_authority(authority) == uri.authority
+        return same_space and path.removesuffix("/") == "/".join(uri.path)
+    return False

@@ -1,0 +1,278 @@
+"""Node documents (VOSpace 2.1, section 3.1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from lxml import etree
+
+from pyvospace.model.faults import InvalidArgument, InvalidData, InvalidURI
+from pyvospace.model.nodes import Node, Param, Property, View
+from pyvospace.model.uris import NodeUri, encode_path, encode_uri, same_node
+from pyvospace.model.vocabulary import NodeType
+from pyvospace.wire import xml
+from pyvospace.wire.markup import DECLARATION, attribute, identifier, text
+from pyvospace.wire.xml import REQUEST, Limits, V
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Iterable
+
+    from lxml.etree import _Element as Element
+
+_ROOT = f' xmlns:vos="{xml.VOSPACE}" xmlns:xsi="{xml.XSI}"'
+_TAIL = "</vos:nodes>\n</vos:node>\n"
+_NODE = V + "node"
+_NODES = V + "nodes"
+_TRUE = frozenset({"true", "1"})
+
+
+def node_head(node: Node) -> bytes:
+    """Write a container up to and including ``<vos:nodes>``; its children follow, then `node_tail`."""
+    return f"{DECLARATION}{_start(node, str(node.uri), root=True)}{_details(node)}<vos:nodes>".encode()
+
+
+def render_children(nodes: Iterable[Node]) -> bytes:
+    """Write any number of the children of a container; what is below them is left out."""
+    pieces = []
+    container: tuple[str, ...] | None = None
+    prefix = ""
+    for node in nodes:
+        names = node.uri.path
+        if names[:-1] != container:
+            container = names[:-1]
+            prefix = f"{NodeUri(node.uri.authority, container)}/"
+        pieces.append(f"\n{_start(node, prefix + encode_path(names[-1:]))}{_details(node)}{_end(node)}")
+    return "".join(pieces).encode()
+
+
+def node_tail() -> bytes:
+    """Write the end of a container."""
+    return _TAIL.encode()
+
+
+def render_node(node: Node) -> bytes:
+    """Write a whole document, children included."""
+    if node.type is NodeType.CONTAINER and node.nodes:
+        return node_head(node) + render_children(node.nodes) + node_tail()
+    return f"{DECLARATION}{_start(node, str(node.uri), root=True)}{_details(node)}{_end(node)}\n".encode()
+
+
+def _start(node: Node, uri: str, *, root: bool = False) -> str:
+    names = f'{_ROOT} version="2.1"' if root else ""
+    busy = f' busy="{"true" if node.busy else "false"}"' if node.type.holds_bytes else ""
+    return f'<vos:node{names} xsi:type="vos:{node.type}" uri="{uri}"{busy}>'
+
+
+def _details(node: Node) -> str:
+    """Write what stands before ``nodes`` or ``target``."""
+    details = ""
+    if node.properties:
+        details = f"<vos:properties>{''.join([_property(one) for one in node.properties])}</vos:properties>"
+    if node.accepts:
+        details += f"<vos:accepts>{''.join([render_view(one) for one in node.accepts])}</vos:accepts>"
+    if node.provides:
+        details += f"<vos:provides>{''.join([render_view(one) for one in node.provides])}</vos:provides>"
+    return details
+
+
+def _property(one: Property) -> str:
+    if one.value is None:
+        return f'<vos:property uri="{identifier(one.uri)}" xsi:nil="true"/>'
+    read_only = ' readOnly="true"' if one.read_only else ""
+    return f'<vos:property uri="{identifier(one.uri)}"{read_only}>{text(one.value)}</vos:property>'
+
+
+def _end(node: Node) -> str:
+    if node.type is NodeType.CONTAINER:
+        return "<vos:nodes/></vos:node>"
+    if node.type is NodeType.LINK:
+        return f"<vos:target>{text(node.target or '')}</vos:target></vos:node>"
+    return "</vos:node>"
+
+
+def render_view(view: View) -> str:
+    """Write a view, as part of a document."""
+    original = "" if view.original else ' original="false"'
+    if not view.params:
+        return f'<vos:view uri="{identifier(view.uri)}"{original}/>'
+    return f'<vos:view uri="{identifier(view.uri)}"{original}>{render_params(view.params)}</vos:view>'
+
+
+def render_params(params: Iterable[Param]) -> str:
+    """Write parameters, as part of a document."""
+    return "".join([f'<vos:param uri="{attribute(one.uri)}">{text(one.value)}</vos:param>' for one in params])
+
+
+def parse_node(body: bytes, *, expected: NodeUri | None = None, limits: Limits = REQUEST) -> Node:
+    """Read the document of createNode or setNode; children in it are left out.
+
+    Parameters
+    ----------
+    expected
+        The node that the URL names. The document must name the same, and what the URL says is taken, since the
+        document may be encoded or raw. None: the document decides.
+
+    Raises
+    ------
+    InvalidURI
+        There is no ``uri``, it is none of a node, or not the expected one.
+    TypeNotSupported
+        ``xsi:type`` is none of the six types.
+    InvalidArgument
+        It is no valid node document, or a property stands in it twice.
+    RequestEntityTooLarge
+        It has too many bytes.
+    """
+    root = xml.read_request(body, limits)
+    if root.tag != _NODE:
+        raise InvalidArgument(f"the document is a {etree.QName(root).localname}, not a node")
+    named = root.get("uri")
+    if not named:
+        raise InvalidURI("the node has no uri")
+    xml.check(root)
+    if expected is not None and not same_node(named, expected):
+        raise InvalidURI(f"the document names {named[:300]}, the URL {expected}")
+    node = _node(root, expected or NodeUri.parse(named))
+    uris = {one.uri for one in node.properties}
+    if len(uris) != len(node.properties):
+        raise InvalidArgument("a property stands in the document twice")
+    return node
+
+
+def read_node(body: bytes) -> Node:
+    """Read a node document that a service sent, children included; what is unknown in it is passed over.
+
+    Raises
+    ------
+    InvalidData
+        It is no node document.
+    InvalidURI
+        It names something that cannot be a node.
+    """
+    root = xml.read_answer(body, _NODE)
+    nodes = root.find(_NODES)
+    children = () if nodes is None else tuple(_answered(child) for child in nodes.iterfind(_NODE))
+    return _answered(root, children)
+
+
+class NodeReader:
+    """Reads a container as it arrives, in memory that does not grow with its children."""
+
+    def __init__(self) -> None:
+        self._parser = xml.pull_parser(_NODE)
+        self._depth = 0
+        self._root: Element | None = None
+        self._pending = 0
+
+    def feed(self, data: bytes) -> list[Node]:
+        """Take more of the document and give the children that are complete now.
+
+        Raises
+        ------
+        InvalidData, InvalidURI
+            As `read_node`.
+        """
+        self._pending += len(data)
+        if self._pending > xml.ANSWER_BYTES:
+            raise InvalidData("a node in the answer is too large")
+        try:
+            self._parser.feed(data)
+            events = list(self._parser.read_events())
+        except etree.XMLSyntaxError as error:
+            raise InvalidData(f"the answer is no XML: {str(error)[:200]}") from None
+        return [node for event, element in events for node in self._event(str(event), cast("Element", element))]
+
+    def _event(self, event: str, element: Element) -> Iterable[Node]:
+        if self._root is None:
+            xml.refuse_doctype(element)
+            self._root = element
+        if event == "start":
+            self._depth += 1
+            return
+        self._depth -= 1
+        if self._depth == 1:
+            self._pending = 0
+            yield _answered(element)
+            # Only what is before this child is dropped: the parser may still be writing behind it.
+            parent = cast("Element", element.getparent())
+            while (before := element.getprevious()) is not None:
+                parent.remove(before)
+
+    def close(self) -> Node:
+        """Give the container itself, without children, at the end of the document.
+
+        Raises
+        ------
+        InvalidData
+            The document is not complete, or no node.
+        """
+        try:
+            root = self._parser.close()
+        except etree.XMLSyntaxError as error:
+            raise InvalidData(f"the answer broke off: {str(error)[:200]}") from None
+        if root.tag != _NODE:
+            raise InvalidData(f"the answer is {str(root.tag)[:200]}, no node")
+        return _answered(root)
+
+
+async def iter_children(chunks: AsyncIterable[bytes]) -> AsyncIterator[Node]:
+    """Give the children of a container as its document arrives.
+
+    Raises
+    ------
+    InvalidData, InvalidURI
+        As `read_node`; also at the end, if the document was cut off.
+    """
+    reader = NodeReader()
+    async for chunk in chunks:
+        for node in reader.feed(chunk):
+            yield node
+    reader.close()
+
+
+def _answered(element: Element, nodes: tuple[Node, ...] = ()) -> Node:
+    return _node(element, NodeUri.parse(element.get("uri") or ""), nodes)
+
+
+def _node(element: Element, uri: NodeUri, nodes: tuple[Node, ...] = ()) -> Node:
+    target = encode_uri((element.findtext(V + "target") or "").strip())
+    return Node(
+        uri=uri,
+        type=_type(element),
+        properties=tuple(_read_property(one) for one in element.iterfind(f"{V}properties/{V}property")),
+        accepts=tuple(read_view(one) for one in element.iterfind(f"{V}accepts/{V}view")),
+        provides=tuple(read_view(one) for one in element.iterfind(f"{V}provides/{V}view")),
+        busy=is_true(element.get("busy")),
+        target=target or None,
+        nodes=nodes,
+    )
+
+
+def _type(element: Element) -> NodeType:
+    """Give the type of a node; an unknown one, which only an answer can have, counts as Node."""
+    value = (element.get(xml.XSI_TYPE) or "").strip()
+    prefix, _, local = value.rpartition(":")
+    if local in xml.NODE_TYPES and element.nsmap.get(prefix or None) == xml.VOSPACE:
+        return xml.NODE_TYPES[local]
+    return NodeType.NODE
+
+
+def is_true(value: str | None) -> bool:
+    """Read a boolean of XML Schema; None and nonsense are false."""
+    return value is not None and value.strip() in _TRUE
+
+
+def _read_property(element: Element) -> Property:
+    value = None if is_true(element.get(xml.XSI_NIL)) else element.text or ""
+    return Property(element.get("uri") or "", value, read_only=is_true(element.get("readOnly")))
+
+
+def read_view(element: Element) -> View:
+    """Read a view, as part of a document."""
+    original = is_true(element.get("original", "true"))
+    return View(element.get("uri") or "", original=original, params=read_params(element))
+
+
+def read_params(element: Element) -> tuple[Param, ...]:
+    """Read the parameters directly below an element."""
+    return tuple(Param(one.get("uri") or "", one.text or "") for one in element.iterfind(V + "param"))
