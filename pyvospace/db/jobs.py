@@ -11,6 +11,8 @@ from pyvospace.db.statements import QueryFile
 from pyvospace.model.vocabulary import Phase
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from pyvospace.db.pool import Database
 
 
@@ -23,6 +25,19 @@ class _Sql(QueryFile, file="jobs.sql"):
     expire: ClassVar[str]
     forget: ClassVar[str]
     forget_leases: ClassVar[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """When the endpoints of a new job expire, and the storage that has them."""
+
+    expires: datetime
+    storage_url: str
+    storage: str
+
+
+def _placed(row: asyncpg.Record | None) -> Placed | None:
+    return Placed(row["expires"], row["url"], str(row["uuid"])) if row else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +78,15 @@ async def insert_pull(
     node_uri: str,
     life: float,
     destruction: float,
-) -> None:
-    """Keep a negotiated pull from the storage (UUID) that has the bytes; None: there are none yet."""
-    await database.fetchrow(
-        _Sql.insert_pull, job, owner, json.dumps(transfer), node, node_uri, life, destruction, storage
+) -> Placed | None:
+    """Keep a negotiated pull from the storage (UUID) that has the bytes; without bytes any will do.
+
+    None: it has not been heard of lately.
+    """
+    return _placed(
+        await database.fetchrow(
+            _Sql.insert_pull, job, owner, json.dumps(transfer), node, node_uri, life, destruction, storage
+        )
     )
 
 
@@ -86,8 +106,8 @@ async def insert_push(
     announced: int | None,
     life: float,
     destruction: float,
-) -> bool:
-    """Keep a negotiated push to a live storage with space; False: there is none."""
+) -> Placed | None:
+    """Keep a negotiated push to a live storage with space; None: there is none."""
     row = await database.fetchrow(
         _Sql.insert_push,
         job,
@@ -104,7 +124,7 @@ async def insert_push(
         destruction,
         announced,
     )
-    return row is not None
+    return _placed(row)
 
 
 async def insert_failed(

@@ -94,7 +94,4 @@ class Changes:
     @property
     def of_rights(self) -> bool:
         """Say whether they change who may do what, which takes the owner."""
-        return any(
-            value is not None
-            for value in (self.public, self.group_read, self.group_write, self.inherit)
-        )
+        return any(value is not None for value in (self.public, self.group_read, self.group_write, self.inherit))

@@ -1,23 +1,36 @@
 -- name: insert_pull
--- A negotiated pull of the node $4.
-insert into jobs (id, owner_id, phase, transfer, node_id, storage_id, node_uri, expires, destruction)
-select $1, $2, 'EXECUTING', $3::jsonb, $4, t.id, $5, now() + make_interval(secs => $6),
-       now() + make_interval(secs => $7)
-  from (select) as one
-  left join storages t on t.uuid = $8
-returning created, expires;
+-- A negotiated pull of the node $4 from the storage $8 that has its bytes, or from any if there are none.
+-- No row: it was not heard of lately.
+with place as (
+    select id, url, uuid from storages
+     where last_seen > now() - interval '30 seconds' and ($8::uuid is null or uuid = $8)
+     order by random()
+     limit 1
+), job as (
+    insert into jobs (id, owner_id, phase, transfer, node_id, storage_id, node_uri, expires, destruction)
+    select $1, $2, 'EXECUTING', $3::jsonb, $4, p.id, $5, now() + make_interval(secs => $6),
+           now() + make_interval(secs => $7)
+      from place p
+    returning expires
+)
+select j.expires, p.url, p.uuid from job j, place p;
 
 -- name: insert_push
 -- A negotiated push, to a storage with space for $13 bytes that was heard of lately. No row: there is none.
-insert into jobs (id, owner_id, phase, transfer, node_id, parent_id, name, storage_id, node_uri, discard,
-                  keep_properties, size_limit, expires, destruction)
-select $1, $2, 'EXECUTING', $3::jsonb, $4, $5, $6, t.id, $7, $8, $9, $10, now() + make_interval(secs => $11),
-       now() + make_interval(secs => $12)
-  from storages t
- where t.last_seen > now() - interval '30 seconds' and (t.free is null or t.free > coalesce($13, 0))
- order by random()
- limit 1
-returning created, expires, storage_id;
+with place as (
+    select id, url, uuid from storages
+     where last_seen > now() - interval '30 seconds' and (free is null or free > coalesce($13::bigint, 0))
+     order by random()
+     limit 1
+), job as (
+    insert into jobs (id, owner_id, phase, transfer, node_id, parent_id, name, storage_id, node_uri, discard,
+                      keep_properties, size_limit, expires, destruction)
+    select $1, $2, 'EXECUTING', $3::jsonb, $4, $5, $6, p.id, $7, $8, $9, $10, now() + make_interval(secs => $11),
+           now() + make_interval(secs => $12)
+      from place p
+    returning expires
+)
+select j.expires, p.url, p.uuid from job j, place p;
 
 -- name: insert_failed
 -- A transfer that was refused: its job tells why.

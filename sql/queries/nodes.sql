@@ -203,5 +203,16 @@ select count(*) from turned;
 update nodes set parent_id = $2, name = $3, changed = now() where id = $1 returning id;
 
 -- name: names_in_use
--- Property URIs that nodes use now, up to $1.
-select distinct key from nodes, jsonb_object_keys(properties) as key order by key limit $1;
+-- Property URIs, up to $4, of the newest 10,000 nodes with properties that the caller $1 (groups $2, administrator $3)
+-- may read.
+select distinct key
+  from (
+    select n.properties from nodes n
+     where n.properties <> '{}'
+       and may_read(n.owner_id, n.public, n.group_read, n.group_write, $1, $2::text[], $3)
+       and way_is_readable(n.parent_id, $1, $2::text[], $3)
+     order by n.id desc limit 10000
+  ) as newest,
+  jsonb_object_keys(newest.properties) as key
+ order by key
+ limit $4;

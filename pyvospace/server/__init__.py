@@ -1,0 +1,1 @@
+"""The metadata server: nodes, transfers, jobs and what the service says of itself."""

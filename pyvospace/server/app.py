@@ -1,0 +1,191 @@
+"""The metadata server: its routes, its middleware, its process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from pyvospace.config.requirements import require_safe_versions
+from pyvospace.db import identities, keys
+from pyvospace.db.bootstrap import WrongSpaceError
+from pyvospace.db.pool import Database
+from pyvospace.model.callers import StaleCallerError
+from pyvospace.model.faults import Fault, InternalFault, LinkFound, ServiceBusy
+from pyvospace.model.stored import Resolution
+from pyvospace.model.uris import NodeUri
+from pyvospace.model.vocabulary import Detail
+from pyvospace.server.context import Context, Service
+from pyvospace.server.describe import describe
+from pyvospace.server.handlers import files, nodes, service, transfers
+from pyvospace.server.handlers.requests import CONTEXT, SERVICE
+from pyvospace.service.auth import Authenticator
+from pyvospace.service.endpoints import EndpointSigner
+from pyvospace.service.faults import add_headers, edge
+from pyvospace.service.logs import set_up_logs
+from pyvospace.service.serving import serve, stop_event
+from pyvospace.uws.jobs import tidy_for_ever
+from pyvospace.wire.nodes import render_node
+from pyvospace.wire.xml import Limits
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Handler, Middleware
+
+    from pyvospace.config import Settings
+
+log = logging.getLogger(__name__)
+
+_STARTS: Final = 3
+"""Starts of a request whose caller turned out to have changed."""
+_PARTS: Final = "phase|results|error|owner|quote|executionduration|destruction|parameters"
+
+
+def make_app(settings: Settings, database: Database) -> web.Application:
+    """Put the server together."""
+    signer = EndpointSigner(
+        settings.authority,
+        lambda: keys.signing_key(database, rotation=settings.endpoints.key_rotation, life=settings.endpoints.life),
+    )
+    limits = Limits(
+        document_bytes=settings.limits.document_bytes,
+        depth=settings.limits.document_depth,
+        properties=settings.limits.properties,
+        property_bytes=settings.limits.property_bytes,
+    )
+    shared = Service(settings, database, signer, limits)
+    authenticator = Authenticator(database, realm=settings.authority)
+    app = web.Application(
+        middlewares=[
+            edge(
+                challenges=lambda invalid: authenticator.challenges(invalid=invalid),
+                describe=lambda fault: _describe(shared, fault),
+            ),
+            identification(shared, authenticator),
+        ]
+    )
+    app[SERVICE] = shared
+    for base in {"", urlsplit(settings.metadata.public_url).path}:
+        _add_routes(app, base)
+    app.on_response_prepare.append(add_headers)
+    app.cleanup_ctx.append(_tidying)
+    return app
+
+
+def _add_routes(app: web.Application, base: str) -> None:
+    for path in ("/nodes", "/nodes/{path:.*}"):
+        app.router.add_get(base + path, nodes.get)
+        app.router.add_put(base + path, nodes.put)
+        app.router.add_post(base + path, nodes.post)
+        app.router.add_delete(base + path, nodes.delete)
+    app.router.add_get(base + "/files/{path:.*}", files.get)
+    app.router.add_put(base + "/files/{path:.*}", files.put, expect_handler=files.leave_body)
+    app.router.add_get(base + "/synctrans", transfers.get_sync, allow_head=False)
+    app.router.add_post(base + "/synctrans", transfers.post_sync)
+    app.router.add_post(base + "/transfers", transfers.post_jobs)
+    app.router.add_get(base + "/transfers/{job}", transfers.get_job)
+    app.router.add_get(base + "/transfers/{job}/results/transferDetails", transfers.get_details)
+    app.router.add_get(base + f"/transfers/{{job}}/{{part:{_PARTS}}}", transfers.get_part)
+    app.router.add_post(base + "/transfers/{job}/phase", transfers.post_phase)
+    for path, handler in (
+        ("/capabilities", service.capabilities),
+        ("/availability", service.availability),
+        ("/protocols", service.protocols),
+        ("/views", service.views),
+        ("/properties", service.properties),
+        ("/livez", service.live),
+    ):
+        app.router.add_get(base + path, handler)
+
+
+def identification(shared: Service, authenticator: Authenticator) -> Middleware:
+    """Make the middleware that says who calls, and sees to it that every answer was decided about.
+
+    A caller who turns out to have changed since he was identified is identified again, and the request starts over.
+    """
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        authorization = request.headers.get("Authorization")
+        for _ in range(_STARTS):
+            caller = await authenticator.identify(authorization)
+            context = request[CONTEXT] = Context(shared, caller)
+            try:
+                response = await handler(request)
+            except StaleCallerError:
+                authenticator.forget(authorization)
+                continue
+            if not context.policy.asked:
+                raise InternalFault("an answer that nobody has decided about is not given")
+            if not caller.anonymous and not response.prepared:
+                response.headers["X-VO-Authenticated"] = caller.name
+            return response
+        raise ServiceBusy("users and groups are changing; try again")
+
+    return middleware
+
+
+def _describe(shared: Service, fault: Fault) -> str:
+    """Write a fault; LinkFound with the document of the link (VOSpace 2.1, section 6.5)."""
+    if not isinstance(fault, LinkFound) or not isinstance(fault.link, Resolution):
+        return str(fault)
+    found = fault.link
+    uri = NodeUri(shared.authority, found.names[: found.depth])
+    return f"{fault}\n{render_node(describe(found.last, uri, Detail.FULL)).decode()}"
+
+
+async def _tidying(app: web.Application) -> AsyncIterator[None]:
+    task = asyncio.create_task(tidy_for_ever(app[SERVICE].database))
+    yield
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def check_space(database: Database, settings: Settings) -> None:
+    """Make sure that the database is set up, and for this space.
+
+    Raises
+    ------
+    WrongSpaceError
+        It is not.
+    """
+    space = await identities.space(database)
+    if space is None:
+        raise WrongSpaceError("the database holds no space yet: run `pyvospace migrate`")
+    if space.authority != settings.authority:
+        raise WrongSpaceError(f"the database belongs to the space {space.authority!r}, not {settings.authority!r}")
+
+
+async def main(settings: Settings) -> None:
+    """Serve until told to stop."""
+    if settings.database.dsn is None:
+        raise ValueError("database.dsn is not set")
+    stop = stop_event()
+    database = await Database.connect(
+        settings.database.dsn.get_secret_value(), settings.database, name="pyvospace metadata"
+    )
+    try:
+        await check_space(database, settings)
+        if not settings.metadata.public_url.startswith("https:"):
+            log.warning("plain http: httpsget and httpsput are answered with http endpoints; use TLS in production")
+        await serve(
+            make_app(settings, database),
+            settings.metadata,
+            stop,
+            header_timeout=settings.limits.header_timeout,
+            shutdown_timeout=10.0,
+        )
+    finally:
+        await database.close()
+
+
+def run(settings: Settings) -> None:
+    """Run one process of the metadata server until SIGTERM or SIGINT."""
+    set_up_logs(settings.log)
+    require_safe_versions()
+    asyncio.run(main(settings))

@@ -1,0 +1,82 @@
+"""What a request brings with it to an operation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pyvospace.model.faults import InvalidURI
+from pyvospace.model.uris import NodeUri
+from pyvospace.server.policy import Policy
+
+if TYPE_CHECKING:
+    from pyvospace.config.settings import Settings
+    from pyvospace.db.pool import Database
+    from pyvospace.model.callers import Caller
+    from pyvospace.service.endpoints import EndpointSigner
+    from pyvospace.wire.xml import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What all requests of a server share."""
+
+    settings: Settings
+    database: Database
+    signer: EndpointSigner
+    limits: Limits
+    """Of documents that come in."""
+
+    @property
+    def authority(self) -> str:
+        """Authority of the space."""
+        return self.settings.authority
+
+    @property
+    def url(self) -> str:
+        """Public base URL, without a slash at the end."""
+        return self.settings.metadata.public_url
+
+    @property
+    def secure(self) -> bool:
+        """Say whether clients reach the service by TLS."""
+        return self.url.startswith("https:")
+
+    @property
+    def opencadc(self) -> bool:
+        """Say whether to answer as OpenCADC where it contradicts the standard."""
+        return self.settings.interop == "opencadc"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One request: who calls, and what he may."""
+
+    service: Service
+    caller: Caller
+    policy: Policy = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "policy", Policy(self.caller))
+
+    @property
+    def database(self) -> Database:
+        """The catalogue."""
+        return self.service.database
+
+    def uri(self, path: tuple[str, ...]) -> NodeUri:
+        """Give the URI of a node of this space."""
+        return NodeUri(self.service.authority, path)
+
+    def own_path(self, text: str) -> tuple[str, ...]:
+        """Read the URI of a node of this space.
+
+        Raises
+        ------
+        InvalidURI
+            It is not valid, or of another space.
+        """
+        uri = NodeUri.parse(text)
+        if uri.authority != self.service.authority:
+            raise InvalidURI(f"{text[:300]} is not in the space vos://{self.service.authority}")
+        return uri.path

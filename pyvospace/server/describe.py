@@ -1,0 +1,51 @@
+"""From what the catalogue keeps to what a document tells (VOSpace 2.1, sections 3.1 and 6.3.1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyvospace.model.nodes import Node, View
+from pyvospace.model.vocabulary import ANY_VIEW, BINARY_VIEW, DEFAULT_VIEW, Detail, NodeType
+from pyvospace.server.properties import describe_properties
+
+if TYPE_CHECKING:
+    from pyvospace.model.stored import StoredNode
+    from pyvospace.model.uris import NodeUri
+
+_ACCEPTS = (View(ANY_VIEW), View(BINARY_VIEW))
+_PROVIDES = (View(DEFAULT_VIEW), View(BINARY_VIEW))
+
+
+def describe(node: StoredNode, uri: NodeUri, detail: Detail) -> Node:
+    """Tell of a node what `detail` asks for; children are added while the document is written."""
+    if detail is Detail.MIN:
+        return _bare(node, uri)
+    views = node.type.holds_bytes and detail is not Detail.PROPERTIES
+    return Node(
+        uri=uri,
+        type=node.type,
+        properties=describe_properties(node, with_rights=detail is Detail.MAX),
+        accepts=_ACCEPTS if views else (),
+        provides=_PROVIDES if views and node.size is not None else (),
+        busy=node.busy,
+        target=node.target,
+    )
+
+
+def describe_child(node: StoredNode, uri: NodeUri, detail: Detail) -> Node:
+    """Tell of a child in a listing; of one that the caller may not read, URI and type only (rulings of A-21)."""
+    if not node.readable:
+        return Node(uri=uri, type=node.type, target="" if node.type is NodeType.LINK else None)
+    if detail is Detail.MIN:
+        return _bare(node, uri)
+    return Node(
+        uri=uri,
+        type=node.type,
+        properties=describe_properties(node, with_rights=detail is Detail.MAX),
+        busy=node.busy,
+        target=node.target,
+    )
+
+
+def _bare(node: StoredNode, uri: NodeUri) -> Node:
+    return Node(uri=uri, type=node.type, busy=node.busy, target=node.target)

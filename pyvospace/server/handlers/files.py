@@ -1,0 +1,49 @@
+"""``/files/{path}``: bytes by path, answered by redirect to a storage server (OpenCADC's files-proto)."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from pyvospace.model.transfers import Protocol, Transfer
+from pyvospace.model.vocabulary import HTTPS_PUT, TYPE, Direction
+from pyvospace.server.handlers.requests import context, node_path, see_other
+from pyvospace.server.operations import transfers
+
+_EMPTY_MD5 = "md5=1B2M2Y8AsgTpgAmY7PhCfg=="
+
+
+async def get(request: web.Request) -> web.StreamResponse:
+    """Send the client to the bytes; a node without bytes is answered here."""
+    ctx = context(request)
+    node, endpoint = await transfers.locate_file(ctx, node_path(request))
+    if endpoint is not None:
+        return see_other(endpoint)
+    headers = {
+        "Content-Type": node.properties.get(TYPE, "application/octet-stream"),
+        "Content-Disposition": "attachment",
+        "Digest": _EMPTY_MD5,
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "no-cache",
+    }
+    return web.Response(status=204 if ctx.service.opencadc else 200, headers=headers)
+
+
+async def put(request: web.Request) -> web.StreamResponse:
+    """Send the client, with his bytes, to a storage server."""
+    ctx = context(request)
+    wanted = Transfer(
+        target=str(ctx.uri(node_path(request))),
+        direction=Direction.PUSH_TO_VOSPACE,
+        protocols=(Protocol(HTTPS_PUT),),
+        version="2.1",
+    )
+    negotiated = await transfers.push_to_vospace(ctx, wanted)
+    # 307 keeps method and body; a client that waits for 100-continue has sent nothing yet.
+    endpoint = negotiated.transfer.protocols[0].endpoint or ""
+    response = web.Response(status=307, headers={"Location": endpoint, "Connection": "close"})
+    response.force_close()
+    return response
+
+
+async def leave_body(_: web.Request) -> None:
+    """Do not ask for a body with 100-continue: it is to go elsewhere."""

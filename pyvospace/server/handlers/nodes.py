@@ -1,0 +1,152 @@
+"""``/nodes``: createNode, getNode, setNode, deleteNode (VOSpace 2.1, sections 6.2 and 6.3)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from pyvospace.model.faults import InvalidArgument, InvalidURI, OptionNotSupported, ViewNotSupported
+from pyvospace.model.transfers import Protocol
+from pyvospace.model.uris import encode_path
+from pyvospace.model.vocabulary import Detail, Direction
+from pyvospace.server.describe import describe, describe_child
+from pyvospace.server.handlers.requests import context, document, node_path, one, parameters, see_other, xml
+from pyvospace.server.operations import nodes, transfers
+from pyvospace.server.operations.nodes import Page
+from pyvospace.wire import nodes as wire
+from pyvospace.wire import service as service_wire
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from pyvospace.model.nodes import Node
+    from pyvospace.model.stored import StoredNode
+    from pyvospace.model.uris import NodeUri
+    from pyvospace.server.context import Context
+
+log = logging.getLogger(__name__)
+
+_SMALL = 256 * 1024
+"""A listing up to this size is sent in one piece, with its length."""
+
+
+async def put(request: web.Request) -> web.StreamResponse:
+    """Serve createNode."""
+    ctx, path = context(request), node_path(request)
+    wanted = await _document(request, path)
+    path, made = await nodes.create(ctx, path, wanted)
+    told = wire.render_node(describe(made, ctx.uri(path), Detail.MAX))
+    return xml(told, status=201)
+
+
+async def post(request: web.Request) -> web.StreamResponse:
+    """Serve setNode, or tell the protocols of a node: the root element decides (rulings of A-20)."""
+    ctx, path = context(request), node_path(request)
+    if service_wire.root_name(await document(request), ctx.service.limits) == "protocols":
+        await nodes.get(ctx, path)
+        return xml(service_wire.render_protocols((), _protocols(ctx)))
+    changed = await nodes.set_properties(ctx, path, await _document(request, path))
+    return xml(wire.render_node(describe(changed, ctx.uri(path), Detail.FULL)))
+
+
+def _protocols(ctx: Context) -> list[Protocol]:
+    directions = (Direction.PULL_FROM_VOSPACE, Direction.PUSH_TO_VOSPACE)
+    return [Protocol(uri) for direction in directions for uri in sorted(transfers.offered(ctx, direction))]
+
+
+async def delete(request: web.Request) -> web.StreamResponse:
+    """Serve deleteNode."""
+    ctx = context(request)
+    await nodes.delete(ctx, node_path(request))
+    return web.Response(status=200 if ctx.service.opencadc else 204)
+
+
+async def get(request: web.Request) -> web.StreamResponse:
+    """Serve getNode."""
+    ctx, path, asked = context(request), node_path(request), parameters(request)
+    node = await nodes.get(ctx, path)
+    view = one(asked, "VIEW")
+    if view is not None:
+        return _view(ctx, path, view)
+    detail, page = _detail(asked), _page(ctx, path, asked)
+    whole = describe(node, ctx.uri(path), detail)
+    if not node.is_container or page.limit == 0:
+        return xml(wire.render_node(whole))
+    return await _listing(request, ctx, whole, nodes.children(ctx, node, page), detail)
+
+
+def _view(ctx: Context, path: tuple[str, ...], view: str) -> web.StreamResponse:
+    if view != "data":
+        raise ViewNotSupported(view[:300])
+    return see_other(f"{ctx.service.url}/files/{encode_path(path)}")
+
+
+async def _document(request: web.Request, path: tuple[str, ...]) -> Node:
+    ctx = context(request)
+    return wire.parse_node(await document(request), expected=ctx.uri(path), limits=ctx.service.limits)
+
+
+def _detail(asked: Mapping[str, list[str]]) -> Detail:
+    text = one(asked, "DETAIL") or ""
+    try:
+        return Detail(text.lower())
+    except ValueError:
+        raise InvalidArgument(f"detail: {text[:80]!r} is none of min, properties, max") from None
+
+
+def _page(ctx: Context, path: tuple[str, ...], asked: Mapping[str, list[str]]) -> Page:
+    if "SORT" in asked or "ORDER" in asked:
+        raise OptionNotSupported("sorting options not supported")
+    limit = one(asked, "LIMIT")
+    if limit is not None and not (limit.isascii() and limit.isdigit() and len(limit) < 16):
+        raise InvalidArgument(f"limit: {limit[:80]!r} is no number of children")
+    start = one(asked, "URI")
+    if start is None:
+        return Page(limit=int(limit) if limit is not None else None)
+    child = ctx.own_path(start)
+    if child[:-1] != path or not child:
+        raise InvalidURI(f"{start[:300]} is no child of {ctx.uri(path)}")
+    return Page(child[-1], int(limit) if limit is not None else None)
+
+
+async def _listing(
+    request: web.Request, ctx: Context, whole: Node, pages: AsyncIterator[Sequence[StoredNode]], detail: Detail
+) -> web.StreamResponse:
+    """Write a container with its children, however many: what is read is written before the next page is read."""
+    pieces = _pieces(whole, whole.uri, pages, detail)
+    start = b""
+    async for piece in pieces:
+        start += piece
+        if len(start) > _SMALL:
+            return await _stream(request, start, pieces)
+    return xml(start)
+
+
+async def _pieces(
+    whole: Node, uri: NodeUri, pages: AsyncIterator[Sequence[StoredNode]], detail: Detail
+) -> AsyncIterator[bytes]:
+    yield wire.node_head(whole)
+    async for page in pages:
+        yield wire.render_children([describe_child(child, uri.child(child.name), detail) for child in page])
+        await asyncio.sleep(0)  # others wait for the loop
+    yield wire.node_tail()
+
+
+async def _stream(request: web.Request, start: bytes, pieces: AsyncIterator[bytes]) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "text/xml"})
+    response.enable_chunked_encoding()
+    await response.prepare(request)
+    try:
+        await response.write(start)
+        async for piece in pieces:
+            await response.write(piece)
+        await response.write_eof()
+    except Exception:
+        # The head is out: cut the connection, so that nobody takes the torso for the whole.
+        log.exception("a listing broke off")
+        if request.transport is not None:
+            request.transport.abort()
+    return response

@@ -1,0 +1,131 @@
+"""What handlers need of a request: who calls, the path, parameters, the body; each read once and checked."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from pyvospace.model.faults import (
+    InvalidArgument,
+    RequestEntityTooLarge,
+    RequestTimeout,
+    UnsupportedMediaType,
+)
+from pyvospace.model.uris import decode_path
+from pyvospace.server.context import Context, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SERVICE: Final = web.AppKey("service", Service)
+CONTEXT: Final = web.RequestKey("context", Context)
+_BODY: Final = web.RequestKey("body", bytes)
+
+_XML: Final = frozenset({"text/xml", "application/xml", "application/octet-stream", "text/plain"})
+"""What a document may call itself; a request without a type is taken at its word (A-05)."""
+FORM: Final = "application/x-www-form-urlencoded"
+
+
+def context(request: web.Request) -> Context:
+    """Give the context that the middleware has made."""
+    return request[CONTEXT]
+
+
+def node_path(request: web.Request) -> tuple[str, ...]:
+    """Give the names behind ``/nodes`` or ``/files``, decoded once, from the path as it was sent.
+
+    Raises
+    ------
+    InvalidURI
+        They are no path of a node.
+    """
+    return decode_path(request.match_info.get("path", ""))
+
+
+def parameters(request: web.Request) -> dict[str, list[str]]:
+    """Give the query's parameters, names in upper case (J6 of the clients), each with its values in order."""
+    return collect(request.query)
+
+
+def collect(pairs: Mapping[str, str]) -> dict[str, list[str]]:
+    """Group values by the name in upper case."""
+    found: dict[str, list[str]] = {}
+    for name, value in pairs.items():
+        found.setdefault(name.upper(), []).append(value)
+    return found
+
+
+def one(found: Mapping[str, list[str]], name: str) -> str | None:
+    """Give the value of a parameter; None without it.
+
+    Raises
+    ------
+    InvalidArgument
+        It is there more than once.
+    """
+    values = found.get(name, [])
+    if len(values) > 1:
+        raise InvalidArgument(f"{name.lower()} is given {len(values)} times")
+    if values and "\0" in values[0]:
+        raise InvalidArgument(f"{name.lower()} holds a NUL")
+    return values[0] if values else None
+
+
+async def document(request: web.Request) -> bytes:
+    """Read the body of a request that brings a document.
+
+    Raises
+    ------
+    UnsupportedMediaType
+        It calls itself something that no document is, or is compressed.
+    RequestEntityTooLarge, RequestTimeout
+        It is larger, or came more slowly, than the limits say.
+    """
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("send documents without Content-Encoding")
+    if "Content-Type" in request.headers and request.content_type not in _XML:
+        raise UnsupportedMediaType(f"send documents as text/xml, not {request.content_type[:80]}")
+    return await body(request)
+
+
+async def body(request: web.Request) -> bytes:
+    """Read a small body within the limits, once."""
+    if _BODY in request:
+        return request[_BODY]
+    limits = request.app[SERVICE].settings.limits
+    try:
+        async with asyncio.timeout(limits.body_timeout):
+            read = await _read(request, limits.document_bytes)
+    except TimeoutError:
+        raise RequestTimeout(f"the document did not come within {limits.body_timeout:g} s") from None
+    request[_BODY] = read
+    return read
+
+
+async def _read(request: web.Request, limit: int) -> bytes:
+    too_large = RequestEntityTooLarge(f"a document has {limit} bytes at the most")
+    if request.content_length is not None and request.content_length > limit:
+        raise too_large
+    pieces = bytearray()
+    async for piece in request.content.iter_any():
+        pieces += piece
+        if len(pieces) > limit:
+            raise too_large
+    return bytes(pieces)
+
+
+def xml(text: bytes, *, status: int = 200) -> web.Response:
+    """Answer with a document: text/xml, without charset (rulings)."""
+    return web.Response(status=status, body=text, headers={"Content-Type": "text/xml"})
+
+
+def plain(text: str, *, status: int = 200) -> web.Response:
+    """Answer with a bare word or sentence, without a newline (T5 of the clients)."""
+    return web.Response(status=status, body=text.encode(), headers={"Content-Type": "text/plain"})
+
+
+def see_other(url: str) -> web.Response:
+    """Send the client to another, absolute URL with GET."""
+    return web.Response(status=303, headers={"Location": url})

@@ -1,0 +1,144 @@
+"""createNode, getNode, setNode and deleteNode (VOSpace 2.1, sections 6.2 and 6.3)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyvospace.db import nodes
+from pyvospace.model.faults import InvalidArgument, InvalidURI, PermissionDenied, ServiceBusy
+from pyvospace.model.stored import ROOT_ID
+from pyvospace.model.uris import AUTO, NULL
+from pyvospace.model.vocabulary import NodeType
+from pyvospace.server.operations.paths import follow, resolve
+from pyvospace.server.policy import Right
+from pyvospace.server.properties import changes_of
+
+if TYPE_CHECKING:
+    from pyvospace.model.nodes import Node
+    from pyvospace.model.stored import Changes, StoredNode
+    from pyvospace.server.context import Context
+
+_ATTEMPTS = 10
+"""Starts of an operation that others keep overtaking."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which children of a container are wanted."""
+
+    start: str = ""
+    """Name of the first, if it is there; empty: from the beginning."""
+    limit: int | None = None
+    """How many at the most; None: all."""
+
+
+async def create(context: Context, path: tuple[str, ...], document: Node) -> tuple[tuple[str, ...], StoredNode]:
+    """Create a node (section 6.2.1); give its path, which differs for ``.auto``.
+
+    Raises
+    ------
+    DuplicateNode, ContainerNotFound, LinkFound, PermissionDenied, NodeLocked, InvalidURI, InvalidArgument
+    """
+    if path[-1:] == (AUTO,):
+        path = (*path[:-1], secrets.token_hex(10))
+    if path[-1:] == (NULL,):
+        raise InvalidURI(".null is the bit bucket and cannot be created")
+    kind = NodeType.DATA if document.type is NodeType.NODE else document.type
+    target = _target_of(document)
+    changes = changes_of(document.properties, None, lenient=context.service.opencadc, target=target)
+    for _ in range(_ATTEMPTS):
+        container = context.policy.require(Right.CREATE, await resolve(context, path))
+        made = await nodes.insert(
+            context.database, context.caller, container, name=path[-1], kind=kind, changes=changes
+        )
+        if made is not None:
+            return path, made
+    raise ServiceBusy("others keep changing the container; try again")
+
+
+def _target_of(document: Node) -> str | None:
+    if document.type is not NodeType.LINK:
+        return None
+    target = (document.target or "").strip()
+    scheme, colon, rest = target.partition(":")
+    if not colon or not rest or not scheme.isascii() or not scheme.replace("+", "").replace("-", "").isalnum():
+        raise InvalidArgument(f"target: {target[:300]!r} is no URI")
+    return target
+
+
+async def get(context: Context, path: tuple[str, ...]) -> StoredNode:
+    """Give a node; a link comes as the link that it is (section 6.3.1)."""
+    return context.policy.require(Right.READ, await follow(context, path, last=False))
+
+
+def children(context: Context, container: StoredNode, page: Page) -> AsyncIterator[Sequence[StoredNode]]:
+    """Give the children of a container that was got, in byte order of their names, piece by piece."""
+    return nodes.all_children(
+        context.database,
+        context.caller,
+        container,
+        start=page.start,
+        limit=page.limit,
+        page=context.service.settings.limits.page,
+    )
+
+
+async def set_properties(context: Context, path: tuple[str, ...], document: Node) -> StoredNode:
+    """Set the properties of a node, and the target of a link (section 6.3.2); nothing or all.
+
+    Raises
+    ------
+    NodeNotFound, PermissionDenied, InvalidArgument
+    """
+    for _ in range(_ATTEMPTS):
+        node = context.policy.require(Right.WRITE, found := await follow(context, path, last=False), locked=True)
+        _check_type(document, node)
+        target = _target_of(document) if node.type is NodeType.LINK and document.target else None
+        changes = changes_of(document.properties, node, lenient=context.service.opencadc, target=target)
+        if changes.of_rights:
+            context.policy.require(Right.OWN, found, locked=True)
+        _check_number(context, node, changes)
+        changed = await nodes.update(context.database, context.caller, node, changes)
+        if changed is not None:
+            return changed
+    raise ServiceBusy("others keep changing the node; try again")
+
+
+def _check_type(document: Node, node: StoredNode) -> None:
+    same = document.type is node.type or (document.type.holds_bytes and node.type.holds_bytes)
+    if not same and document.type is not NodeType.NODE:
+        raise InvalidArgument(f"the type of a node cannot be changed from {node.type} to {document.type}")
+
+
+def _check_number(context: Context, node: StoredNode, changes: Changes) -> None:
+    limit = context.service.settings.limits.properties
+    names = set(node.properties).difference(changes.removed).union(changes.properties)
+    if len(names) > limit:
+        raise InvalidArgument(f"a node has {limit} properties at the most")
+
+
+async def delete(context: Context, path: tuple[str, ...]) -> None:
+    """Delete a node with all that is below it, or nothing (section 6.2.4).
+
+    Raises
+    ------
+    NodeNotFound, ContainerNotFound, LinkFound, PermissionDenied, NodeLocked
+    """
+    for _ in range(_ATTEMPTS):
+        node = context.policy.require(Right.DELETE, found := await resolve(context, path))
+        if node.id == ROOT_ID:
+            raise PermissionDenied("the root cannot be deleted")
+        if context.service.opencadc and node.is_container:
+            await _require_empty(context, node)
+        if await nodes.delete(context.database, context.caller, node):
+            return
+    raise ServiceBusy(f"others keep changing /{'/'.join(found.names)}; try again")
+
+
+async def _require_empty(context: Context, node: StoredNode) -> None:
+    if await nodes.children(context.database, context.caller, node, start="", inclusive=True, limit=1):
+        raise InvalidArgument(f"container node '{node.name}' is not empty")
+

@@ -1,0 +1,64 @@
+"""From a path to a node: resolution, and links on the way (rulings of A-15 and A-25)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyvospace.db import nodes
+from pyvospace.model.faults import InvalidArgument, InvalidURI, UnreadableLinkTarget
+from pyvospace.model.uris import NULL, RESERVED, NodeUri
+from pyvospace.model.vocabulary import NodeType
+
+if TYPE_CHECKING:
+    from pyvospace.model.stored import Resolution
+    from pyvospace.server.context import Context
+
+
+async def resolve(context: Context, path: tuple[str, ...]) -> Resolution:
+    """Walk down a path; links on the way are not followed.
+
+    Raises
+    ------
+    InvalidURI
+        A name on the way is reserved.
+    """
+    if RESERVED.intersection(path):
+        raise InvalidURI(f"{'/'.join(path)}: .auto and .null are no names of nodes here")
+    return await nodes.resolve(context.database, context.caller, path)
+
+
+async def follow(context: Context, path: tuple[str, ...], *, last: bool) -> Resolution:
+    """Walk down a path and follow the links on the way, the `last` node too if it is one.
+
+    The caller needs to read each link and every container above it, as everywhere.
+
+    Raises
+    ------
+    UnreadableLinkTarget
+        A loop, more than ``limits.link_hops`` links, or a link on the way that leads out of the space.
+    InvalidArgument
+        The last node is a link that leads out of the space.
+    """
+    hops = context.service.settings.limits.link_hops
+    for _ in range(hops + 1):
+        found = await resolve(context, path)
+        if found.last.type is not NodeType.LINK or (found.node is not None and not last):
+            return found
+        context.policy.require_way(found)
+        if not found.last.readable:
+            raise context.policy.refusal(found, "read")
+        path = _target(context, found) + path[found.depth :]
+    raise UnreadableLinkTarget(f"/{'/'.join(path)}: a loop, or more than {hops} links")
+
+
+def _target(context: Context, found: Resolution) -> tuple[str, ...]:
+    target = found.last.target or ""
+    try:
+        uri = NodeUri.parse(target)
+    except InvalidURI:
+        uri = None
+    if uri is not None and uri.authority == context.service.authority and uri.path[-1:] != (NULL,):
+        return uri.path
+    if found.node is not None:
+        raise InvalidArgument(f"the link leads out of this space, to {target[:300]}")
+    raise UnreadableLinkTarget(f"a link on the way leads out of this space, to {target[:300]}")

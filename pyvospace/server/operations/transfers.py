@@ -1,0 +1,255 @@
+"""pushToVoSpace and pullFromVoSpace: negotiation (VOSpace 2.1, sections 3.6 and 6.4).
+
+The bytes travel between the client and a storage server; nothing of a node changes here.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pyvospace.model.claims import EndpointClaims
+from pyvospace.model.faults import (
+    Fault,
+    InvalidArgument,
+    NodeNotFound,
+    NotAuthenticated,
+    OperationNotSupported,
+    ServiceBusy,
+    ViewNotSupported,
+)
+from pyvospace.model.nodes import View
+from pyvospace.model.transfers import Protocol, Transfer, negotiate
+from pyvospace.model.uris import AUTO, NULL
+from pyvospace.model.vocabulary import (
+    ACCEPTED_VIEWS,
+    GET_PROTOCOLS,
+    HTTPS_GET,
+    HTTPS_PUT,
+    LENGTH,
+    PROVIDED_VIEWS,
+    PUT_PROTOCOLS,
+    SSO_BASIC,
+    SSO_OAUTH,
+    SSO_TOKEN,
+    Direction,
+)
+from pyvospace.server.operations.paths import follow
+from pyvospace.server.policy import Right
+from pyvospace.uws import jobs
+from pyvospace.uws.jobs import Agreed, Target
+from pyvospace.uws.transfers import unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pyvospace.db.jobs import JobRow
+    from pyvospace.model.stored import StoredNode
+    from pyvospace.server.context import Context
+
+METHODS = frozenset({SSO_TOKEN, SSO_OAUTH, SSO_BASIC})
+"""Security methods that a client may name: an endpoint needs none and minds none of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiated:
+    """A transfer that may begin."""
+
+    job: Agreed
+    transfer: Transfer
+    """With endpoints."""
+
+
+def offered(context: Context, direction: str) -> frozenset[str]:
+    """Give the protocols that clients can use now in this direction (rulings of T1)."""
+    protocols = PUT_PROTOCOLS if direction == Direction.PUSH_TO_VOSPACE else GET_PROTOCOLS
+    return protocols & {HTTPS_GET, HTTPS_PUT} if context.service.secure else protocols
+
+
+async def transfer(context: Context, wanted: Transfer) -> Negotiated:
+    """Negotiate a transfer that the client drives.
+
+    Raises
+    ------
+    Fault
+        As sections 6.4.1 and 6.4.3 list them; nothing is left behind.
+    """
+    if wanted.direction == Direction.PUSH_TO_VOSPACE:
+        return await push_to_vospace(context, wanted)
+    if wanted.direction == Direction.PULL_FROM_VOSPACE:
+        return await pull_from_vospace(context, wanted)
+    context.policy.exempt()
+    if wanted.direction in set(Direction) or wanted.direction.startswith("vos:"):
+        raise OperationNotSupported(f"{wanted.direction[:300]} is not offered by this service")
+    raise InvalidArgument(f"direction: {wanted.direction[:300]!r} is none")
+
+
+async def push_to_vospace(context: Context, wanted: Transfer) -> Negotiated:
+    """Agree on where the client sends bytes to (section 6.4.1)."""
+    path = context.own_path(wanted.target)
+    discard = path[-1:] == (NULL,)
+    if path[-1:] == (AUTO,) or discard:
+        path = (*path[:-1], secrets.token_hex(10))
+    target = await _push_target(context, path)
+    _check_view(wanted, ACCEPTED_VIEWS)
+    agreed = _agree(context, wanted)
+    job = await jobs.agree_push(
+        context.database,
+        context.service.settings,
+        context.caller,
+        agreed,
+        target,
+        discard=discard,
+        announced=_announced(wanted),
+    )
+    return await _with_endpoints(context, job, agreed, target)
+
+
+async def _push_target(context: Context, path: tuple[str, ...]) -> Target:
+    found = await follow(context, path, last=True)
+    uri = str(context.uri(found.names))
+    if found.node is None:
+        container = context.policy.require(Right.CREATE, found)
+        return Target(uri, None, container.id, found.names[-1])
+    node = context.policy.require(Right.WRITE, found)
+    _require_data(node)
+    return Target(uri, node.id, node.parent_id or 0, node.name)
+
+
+async def pull_from_vospace(context: Context, wanted: Transfer) -> Negotiated:
+    """Agree on where the client fetches bytes from (section 6.4.3)."""
+    path = context.own_path(wanted.target)
+    target = await _pull_target(context, path)
+    _check_view(wanted, PROVIDED_VIEWS)
+    agreed = _agree(context, wanted)
+    job = await jobs.agree_pull(context.database, context.service.settings, context.caller, agreed, target)
+    return await _with_endpoints(context, job, agreed, target)
+
+
+async def _pull_target(context: Context, path: tuple[str, ...]) -> Target:
+    if path[-1:] == (NULL,):
+        context.policy.exempt()
+        raise NodeNotFound(".null holds nothing")
+    found = await follow(context, path, last=True)
+    node = context.policy.require(Right.READ, found)
+    _require_data(node)
+    return Target(str(context.uri(found.names)), node.id, node.parent_id or 0, node.name, node.storage)
+
+
+async def locate_file(context: Context, path: tuple[str, ...]) -> tuple[StoredNode, str | None]:
+    """Find the bytes of a data node by its path: the node, and an endpoint for them; None: it has no bytes yet.
+
+    The endpoint is good for a short time and has no job (it dies with the right to read).
+    """
+    found = await follow(context, path, last=True)
+    node = context.policy.require(Right.READ, found)
+    _require_data(node)
+    if node.storage is None or node.storage_url is None:
+        return node, None
+    claims = EndpointClaims(
+        operation="get",
+        node_id=node.id,
+        job_id=None,
+        user_id=context.caller.id or None,
+        expires=jobs.endpoint_expiry(context.service.settings.endpoints.files_life),
+    )
+    endpoint = await context.service.signer.endpoint(node.storage_url, node.storage, claims, name=node.name)
+    return node, endpoint
+
+
+def _require_data(node: StoredNode) -> None:
+    if not node.type.holds_bytes:
+        raise InvalidArgument(f"a {node.type} holds no bytes of its own")
+
+
+def _check_view(wanted: Transfer, views: tuple[str, ...]) -> None:
+    if wanted.view is not None and wanted.view.uri not in views:
+        raise ViewNotSupported(wanted.view.uri)
+
+
+def _announced(wanted: Transfer) -> int | None:
+    text = wanted.param(LENGTH)
+    if text is None:
+        return None
+    if not text.strip().isascii() or not text.strip().isdigit() or len(text) > 18:
+        raise InvalidArgument(f"{LENGTH}: {text[:80]!r} is no number of bytes")
+    return int(text)
+
+
+def _agree(context: Context, wanted: Transfer) -> Transfer:
+    offers = dict.fromkeys(offered(context, wanted.direction), "")
+    return replace(wanted, protocols=negotiate(wanted.protocols, offers, METHODS))
+
+
+async def _with_endpoints(context: Context, job: Agreed, agreed: Transfer, target: Target) -> Negotiated:
+    claims = EndpointClaims(
+        operation="put" if agreed.direction == Direction.PUSH_TO_VOSPACE else "get",
+        node_id=target.node_id,
+        job_id=job.id,
+        user_id=context.caller.id or None,
+        expires=job.expires,
+    )
+    endpoint = await context.service.signer.endpoint(job.storage_url, job.storage, claims, name=target.name)
+    protocols = tuple(replace(one, endpoint=endpoint) for one in agreed.protocols)
+    return Negotiated(job, replace(agreed, target=target.uri, protocols=protocols))
+
+
+async def details(context: Context, job: JobRow) -> Transfer:
+    """Give the transfer of a job with its endpoints signed anew; without any if it cannot move bytes (any more)."""
+    agreed = unpack(job.transfer)
+    if job.phase.value not in {"EXECUTING", "COMPLETED"} or job.expired or job.storage is None:
+        return replace(agreed, protocols=())
+    target = Target(job.node_uri or agreed.target, job.node_id, job.parent_id or 0, _name(job))
+    placed = Agreed(job.id, job.expires, job.storage_url or "", job.storage)
+    return (await _with_endpoints(context, placed, agreed, target)).transfer
+
+
+def _name(job: JobRow) -> str:
+    return job.name or (job.node_uri or "").rsplit("/", 1)[-1]
+
+
+def is_refusal(context: Context, fault: Fault) -> bool:
+    """Say whether a failed negotiation becomes a job in phase ERROR instead of a direct answer (rulings of T7)."""
+    if isinstance(fault, (ServiceBusy, NotAuthenticated)):
+        return False
+    return not context.caller.anonymous
+
+
+def parameter_transfer(parameters: Mapping[str, list[str]]) -> Transfer:
+    """Read a transfer from parameters (section 3.6.2).
+
+    Parameters
+    ----------
+    parameters
+        Values by name, names in upper case.
+
+    Raises
+    ------
+    InvalidArgument
+        TARGET, DIRECTION or PROTOCOL is missing or given twice, or the direction cannot be asked for in this way.
+    """
+    target, direction = _one(parameters, "TARGET"), _one(parameters, "DIRECTION")
+    if direction not in {Direction.PUSH_TO_VOSPACE, Direction.PULL_FROM_VOSPACE}:
+        raise InvalidArgument(f"DIRECTION: {direction[:300]!r} cannot be asked for by parameters")
+    protocol = Protocol(
+        _one(parameters, "PROTOCOL"), security_methods=tuple(filter(None, parameters.get("SECURITYMETHOD", [])))
+    )
+    views = parameters.get("VIEW", [])
+    if len(views) > 1:
+        raise InvalidArgument("VIEW is given twice")
+    return Transfer(
+        target=target,
+        direction=direction,
+        view=View(views[0]) if views else None,
+        protocols=(protocol,),
+        version="2.1",
+    )
+
+
+def _one(parameters: Mapping[str, list[str]], name: str) -> str:
+    values = parameters.get(name, [])
+    if len(values) != 1:
+        raise InvalidArgument(f"{name} must be given once, not {len(values)} times")
+    return values[0]
+

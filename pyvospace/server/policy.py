@@ -1,0 +1,150 @@
+"""Permission: the one place that every operation asks before it tells or does anything.
+
+Who may read or write a single node is decided in the database, by the functions ``may_read`` and ``may_write`` that
+every statement uses; this module decides what an operation needs of them, and in which words it is refused.
+The server gives no answer of an operation that has not asked (`Policy.asked`).
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from pyvospace.model.callers import StaleCallerError
+from pyvospace.model.faults import (
+    ContainerNotFound,
+    DuplicateNode,
+    Fault,
+    LinkFound,
+    NodeLocked,
+    NodeNotFound,
+    NotAuthenticated,
+    PermissionDenied,
+)
+from pyvospace.model.vocabulary import NodeType
+
+if TYPE_CHECKING:
+    from pyvospace.model.callers import Caller
+    from pyvospace.model.stored import Resolution, StoredNode
+
+
+class Right(Enum):
+    """What an operation needs to be allowed."""
+
+    READ = auto()
+    """Of the node, and of every container above it."""
+    WRITE = auto()
+    """To the node: its properties, its bytes."""
+    OWN = auto()
+    """To change who may do what: its owner and administrators."""
+    CREATE = auto()
+    """To write to the container that the node will be in."""
+    DELETE = auto()
+    """To write to the container that the node is in."""
+
+
+class Policy:
+    """Decides for one caller, in one request."""
+
+    def __init__(self, caller: Caller) -> None:
+        self.caller = caller
+        self.asked = False
+
+    def exempt(self) -> None:
+        """Say that an answer tells nothing that depends on who asks."""
+        self.asked = True
+
+    def check_epoch(self, epoch: int) -> None:
+        """Make sure that the caller is still who he was when he was identified.
+
+        Raises
+        ------
+        StaleCallerError
+            Identify him again and start over.
+        """
+        self.asked = True
+        if not self.caller.anonymous and epoch != self.caller.epoch:
+            raise StaleCallerError
+
+    def require_way(self, found: Resolution) -> None:
+        """Require that every container on the way may be read, down to where the path leads or ends.
+
+        What exists below a container that the caller may not read and what does not get the same answer.
+        """
+        self.check_epoch(found.epoch)
+        missing = found.node is None
+        if not found.way_readable or (missing and not found.last.readable and not self._is_data(found.last)):
+            raise self.refusal(found, "read")
+
+    def require(self, right: Right, found: Resolution, *, locked: bool = False) -> StoredNode:
+        """Give the node, or for CREATE its container to be.
+
+        Parameters
+        ----------
+        locked
+            The operation may be done to a locked node.
+
+        Raises
+        ------
+        PermissionDenied, NotAuthenticated
+            The caller may not.
+        NodeNotFound, ContainerNotFound, DuplicateNode, LinkFound
+            The path does not lead where the operation needs it to.
+        NodeLocked
+            The node, or the container that would change, is locked.
+        """
+        self.require_way(found)
+        if right is Right.CREATE:
+            return self._require_container(found)
+        node = found.node
+        if node is None:
+            raise self._missing(right, found)
+        if not self._allows(right, node, found):
+            raise self.refusal(found, "read" if right is Right.READ else "write")
+        if right is not Right.READ and not locked and (node.locked or right is Right.DELETE and found.parent_locked):
+            raise NodeLocked(path_text(found))
+        return node
+
+    def _allows(self, right: Right, node: StoredNode, found: Resolution) -> bool:
+        if right is Right.READ:
+            return node.readable
+        if right is Right.WRITE:
+            return node.writable
+        if right is Right.OWN:
+            return self.caller.admin or (node.owner_id == self.caller.id and not self.caller.anonymous)
+        return found.parent_writable
+
+    def _require_container(self, found: Resolution) -> StoredNode:
+        if found.node is not None:
+            raise DuplicateNode(path_text(found)) if found.parent_writable else self.refusal(found, "write")
+        container = found.container
+        if container is None:
+            raise self._missing(Right.CREATE, found)
+        if not container.writable:
+            raise self.refusal(found, "write")
+        if container.locked:
+            raise NodeLocked(path_text(found))
+        return container
+
+    @staticmethod
+    def _is_data(node: StoredNode) -> bool:
+        return not node.is_container and node.type is not NodeType.LINK
+
+    @staticmethod
+    def _missing(right: Right, found: Resolution) -> Fault:
+        if found.last.type is NodeType.LINK:
+            return LinkFound(path_text(found), link=found)
+        if right is Right.READ or found.container is not None and right is not Right.CREATE:
+            return NodeNotFound(path_text(found))
+        return ContainerNotFound(path_text(found))
+
+    def refusal(self, found: Resolution, what: str) -> Fault:
+        """Refuse, in words that tell an anonymous caller to log in."""
+        if self.caller.anonymous:
+            return NotAuthenticated(f"log in to {what} {path_text(found)}")
+        return PermissionDenied(f"you may not {what} {path_text(found)}")
+
+
+def path_text(found: Resolution) -> str:
+    """Write the path that was asked for, as a message shows it."""
+    return "/" + "/".join(found.names)

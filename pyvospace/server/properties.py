@@ -1,0 +1,183 @@
+"""Properties: what a document asks to change, and what a document tells (VOSpace 2.1, section 3.2)."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
+
+from pyvospace.model.faults import InvalidArgument, PermissionDenied
+from pyvospace.model.nodes import Property
+from pyvospace.model.stored import Changes
+from pyvospace.model.vocabulary import (
+    BTIME,
+    CADC,
+    CORE,
+    CORE_IS_LOCKED,
+    CREATOR,
+    CTIME,
+    DATE,
+    GROUP_READ,
+    GROUP_WRITE,
+    INHERIT_PERMISSIONS,
+    IS_LOCKED,
+    IS_PUBLIC,
+    KNOWN_CORE,
+    LENGTH,
+    LOCKS,
+    MANAGED,
+    MD5,
+    MTIME,
+    PUBLIC_READ,
+    READ_ONLY,
+    READABLE,
+    WRITABLE,
+)
+
+if TYPE_CHECKING:
+    from pyvospace.model.stored import StoredNode
+
+_TRUE: Final = frozenset({"true", "1"})
+_FALSE: Final = frozenset({"false", "0", ""})
+_KNOWN: Final = {uri.casefold(): uri for uri in KNOWN_CORE | {IS_LOCKED, INHERIT_PERMISSIONS, READABLE, WRITABLE}}
+_RESERVED: Final = (CORE.casefold(), CADC.casefold())
+
+
+def canonical(uri: str) -> str:
+    """Give the one spelling of a property of the standard; any other URI comes back as it is.
+
+    Names that only look like those of the standard (case, percent-encoding, compatibility characters, spaces) are
+    taken for them, so that none of them can be set beside the real one.
+
+    Raises
+    ------
+    InvalidArgument
+        The standard's name space has no such property.
+    """
+    if uri in KNOWN_CORE:
+        return uri
+    plain = unicodedata.normalize("NFKC", unquote(uri)).strip().casefold()
+    if plain in _KNOWN:
+        return _KNOWN[plain]
+    if plain.startswith(_RESERVED[0]):
+        raise InvalidArgument(f"{uri}: VOSpace has no such property; use a URI of your own for it")
+    return uri
+
+
+def changes_of(
+    properties: Iterable[Property], current: StoredNode | None, *, lenient: bool, target: str | None = None
+) -> Changes:
+    """Read what a document asks to change of a node; None: of one that is to be made.
+
+    Parameters
+    ----------
+    lenient
+        Ignore every read-only property, as OpenCADC does.
+    target
+        New target of a link.
+
+    Raises
+    ------
+    InvalidArgument
+        A value that its property cannot have, or the same property twice.
+    PermissionDenied
+        Another value for a property that is read-only (rulings of A-07).
+    """
+    asked: dict[str, str | None] = {}
+    for one in properties:
+        uri = canonical(one.uri)
+        uri = {PUBLIC_READ: IS_PUBLIC, CORE_IS_LOCKED: IS_LOCKED}.get(uri, uri)
+        if uri in asked and asked[uri] != one.value:
+            raise InvalidArgument(f"{one.uri}: given twice with different values")
+        asked[uri] = one.value
+    kept = {uri: value for uri, value in asked.items() if uri not in MANAGED}
+    _refuse_read_only(kept, lenient=lenient)
+    plain = {uri: value for uri, value in kept.items() if uri not in _SPECIAL and uri not in READ_ONLY}
+    stored = current.properties if current else {}
+    return Changes(
+        removed=tuple(uri for uri, value in plain.items() if value is None and uri in stored),
+        properties={uri: value for uri, value in plain.items() if value is not None and stored.get(uri) != value},
+        public=_flag(kept, IS_PUBLIC, current.public if current else None),
+        group_read=_groups(kept, GROUP_READ, current.group_read if current else None),
+        group_write=_groups(kept, GROUP_WRITE, current.group_write if current else None),
+        inherit=_flag(kept, INHERIT_PERMISSIONS, current.inherit if current else None),
+        locked=_flag(kept, IS_LOCKED, current.locked if current else None),
+        target=target if target and (current is None or current.target != target) else None,
+    )
+
+
+_SPECIAL: Final = frozenset({IS_PUBLIC, GROUP_READ, GROUP_WRITE, INHERIT_PERMISSIONS, *LOCKS})
+
+
+def _refuse_read_only(asked: dict[str, str | None], *, lenient: bool) -> None:
+    for uri in READ_ONLY & asked.keys():
+        if asked[uri] is not None and not lenient:
+            raise PermissionDenied(f"{uri} is read-only here")
+
+
+def _flag(asked: dict[str, str | None], uri: str, current: bool | None) -> bool | None:
+    """Read a boolean; None: not asked for, or as it is already."""
+    if uri not in asked:
+        return None
+    text = (asked[uri] or "").strip().lower()
+    if text not in _TRUE | _FALSE:
+        raise InvalidArgument(f"{uri}: {text[:80]!r} is neither true nor false")
+    value = text in _TRUE
+    return None if value == current else value
+
+
+def _groups(asked: dict[str, str | None], uri: str, current: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Read group URIs between spaces or commas (rulings of A-06); None: not asked for, or as they are already."""
+    if uri not in asked:
+        return None
+    value = tuple(dict.fromkeys((asked[uri] or "").replace(",", " ").split()))
+    return None if value == current else value
+
+
+def describe_properties(node: StoredNode, *, with_rights: bool) -> tuple[Property, ...]:
+    """Tell all properties of a node: the service's own first, then the client's."""
+    told = list(_facts(node))
+    if with_rights:
+        told += (Property(READABLE, _bool(node.readable), True), Property(WRITABLE, _bool(node.writable), True))
+    told += [Property(uri, value) for uri, value in node.properties.items()]
+    return tuple(told)
+
+
+def _facts(node: StoredNode) -> Iterator[Property]:
+    if node.type.holds_bytes:
+        yield Property(LENGTH, str(node.size or 0), True)
+        if node.md5 is not None:
+            yield Property(MD5, node.md5.hex(), True)
+    yield Property(DATE, instant(node.modified or node.changed), True)
+    yield Property(BTIME, instant(node.created), True)
+    yield Property(CTIME, instant(node.changed), True)
+    if node.modified is not None:
+        yield Property(MTIME, instant(node.modified), True)
+    yield Property(CREATOR, node.owner, True)
+    public = _bool(node.public)
+    yield Property(IS_PUBLIC, public)
+    yield Property(PUBLIC_READ, public)
+    yield from _rights(node)
+
+
+def _rights(node: StoredNode) -> Iterator[Property]:
+    if node.group_read:
+        yield Property(GROUP_READ, " ".join(node.group_read))
+    if node.group_write:
+        yield Property(GROUP_WRITE, " ".join(node.group_write))
+    if node.inherit:
+        yield Property(INHERIT_PERMISSIONS, "true")
+    if node.locked:
+        yield Property(IS_LOCKED, "true")
+        yield Property(CORE_IS_LOCKED, "true")
+
+
+def _bool(value: bool) -> str:  # noqa: FBT001 (it has no other argument)
+    return "true" if value else "false"
+
+
+def instant(when: datetime) -> str:
+    """Write an instant of the catalogue, which is in UTC."""
+    return when.isoformat(timespec="milliseconds")[:23] + "Z"

@@ -1,0 +1,1 @@
+"""What metadata and storage servers both need of HTTP: faults, callers, signed endpoints, logs, listening."""

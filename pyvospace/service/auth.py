@@ -1,0 +1,137 @@
+"""Who calls: the credentials of a request become a `Caller`, and nothing else in the service looks at them.
+
+Callers are remembered for a while. That is safe because whoever decides about rights compares the caller's epoch
+with the catalogue's (see `pyvospace.model.callers`): a revoked token is refused at its next use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import secrets
+import time
+from collections import OrderedDict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from argon2 import PasswordHasher
+from argon2.exceptions import Argon2Error, InvalidHashError
+
+from pyvospace.db import identities
+from pyvospace.model.callers import ANONYMOUS, Caller
+from pyvospace.model.faults import NotAuthenticated
+
+if TYPE_CHECKING:
+    from pyvospace.db.pool import Database
+
+_REMEMBERED: Final = 10_000
+_MEMORY: Final = 60.0
+"""Seconds for which a caller is remembered."""
+_MAX_CREDENTIAL: Final = 8192
+_CHECKS_AT_ONCE: Final = 2
+"""Password checks at the same time: each takes 64 MiB and a good part of a second of a core."""
+
+_hasher = PasswordHasher()
+
+
+def hash_password(password: str) -> str:
+    """Hash a password for the catalogue (argon2id)."""
+    return _hasher.hash(password)
+
+
+class Authenticator:
+    """Identifies callers by bearer token or by name and password."""
+
+    def __init__(self, database: Database, *, realm: str) -> None:
+        self._database = database
+        self._realm = realm
+        self._key = secrets.token_bytes(32)
+        self._callers: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
+        self._checks = asyncio.Semaphore(_CHECKS_AT_ONCE)
+        self._nobody = _hasher.hash(secrets.token_hex())
+
+    def challenges(self, *, invalid: bool) -> list[str]:
+        """Give a challenge for each way to log in (RFC 9110, 11.6.1; RFC 6750, 3)."""
+        error = ', error="invalid_token", error_description="the token is wrong, expired or revoked"'
+        return [f'Bearer realm="{self._realm}"{error if invalid else ""}', f'Basic realm="{self._realm}"']
+
+    async def identify(self, authorization: str | None) -> Caller:
+        """Say whose credential this is; anonymous without one.
+
+        Raises
+        ------
+        NotAuthenticated
+            It is not valid: never silently anonymous.
+        """
+        if authorization is None:
+            return ANONYMOUS
+        memory = self._memory(authorization)
+        known = self._callers.get(memory)
+        if known and time.monotonic() < known[1] and not _expired(known[0]):
+            return known[0]
+        caller = await self._check(authorization)
+        self._callers[memory] = (caller, time.monotonic() + _MEMORY)
+        self._callers.move_to_end(memory)
+        while len(self._callers) > _REMEMBERED:
+            self._callers.popitem(last=False)
+        return caller
+
+    def forget(self, authorization: str | None) -> None:
+        """Identify this credential anew at its next use."""
+        if authorization is not None:
+            self._callers.pop(self._memory(authorization), None)
+
+    def _memory(self, authorization: str) -> bytes:
+        return hmac.digest(self._key, authorization.encode("utf-8", "replace"), "sha256")
+
+    async def _check(self, authorization: str) -> Caller:
+        scheme, _, credential = authorization.strip().partition(" ")
+        if len(authorization) > _MAX_CREDENTIAL:
+            raise NotAuthenticated("the credential is too long", invalid=True)
+        if scheme.lower() == "bearer":
+            return await self._check_token(credential.strip())
+        if scheme.lower() == "basic":
+            return await self._check_password(credential.strip())
+        raise NotAuthenticated("only Bearer and Basic are understood", invalid=True)
+
+    async def _check_token(self, token: str) -> Caller:
+        digest = hashlib.sha256(token.encode("utf-8", "replace")).digest()
+        caller = await identities.by_token(self._database, digest)
+        if caller is None:
+            raise NotAuthenticated("the token is wrong, expired or revoked", invalid=True)
+        return caller
+
+    async def _check_password(self, credential: str) -> Caller:
+        name, password = _name_and_password(credential)
+        found = await identities.by_name(self._database, name)
+        # The same work for a name that does not exist, so that names cannot be found out by the clock.
+        kept = (found[1] if found else None) or self._nobody
+        async with self._checks:
+            right = await asyncio.to_thread(_verify, kept, password)
+        if found is None or found[1] is None or not right:
+            raise NotAuthenticated("name or password is wrong", invalid=True)
+        return found[0]
+
+
+def _name_and_password(credential: str) -> tuple[str, str]:
+    try:
+        name, colon, password = base64.b64decode(credential, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        name = colon = password = ""
+    if not colon or "\0" in name:
+        raise NotAuthenticated("the credential is not well encoded", invalid=True)
+    return name, password
+
+
+def _verify(kept: str, password: str) -> bool:
+    try:
+        return _hasher.verify(kept, password)
+    except (Argon2Error, InvalidHashError):
+        return False
+
+
+def _expired(caller: Caller) -> bool:
+    return caller.expires is not None and caller.expires <= datetime.now(UTC)

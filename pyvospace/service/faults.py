@@ -1,0 +1,149 @@
+"""The edge of every server: each request gets an id, each failure becomes the right answer, each answer its headers.
+
+This is the only place that writes the answer to a failure. What is no `Fault` is a defect: logged with its
+traceback, answered as InternalFault without its text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from pyvospace.model.faults import (
+    Fault,
+    InternalFault,
+    InvalidArgument,
+    MethodNotAllowed,
+    NotAuthenticated,
+    NotFound,
+    RequestEntityTooLarge,
+    ServiceBusy,
+)
+from pyvospace.service.logs import masked, request_id
+
+log = logging.getLogger(__name__)
+access_log = logging.getLogger("pyvospace.access")
+
+_BY_STATUS = {
+    HTTPStatus.NOT_FOUND: NotFound,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: RequestEntityTooLarge,
+    HTTPStatus.BAD_REQUEST: InvalidArgument,
+}
+_MAX_TEXT = 4000
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+"""On every answer."""
+
+REQUEST_ID: Final = web.RequestKey("request_id", str)
+
+Challenges = Callable[[bool], Iterable[str]]
+Describe = Callable[[Fault], str]
+
+
+def edge(*, challenges: Challenges | None = None, describe: Describe | None = None) -> Middleware:
+    """Make the outermost middleware.
+
+    Parameters
+    ----------
+    challenges
+        Gives the challenges of a 401; True: a credential was sent and refused.
+    describe
+        Gives the whole body for faults that carry more than words (the document of LinkFound).
+    """
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        started = time.monotonic()
+        request[REQUEST_ID] = secrets.token_hex(8)
+        mark = request_id.set(request[REQUEST_ID])
+        try:
+            response = await _answer(request, handler, challenges, describe)
+            _log(request, response.status, started)
+        finally:
+            request_id.reset(mark)
+        return response
+
+    return middleware
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Put the headers of every answer on it (signal ``on_response_prepare``)."""
+    headers = response.headers
+    headers["Server"] = "pyvospace"
+    for name, value in HEADERS.items():
+        headers.setdefault(name, value)
+    if REQUEST_ID in request:
+        headers["X-Request-Id"] = request[REQUEST_ID]
+
+
+def _log(request: web.Request, status: int, started: float) -> None:
+    if access_log.isEnabledFor(logging.INFO):
+        milliseconds = (time.monotonic() - started) * 1000
+        path = masked(request.path_qs)
+        access_log.info("%s %s %s %d %.1f ms", request.remote, request.method, path, status, milliseconds)
+
+
+async def _answer(
+    request: web.Request, handler: Handler, challenges: Challenges | None, describe: Describe | None
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Fault as fault:
+        return render(fault, challenges=challenges, describe=describe)
+    except web.HTTPException as answer:
+        if answer.status < HTTPStatus.BAD_REQUEST:
+            raise
+        return render(_of_http(request, answer), challenges=challenges, describe=describe)
+    except (ConnectionError, asyncio.CancelledError):
+        raise
+    except Exception:
+        log.exception("defect while serving %s %s", request.method, request.path)
+        return render(InternalFault(f"see the log for request {request_id.get()}"))
+
+
+def _of_http(request: web.Request, answer: web.HTTPException) -> Fault:
+    if isinstance(answer, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(answer.allowed_methods))
+        return MethodNotAllowed(f"{request.method} is not for this resource; it takes {allowed}",
+                                allowed=frozenset(answer.allowed_methods))  # fmt: skip
+    known = _BY_STATUS.get(HTTPStatus(answer.status))
+    if known is NotFound:
+        return NotFound("there is no such resource")
+    if known:
+        return known(answer.reason)
+    log.warning("aiohttp answered %d: %s", answer.status, answer.reason)
+    fault = InvalidArgument(answer.reason)
+    return fault
+
+
+def render(
+    fault: Fault, *, challenges: Challenges | None = None, describe: Describe | None = None
+) -> web.Response:
+    """Write the answer to a fault: text/plain, the name, a space, the details (VOSpace 2.1, section 6)."""
+    if fault.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.warning("%s", fault)
+    text = describe(fault) if describe else str(fault)
+    response = web.Response(
+        status=fault.status,
+        body=text[:_MAX_TEXT].encode("utf-8", "replace") + b"\n",
+        headers={"Content-Type": "text/plain"},
+    )
+    if isinstance(fault, ServiceBusy):
+        response.headers["Retry-After"] = str(fault.retry_after)
+    if isinstance(fault, MethodNotAllowed):
+        response.headers["Allow"] = ", ".join(sorted(fault.allowed))
+    if isinstance(fault, NotAuthenticated) and challenges:
+        for challenge in challenges(fault.invalid):
+            response.headers.add("WWW-Authenticate", challenge)
+    return response
