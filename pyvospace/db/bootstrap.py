@@ -19,6 +19,7 @@ from pyvospace.model.vocabulary import NodeType
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from pyvospace.config.settings import DatabaseSettings
     from pyvospace.model.callers import Caller
@@ -105,10 +106,10 @@ async def make_home(database: Database, name: str) -> None:
     await _container_once(database, await _caller(database, name), (HOME, name), public=False)
 
 
-async def create_token(database: Database, user: str, label: str) -> str:
+async def create_token(database: Database, user: str, label: str, *, expires: datetime | None = None) -> str:
     """Make a token for a user. It is not kept anywhere: show it now or never."""
     token, digest = new_token()
-    await identities.add_token(database, user, label, digest, None)
+    await identities.add_token(database, user, label, digest, expires)
     return token
 
 

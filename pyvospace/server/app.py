@@ -26,7 +26,7 @@ from pyvospace.server.handlers import files, nodes, service, transfers
 from pyvospace.server.handlers.requests import CONTEXT, SERVICE
 from pyvospace.service.auth import Authenticator
 from pyvospace.service.endpoints import EndpointSigner
-from pyvospace.service.faults import add_headers, edge
+from pyvospace.service.faults import CALLER, add_headers, edge
 from pyvospace.service.logs import set_up_logs
 from pyvospace.service.serving import serve, stop_event
 from pyvospace.uws.jobs import tidy_for_ever
@@ -114,6 +114,8 @@ def identification(shared: Service, authenticator: Authenticator) -> Middleware:
         for _ in range(_STARTS):
             caller = await authenticator.identify(authorization)
             context = request[CONTEXT] = Context(shared, caller)
+            if not caller.anonymous:
+                request[CALLER] = caller.name
             try:
                 response = await handler(request)
             except StaleCallerError:
@@ -121,8 +123,6 @@ def identification(shared: Service, authenticator: Authenticator) -> Middleware:
                 continue
             if not context.policy.asked:
                 raise InternalFault("an answer that nobody has decided about is not given")
-            if not caller.anonymous and not response.prepared:
-                response.headers["X-VO-Authenticated"] = caller.name
             return response
         raise ServiceBusy("users and groups are changing; try again")
 

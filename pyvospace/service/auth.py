@@ -17,10 +17,8 @@ from collections import OrderedDict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from argon2 import PasswordHasher
-from argon2.exceptions import Argon2Error, InvalidHashError
-
 from pyvospace.db import identities
+from pyvospace.db.passwords import hash_password, password_fits
 from pyvospace.model.callers import ANONYMOUS, Caller
 from pyvospace.model.faults import NotAuthenticated
 
@@ -34,13 +32,6 @@ _MAX_CREDENTIAL: Final = 8192
 _CHECKS_AT_ONCE: Final = 2
 """Password checks at the same time: each takes 64 MiB and a good part of a second of a core."""
 
-_hasher = PasswordHasher()
-
-
-def hash_password(password: str) -> str:
-    """Hash a password for the catalogue (argon2id)."""
-    return _hasher.hash(password)
-
 
 class Authenticator:
     """Identifies callers by bearer token or by name and password."""
@@ -51,7 +42,7 @@ class Authenticator:
         self._key = secrets.token_bytes(32)
         self._callers: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
         self._checks = asyncio.Semaphore(_CHECKS_AT_ONCE)
-        self._nobody = _hasher.hash(secrets.token_hex())
+        self._nobody = hash_password(secrets.token_hex())
 
     def challenges(self, *, invalid: bool) -> list[str]:
         """Give a challenge for each way to log in (RFC 9110, 11.6.1; RFC 6750, 3)."""
@@ -110,7 +101,7 @@ class Authenticator:
         # The same work for a name that does not exist, so that names cannot be found out by the clock.
         kept = (found[1] if found else None) or self._nobody
         async with self._checks:
-            right = await asyncio.to_thread(_verify, kept, password)
+            right = await asyncio.to_thread(password_fits, kept, password)
         if found is None or found[1] is None or not right:
             raise NotAuthenticated("name or password is wrong", invalid=True)
         return found[0]
@@ -124,13 +115,6 @@ def _name_and_password(credential: str) -> tuple[str, str]:
     if not colon or "\0" in name:
         raise NotAuthenticated("the credential is not well encoded", invalid=True)
     return name, password
-
-
-def _verify(kept: str, password: str) -> bool:
-    try:
-        return _hasher.verify(kept, password)
-    except (Argon2Error, InvalidHashError):
-        return False
 
 
 def _expired(caller: Caller) -> bool:

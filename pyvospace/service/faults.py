@@ -46,6 +46,8 @@ HEADERS = {
 """On every answer."""
 
 REQUEST_ID: Final = web.RequestKey("request_id", str)
+CALLER: Final = web.RequestKey("caller", str)
+"""Name of the caller; not there if he is anonymous."""
 
 Challenges = Callable[[bool], Iterable[str]]
 Describe = Callable[[Fault], str]
@@ -83,6 +85,8 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     headers["Server"] = "pyvospace"
     for name, value in HEADERS.items():
         headers.setdefault(name, value)
+    if CALLER in request:
+        headers["X-VO-Authenticated"] = request[CALLER]
     if REQUEST_ID in request:
         headers["X-Request-Id"] = request[REQUEST_ID]
 

@@ -1,0 +1,222 @@
+"""Commands of the administrator: users, tokens and groups. They reach the database, not the service."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from pyvospace.model.faults import InvalidArgument
+
+if TYPE_CHECKING:
+    from pyvospace.db.pool import Database
+
+T = TypeVar("T")
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings (TOML).")]
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Directory of `pyvospace up`, if database.dsn is not set."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON.")]
+PasswordOption = Annotated[
+    bool, typer.Option("--password-stdin", help="Read a password from standard input, for Basic authentication.")
+]
+UserName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the user.")]
+GroupName = Annotated[str, typer.Argument(metavar="GROUP", help="Name of the group.")]
+
+_user = typer.Typer(no_args_is_help=True, help="Users.")
+_token = typer.Typer(no_args_is_help=True, help="API tokens.")
+_group = typer.Typer(no_args_is_help=True, help="Local groups.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for name, commands in (("user", _user), ("token", _token), ("group", _group)):
+        app.add_typer(commands, name=name, rich_help_panel="Administer a space")
+
+
+def _with_database(config: Path | None, data: Path | None, work: Callable[[Database], Awaitable[T]]) -> T:
+    from pyvospace.config import load
+    from pyvospace.db.pool import Database
+    from pyvospace.supervisor.data import find_dsn
+
+    settings = load(config)
+    dsn = find_dsn(settings, data)
+
+    async def run() -> T:
+        database = await Database.connect(dsn, settings.database, name="pyvospace admin")
+        try:
+            return await work(database)
+        finally:
+            await database.close()
+
+    return asyncio.run(run())
+
+
+def _password(wanted: bool) -> str | None:
+    if not wanted:
+        return None
+    from pyvospace.db.passwords import hash_password
+
+    password = sys.stdin.readline().rstrip("\n")
+    if not password:
+        raise InvalidArgument("no password came on standard input")
+    return hash_password(password)
+
+
+@_user.command("add")
+def add_user(
+    name: UserName,
+    *,
+    admin: Annotated[bool, typer.Option("--admin", help="May do everything.")] = False,
+    password_stdin: PasswordOption = False,
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Add a user with a home that nobody else may read."""
+    from pyvospace.db import bootstrap
+
+    password = _password(password_stdin)
+    _with_database(config, data, lambda db: bootstrap.add_user(db, name, password=password, admin=admin))
+
+
+@_user.command("password")
+def set_password(name: UserName, *, config: ConfigOption = None, data: DataOption = None) -> None:
+    """Set the password of a user, read from standard input."""
+    from pyvospace.db import identities
+
+    password = _password(True)  # noqa: FBT003 (it has no other argument)
+    _with_database(config, data, lambda db: identities.change_user(db, name, password=password))
+
+
+@_user.command("disable")
+def disable_user(name: UserName, *, config: ConfigOption = None, data: DataOption = None) -> None:
+    """Refuse every credential and endpoint of a user, from now on."""
+    from pyvospace.db import identities
+
+    _with_database(config, data, lambda db: identities.change_user(db, name, disabled=True))
+
+
+@_user.command("enable")
+def enable_user(name: UserName, *, config: ConfigOption = None, data: DataOption = None) -> None:
+    """Let a disabled user in again."""
+    from pyvospace.db import identities
+
+    _with_database(config, data, lambda db: identities.change_user(db, name, disabled=False))
+
+
+@_user.command("list")
+def list_users(*, as_json: JsonOption = False, config: ConfigOption = None, data: DataOption = None) -> None:
+    """List the users."""
+    from pyvospace.db import identities
+
+    for user in _with_database(config, data, identities.users):
+        if as_json:
+            typer.echo(json.dumps({name: getattr(user, name) for name in user.__slots__}))
+        else:
+            marks = [mark for mark, true in (("admin", user.admin), ("disabled", user.disabled)) if true]
+            typer.echo(" ".join([user.name, *marks]))
+
+
+@_token.command("create")
+def create_token(
+    name: UserName,
+    *,
+    label: Annotated[str, typer.Option(help="What the token is for.")] = "command line",
+    days: Annotated[int | None, typer.Option(min=1, help="Days until it expires; default: never.")] = None,
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Make a token for a user and print it, and nothing else. It is shown only this once."""
+    from pyvospace.db import bootstrap
+
+    expires = datetime.now(UTC) + timedelta(days=days) if days else None
+    typer.echo(
+        _with_database(config, data, lambda db: bootstrap.create_token(db, name, label, expires=expires))
+    )
+
+
+@_token.command("list")
+def list_tokens(
+    name: UserName, *, as_json: JsonOption = False, config: ConfigOption = None, data: DataOption = None
+) -> None:
+    """List the tokens of a user: number, creation, expiry, label."""
+    from pyvospace.db import identities
+
+    for token in _with_database(config, data, lambda db: identities.tokens(db, name)):
+        created = token.created.isoformat(timespec="seconds")
+        expires = token.expires.isoformat(timespec="seconds") if token.expires else None
+        if as_json:
+            typer.echo(json.dumps({"id": token.id, "name": token.name, "created": created, "expires": expires}))
+        else:
+            typer.echo(f"{token.id}\t{created}\t{expires or 'never'}\t{token.name}")
+
+
+@_token.command("revoke")
+def revoke_token(
+    name: UserName,
+    token: Annotated[int, typer.Argument(metavar="NUMBER", help="Number of the token, from `token list`.")],
+    *,
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Revoke a token: it is refused from the next request on."""
+    from pyvospace.db import identities
+
+    _with_database(config, data, lambda db: identities.revoke_token(db, name, token))
+
+
+@_group.command("add")
+def add_group(name: GroupName, *, config: ConfigOption = None, data: DataOption = None) -> None:
+    """Add a local group."""
+    from pyvospace.db import identities
+
+    _with_database(config, data, lambda db: identities.add_group(db, name))
+
+
+@_group.command("remove")
+def remove_group(name: GroupName, *, config: ConfigOption = None, data: DataOption = None) -> None:
+    """Remove a group; what it was allowed nobody is allowed by it any more."""
+    from pyvospace.db import identities
+
+    _with_database(config, data, lambda db: identities.remove_group(db, name))
+
+
+@_group.command("join")
+def join(name: GroupName, user: UserName, *, config: ConfigOption = None, data: DataOption = None) -> None:
+    """Add a user to a group."""
+    from pyvospace.db import identities
+
+    _with_database(config, data, lambda db: identities.change_member(db, name, user, add=True))
+
+
+@_group.command("leave")
+def leave(name: GroupName, user: UserName, *, config: ConfigOption = None, data: DataOption = None) -> None:
+    """Take a user out of a group."""
+    from pyvospace.db import identities
+
+    _with_database(config, data, lambda db: identities.change_member(db, name, user, add=False))
+
+
+@_group.command("list")
+def list_groups(*, as_json: JsonOption = False, config: ConfigOption = None, data: DataOption = None) -> None:
+    """List the groups with the URI by which nodes name them, and their members."""
+    from pyvospace.db import identities
+
+    async def work(database: Database) -> tuple[str, list[tuple[str, list[str]]]]:
+        space = await identities.space(database)
+        return (space.group_prefixes[0] if space else ""), await identities.groups(database)
+
+    prefix, found = _with_database(config, data, work)
+    for name, members in found:
+        if as_json:
+            typer.echo(json.dumps({"name": name, "uri": prefix + name, "members": members}))
+        else:
+            typer.echo(f"{prefix}{name}\t{' '.join(members)}")
