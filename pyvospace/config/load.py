@@ -137,6 +137,25 @@ def variable(location: tuple[str, ...]) -> str:
     return PREFIX + DELIMITER.join(location).upper()
 
 
+def as_environment(overrides: Mapping[str, Any]) -> dict[str, str]:
+    """Write what `load` takes as `overrides` as variables, for the environment of another process."""
+    found: dict[str, str] = {}
+    for name, value in overrides.items():
+        if isinstance(value, Mapping):
+            found |= {variable((name, inner)): str(detail) for inner, detail in value.items()}
+        else:
+            found[variable((name,))] = str(value)
+    return found
+
+
+def environment_of(file: Path | None, overrides: Mapping[str, Any]) -> dict[str, str]:
+    """Give our environment, changed so that another process that reads its settings from it finds the same ones."""
+    environment = {**os.environ, **as_environment(overrides)}
+    if found := find_file(file):
+        environment[CONFIG_VARIABLE] = str(found.absolute())
+    return environment
+
+
 def _environment() -> _Layer:
     try:
         return _Layer(EnvSettingsSource(Settings, env_ignore_empty=True)(), environment=True)

@@ -106,7 +106,7 @@ class DatabaseSettings(Section):
     )
 
 
-class _ServerSettings(Section):
+class ServerSettings(Section):
     """What the metadata and the storage server have in common."""
 
     host: str = Field("127.0.0.1", description="Address to listen at; 0.0.0.0 for every one.")
@@ -128,11 +128,11 @@ class _ServerSettings(Section):
         return self
 
 
-class MetadataSettings(_ServerSettings):
+class MetadataSettings(ServerSettings):
     """The metadata server."""
 
 
-class StorageSettings(_ServerSettings):
+class StorageSettings(ServerSettings):
     """The storage server."""
 
     port: Port = Field(8081, description="Port to listen at.")

@@ -1,0 +1,5 @@
+"""`python -m pyvospace`."""
+
+from pyvospace.cli.main import main
+
+main()

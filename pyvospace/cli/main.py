@@ -1,0 +1,83 @@
+"""The command ``pyvospace``: its parts, and the only place that knows exit codes.
+
+Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage or wrong
+settings, 130 interrupted; a fault has the code of its class (`pyvospace.model.faults`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+import pyvospace
+from pyvospace.config import ConfigError
+from pyvospace.model.faults import Fault
+from pyvospace.supervisor import SupervisorError
+
+PARTS = ("pyvospace.cli.server_commands", "pyvospace.cli.admin_commands",)
+"""Modules with a function ``register(app)`` that adds their commands."""
+
+FAILED = 1
+WRONG_SETTINGS = 2
+INTERRUPTED = 130
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pyvospace {pyvospace.__version__}")
+        raise typer.Exit
+
+
+def _root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """VOSpace 2.1: keep files in a space, and serve one."""
+
+
+def make_app() -> typer.Typer:
+    """Put the commands together."""
+    app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
+    app.callback()(_root)
+    for part in PARTS:
+        importlib.import_module(part).register(app)
+    return app
+
+
+def main() -> None:
+    """Run a command and leave with its exit code."""
+    sys.exit(run())
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command and give its exit code."""
+    try:
+        return make_app()(arguments, prog_name="pyvospace", standalone_mode=False) or 0
+    except typer.Abort:
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (ConfigError, Fault, OSError, SupervisorError, TyperException) as error:
+        for line in _words(error):
+            typer.echo(f"pyvospace: {line}", err=True)
+        return _code(error)
+
+
+def _words(error: Exception) -> list[str]:
+    if isinstance(error, ConfigError):
+        return [str(problem) for problem in error.problems]
+    return [error.format_message() if isinstance(error, TyperException) else str(error)]
+
+
+def _code(error: Exception) -> int:
+    if isinstance(error, ConfigError):
+        return WRONG_SETTINGS
+    return error.exit_code if isinstance(error, Fault | TyperException) else FAILED
