@@ -2,18 +2,25 @@
 
 import asyncio
 import logging
-import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
+from functools import partial
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from aiohttp import web
-from aiohttp.typedefs import Middleware
 
+from pyvospace.config import Settings
+from pyvospace.db.keys import verification_keys
+from pyvospace.db.pool import Database
+from pyvospace.db.storage import StorageCatalogue
 from pyvospace.model.claims import StorageState
 from pyvospace.model.faults import Fault, ServiceBusy
+from pyvospace.service.endpoints import EndpointVerifier
+from pyvospace.service.faults import add_headers, edge
+from pyvospace.service.serving import serve, stop_event
 from pyvospace.storage.backend import BackendConfig, StorageBackend
 from pyvospace.storage.catalogue import Catalogue
 from pyvospace.storage.deliver import CONTENT_RANGE
@@ -23,11 +30,6 @@ from pyvospace.storage.room import Room
 from pyvospace.storage.sweep import Sweeper
 from pyvospace.storage.threads import Workers
 
-if TYPE_CHECKING:
-    from uuid import UUID
-
-    from pyvospace.config import Settings
-
 log = logging.getLogger(__name__)
 
 ENTRY_POINTS: Final = "pyvospace.storage"
@@ -35,7 +37,7 @@ _READY_FOR: Final = 2.0
 """Seconds for which /readyz repeats its answer, so that nobody can keep the disk busy with it."""
 
 
-def load_backend(settings: "Settings") -> StorageBackend:
+def load_backend(settings: Settings) -> StorageBackend:
     """Make the backend that ``storage.backend`` names.
 
     Raises
@@ -54,15 +56,10 @@ def load_backend(settings: "Settings") -> StorageBackend:
 
 
 def make_app(
-    settings: "Settings",
-    *,
-    catalogue: Catalogue,
-    backend: StorageBackend,
-    verifier: Verifier,
-    middlewares: Sequence[Middleware] = (),
+    settings: Settings, *, catalogue: Catalogue, backend: StorageBackend, identity: UUID, verifier: Verifier
 ) -> web.Application:
-    """Put the server together; `backend` is started and closed with the application."""
-    app = web.Application(middlewares=middlewares)
+    """Put the server together; `backend` is started already and says that it is `identity`."""
+    app = web.Application(middlewares=[edge()])
     workers = Workers(threads=settings.storage.threads, buffer_size=settings.storage.buffer_size)
     room = Room(backend, settings.storage.reserve)
     files = Files(settings, catalogue=catalogue, backend=backend, verifier=verifier, workers=workers, room=room)
@@ -75,9 +72,10 @@ def make_app(
     health = Health(catalogue, backend)
     app.router.add_get("/livez", health.live)
     app.router.add_get("/readyz", health.ready)
-    app.on_response_prepare.append(_finish_head)
+    app.on_response_prepare.extend((add_headers, _finish_head))
+    herald = Herald(settings, catalogue, room, identity)
     app.cleanup_ctx.append(lambda _: _threads(workers))
-    app.cleanup_ctx.append(lambda _: _background(settings, catalogue, backend, room))
+    app.cleanup_ctx.append(lambda _: _background(herald, _sweeper(settings, backend, catalogue)))
     return app
 
 
@@ -87,7 +85,6 @@ async def _expect_nothing(_: web.Request) -> None:
 
 async def _finish_head(request: web.Request, response: web.StreamResponse) -> None:
     """Add to every answer, faults included, what only we know."""
-    response.headers["Server"] = "pyvospace"
     if response.status == web.HTTPRequestRangeNotSatisfiable.status_code and CONTENT_RANGE in request:
         response.headers["Content-Range"] = request[CONTENT_RANGE]
     if CLOSING in request or not request.content.is_eof():
@@ -141,33 +138,31 @@ async def _threads(workers: Workers) -> AsyncIterator[None]:
     workers.close()
 
 
-async def _background(
-    settings: "Settings", catalogue: Catalogue, backend: StorageBackend, room: Room
-) -> AsyncIterator[None]:
-    """Open the store, say that we are here, sweep; stop all that at the end."""
+def _sweeper(settings: Settings, backend: StorageBackend, catalogue: Catalogue) -> Sweeper:
     storage = settings.storage
-    identity = await backend.start()
-    herald = Herald(settings, catalogue, room, identity)
-    await herald.announce()
-    sweeper = Sweeper(
+    return Sweeper(
         backend,
         catalogue,
         interval=storage.sweep_interval,
         grace=storage.sweep_grace,
         obsolete_grace=storage.obsolete_grace,
     )
+
+
+async def _background(herald: "Herald", sweeper: Sweeper) -> AsyncIterator[None]:
+    """Say that we are here, and sweep, until the end."""
+    await herald.announce()
     tasks = [asyncio.create_task(herald.run()), asyncio.create_task(sweeper.run())]
     yield
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
-    await backend.close()
 
 
 class Herald:
     """Tells the catalogue from time to time that this storage is there and how much fits."""
 
-    def __init__(self, settings: "Settings", catalogue: Catalogue, room: Room, identity: "UUID") -> None:
+    def __init__(self, settings: Settings, catalogue: Catalogue, room: Room, identity: UUID) -> None:
         self._storage = settings.storage
         self._catalogue = catalogue
         self._room = room
@@ -190,37 +185,41 @@ class Herald:
                 log.warning("heartbeat missed: %s", error)
 
 
-def tls_context(settings: "Settings") -> ssl.SSLContext | None:
-    """Read certificate and key; None: plain HTTP."""
-    storage = settings.storage
-    if storage.tls_cert is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(storage.tls_cert, storage.tls_key)
-    return context
+def run(settings: Settings) -> None:
+    """Serve in this process until SIGTERM or SIGINT.
 
-
-async def serve(app: web.Application, settings: "Settings", *, ready: Callable[[], None], stop: asyncio.Event) -> None:
-    """Listen until `stop` is set, then let transfers end (up to the idle time-out) and leave.
-
-    Uploads that are cut off by that leave nothing behind; their clients come again.
+    Transfers may end, up to the idle time-out; what is cut off then leaves nothing behind.
     """
-    storage = settings.storage
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        auto_decompress=False,  # what was sent is what is stored
-        handle_signals=False,
-        keepalive_timeout=settings.limits.header_timeout,  # aiohttp's only limit for a slow head
-        shutdown_timeout=storage.idle_timeout,
-    )
-    await runner.setup()
+    asyncio.run(_main(settings))
+
+
+async def _main(settings: Settings) -> None:
+    stop = stop_event()
+    dsn = settings.database.storage_dsn or settings.database.dsn
+    if dsn is None:
+        raise ValueError("database.dsn: the storage server needs a database")
+    backend = load_backend(settings)
+    identity = await backend.start()
+    database = await Database.connect(dsn.get_secret_value(), settings.database, name="pyvospace-storage")
     try:
-        site = web.TCPSite(
-            runner, storage.host, storage.port, reuse_port=storage.workers > 1, ssl_context=tls_context(settings)
+        app = make_app(
+            settings,
+            catalogue=StorageCatalogue(
+                database,
+                upload_wait=settings.database.upload_acquire_timeout,
+                repeat_window=settings.endpoints.repeat_window,
+            ),
+            backend=backend,
+            identity=identity,
+            verifier=EndpointVerifier(settings.authority, str(identity), partial(verification_keys, database)),
         )
-        await site.start()
-        ready()
-        await stop.wait()
+        await serve(
+            app,
+            settings.storage,
+            stop,
+            header_timeout=settings.limits.header_timeout,
+            shutdown_timeout=settings.storage.idle_timeout,
+        )
     finally:
-        await runner.cleanup()
+        await database.close()
+        await backend.close()

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from aiohttp import web
 
+from pyvospace.config import Settings
 from pyvospace.model.claims import EndpointClaims, UploadClaim
 from pyvospace.model.faults import (
     Fault,
@@ -26,9 +27,6 @@ from pyvospace.storage.jobs import ClaimedUpload, carry_out
 from pyvospace.storage.receive import HttpBody
 from pyvospace.storage.room import Room
 from pyvospace.storage.threads import Workers
-
-if TYPE_CHECKING:
-    from pyvospace.config import Settings
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +48,7 @@ class Files:
 
     def __init__(
         self,
-        settings: "Settings",
+        settings: Settings,
         *,
         catalogue: Catalogue,
         backend: StorageBackend,

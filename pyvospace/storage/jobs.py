@@ -7,16 +7,14 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 from pyvospace.model.claims import DownloadClaim, OutcomeUnknownError, StoredFile, UploadClaim
 from pyvospace.model.crash import crash_point
 from pyvospace.model.faults import Fault, InsufficientStorage, InternalFault, NodeBusy
 from pyvospace.storage.backend import StorageBackend
+from pyvospace.storage.body import CheckedBody, Received
 from pyvospace.storage.catalogue import Catalogue, StoreTransaction
-
-if TYPE_CHECKING:
-    from pyvospace.storage.receive import HttpBody, Received
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +35,7 @@ class _State(enum.Enum):
 class ClaimedUpload:
     """The `UploadJob` of the core: one claimed attempt to bring bytes to a node."""
 
-    def __init__(self, claim: UploadClaim, catalogue: Catalogue, body: "HttpBody", content_type: str | None) -> None:
+    def __init__(self, claim: UploadClaim, catalogue: Catalogue, body: CheckedBody, content_type: str | None) -> None:
         self.claim = claim
         self._catalogue = catalogue
         self._body = body
@@ -101,7 +99,7 @@ class ClaimedUpload:
         if self._location is None and not self.claim.discard:
             raise RuntimeError("the transaction ended without a call of store")
 
-    async def _store(self, opened: StoreTransaction, received: "Received", location: str) -> None:
+    async def _store(self, opened: StoreTransaction, received: Received, location: str) -> None:
         if self._location is not None:
             raise RuntimeError("store is to be called once")
         self._location = location
@@ -122,7 +120,7 @@ class _Transaction:
 
     _upload: ClaimedUpload
     _opened: StoreTransaction
-    _received: "Received"
+    _received: Received
 
     async def store(self, location: str) -> None:
         """Turn the node to `location`."""
@@ -194,7 +192,7 @@ class Lease:
             self._lost()
 
 
-async def carry_out(job: ClaimedUpload, backend: StorageBackend, body: "HttpBody", catalogue: Catalogue) -> None:
+async def carry_out(job: ClaimedUpload, backend: StorageBackend, body: CheckedBody, catalogue: Catalogue) -> None:
     """Bring the bytes into the backend and the node to them, or leave everything as it was.
 
     Raises
@@ -206,10 +204,10 @@ async def carry_out(job: ClaimedUpload, backend: StorageBackend, body: "HttpBody
         await _uninterrupted(job, backend, body, catalogue)
     except BaseException as error:
         if job.committed:
-            # The node has its bytes; what the backend could not do afterwards is no concern of the client.
-            log.exception("upload %s: failed after its commit", job.id)
             if not isinstance(error, Exception):
                 raise
+            # The node has its bytes; what the backend could not do afterwards is no concern of the client.
+            log.exception("upload %s: failed after its commit", job.id)
             return
         await asyncio.shield(asyncio.create_task(_clean_up(job, backend, catalogue, error)))
         raise _as_fault(job, error) from error
@@ -218,7 +216,7 @@ async def carry_out(job: ClaimedUpload, backend: StorageBackend, body: "HttpBody
         raise InternalFault("the storage backend did not store the bytes")
 
 
-async def _uninterrupted(job: ClaimedUpload, backend: StorageBackend, body: "HttpBody", catalogue: Catalogue) -> None:
+async def _uninterrupted(job: ClaimedUpload, backend: StorageBackend, body: CheckedBody, catalogue: Catalogue) -> None:
     """Run the upload so that a cancellation meets it outside of its transaction only."""
     work = asyncio.create_task(_discard(job, body) if job.claim.discard else backend.upload(job, body))
     lost = False
@@ -251,7 +249,7 @@ async def _stop(job: ClaimedUpload, work: asyncio.Task[None]) -> None:
         work.exception()
 
 
-async def _discard(job: ClaimedUpload, body: "HttpBody") -> None:
+async def _discard(job: ClaimedUpload, body: CheckedBody) -> None:
     await body.discard()
     async with job.transaction():
         pass

@@ -23,6 +23,8 @@ class Pumped(enum.Enum):
     """Everything has come and is durable."""
     DRY = enum.auto()
     """Nothing to read at present."""
+    CUT = enum.auto()
+    """The client ended the connection."""
     SLICE = enum.auto()
     """There is more; others are to have their turn."""
 
@@ -41,6 +43,12 @@ class Pump:
         self._buffer_size = buffer_size
         self.total = total
         self.received = 0
+        self._cut = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the client will send no more of this body."""
+        return self._cut or self.received == self.total
 
     def begin(self, head: bytes) -> Pumped:
         """Take what was read of the body before."""
@@ -57,7 +65,7 @@ class Pump:
         Raises
         ------
         ConnectionError
-            The client closed the connection.
+            The connection broke.
         """
         deadline = time.monotonic() + SLICE
         # Pages of an anonymous map go back to the system at once, unlike those of the heap.
@@ -70,7 +78,7 @@ class Pump:
                 size, why = self._fill(half[: self.total - self.received], poller, deadline)
                 self.received += size
                 why = Pumped.ALL if self.received == self.total else why
-                if size:
+                if size and why is not Pumped.CUT:
                     self._sink.take([half[:size]], size, last=why is Pumped.ALL)
                 if why is not None:
                     return why
@@ -89,7 +97,8 @@ class Pump:
                     return filled, Pumped.DRY
                 continue
             if not size:
-                raise ConnectionResetError
+                self._cut = True
+                return filled, Pumped.CUT
             filled += size
             if time.monotonic() > deadline:
                 return filled, Pumped.SLICE

@@ -13,19 +13,19 @@ Nothing is ever inflated: what the client sent is what is stored, whatever Conte
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future
+from contextlib import aclosing, suppress
 from typing import Final, TypeVar
 
 from aiohttp import web
 
-from pyvospace.model.faults import InvalidData, RequestEntityTooLarge, RequestTimeout
-from pyvospace.storage.backend import Body
-from pyvospace.storage.hashing import Announced, Digests, Hasher
+from pyvospace.model.faults import InvalidData, RequestTimeout
+from pyvospace.storage.body import CheckedBody, Received
+from pyvospace.storage.hashing import Announced, Hasher
 from pyvospace.storage.pump import Pump, Pumped
 from pyvospace.storage.sink import Sink
-from pyvospace.storage.threads import Workers, run
+from pyvospace.storage.threads import Workers, ended, outlast, run
 
 T = TypeVar("T")
 
@@ -37,14 +37,6 @@ CLOSING: Final = web.RequestKey("closing", bool)
 """Set if the connection cannot be used for another request."""
 _GATHERED_FOR: Final = 1.0
 """Seconds after which a batch is written though not full: slow clients keep no memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """All bytes came, and they are what the client announced."""
-
-    size: int
-    digests: Digests
 
 
 class Pace:
@@ -74,32 +66,24 @@ class Pace:
         self._since, self._received = now, 0
 
 
-class HttpBody(Body):
+class HttpBody(CheckedBody):
     """The body of one PUT.
 
     Parameters
     ----------
-    limit
-        The most bytes that are welcome; None: as many as fit.
+    limit, announced
+        See `CheckedBody`.
     idle
         Seconds that the client may be silent.
-    announced
-        The digests that the bytes are to have.
     """
 
     def __init__(
         self, request: web.Request, *, workers: Workers, limit: int | None, idle: float, announced: Announced
     ) -> None:
+        super().__init__(size=request.content_length, limit=limit, announced=announced)
         self._request = request
         self._workers = workers
-        self._limit = limit
         self._idle = idle
-        self._announced = announced
-        self._begun = False
-        self.size = request.content_length
-        """As announced; None: chunked."""
-        self.received: Received | None = None
-        """Set at the end of the body, if all is well."""
 
     async def write_to(self, open_file: Callable[[], int]) -> None:
         """Write everything to a file and make it durable (see `Body.write_to`)."""
@@ -116,39 +100,26 @@ class HttpBody(Body):
             await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, sink.close))
             raise
         if sink.digests is None:
-            raise InvalidData(f"the body ended after {sink.size} of {self.size} bytes")
+            raise self._cut(sink.size)
         self.received = Received(sink.size, sink.digests)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Give the bytes in pieces (see `Body.__aiter__`)."""
         self._begin()
         hasher = Hasher(self._workers.hashing)
-        async for pieces, last in self._gather():
-            data = b"".join(pieces)
-            await run(self._workers.quick, hasher.update, [data], len(data))
-            if last:
-                digests = await run(self._workers.quick, hasher.digests)
-                self._verify(hasher.size, digests)
-                self.received = Received(hasher.size, digests)
-            if data:
-                yield data
-
-    async def discard(self) -> None:
-        """Receive everything, check it and keep nothing."""
-        async for _ in self:
-            pass
-
-    def digests(self) -> Digests:
-        """Tell the digests of a body that was received."""
-        if self.received is None:
-            raise RuntimeError("the body was not received to its end")
-        return self.received.digests
+        async with aclosing(self._gather()) as batches:
+            async for pieces, last in batches:
+                data = b"".join(pieces)
+                await run(self._workers.quick, hasher.update, [data], len(data))
+                if last:
+                    digests = await run(self._workers.quick, hasher.digests)
+                    self._verify(hasher.size, digests)
+                    self.received = Received(hasher.size, digests)
+                if data:
+                    yield data
 
     def _begin(self) -> None:
-        if self._begun:
-            raise RuntimeError("a body can be consumed only once")
-        self._begun = True
-        self._check_size(self.size or 0)
+        super()._begin()
         self._say_continue()
 
     def _say_continue(self) -> None:
@@ -158,15 +129,6 @@ class HttpBody(Body):
             return
         if request.transport is not None and not request.content.is_eof():
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def _check_size(self, size: int) -> None:
-        if self._limit is not None and size > self._limit:
-            raise RequestEntityTooLarge(f"more than {self._limit} bytes are not taken")
-
-    def _verify(self, size: int, digests: Digests) -> None:
-        if self.size is not None and size != self.size:
-            raise InvalidData(f"the body ended after {size} of {self.size} bytes")
-        self._announced.verify(digests)
 
     def _take_socket(self) -> "Taken | None":
         if self.size is None or self.size <= SMALL:
@@ -187,33 +149,40 @@ class HttpBody(Body):
                 outcome = await self._slice(pump)
                 pace.saw(pump.received - before)
         except BaseException:
-            taken.give_back()
+            # If nothing comes any more, aiohttp must not look: at an end of file it would close without an answer.
+            if pump.ended:
+                taken.finish()
+            else:
+                taken.give_back()
             raise
         taken.finish()
 
     async def _slice(self, pump: Pump) -> Pumped:
         try:
-            return await run(self._workers.receiving, pump.run)
+            outcome = await run(self._workers.receiving, pump.run)
         except ConnectionError:
-            raise InvalidData(f"the body ended after {pump.received} of {pump.total} bytes") from None
+            raise self._cut(pump.received) from None
+        if outcome is Pumped.CUT:
+            raise self._cut(pump.received)
+        return outcome
 
     async def _write_batches(self, sink: Sink) -> None:
         """Write one batch while the next is gathered."""
-        writing: asyncio.Task[None] | None = None
+        writing: Future[None] | None = None
         try:
-            async for pieces, last in self._gather():
-                if writing is not None:
-                    await writing
-                size = sum(map(len, pieces))
-                writing = asyncio.create_task(run(self._workers.quick, sink.take, pieces, size, last=last))
+            async with aclosing(self._gather()) as batches:
+                async for pieces, last in batches:
+                    if writing is not None:
+                        await outlast(writing)
+                    size = sum(map(len, pieces))
+                    writing = self._workers.quick.submit(sink.take, pieces, size, last=last)
             if writing is not None:
-                await writing
+                await outlast(writing)
         finally:
-            if writing is not None and not writing.done():
-                writing.cancel()
-                await asyncio.wait([writing])
+            if writing is not None:
+                await ended(writing)
 
-    async def _gather(self) -> AsyncIterator[tuple[list[bytes], bool]]:
+    async def _gather(self) -> AsyncGenerator[tuple[list[bytes], bool], None]:
         """Give batches of pieces as aiohttp has them; the last batch says so and may be empty."""
         content, pace = self._request.content, Pace(self._idle)
         received, last = 0, False

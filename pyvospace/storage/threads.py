@@ -8,6 +8,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import ParamSpec, Self, TypeVar
 
 P = ParamSpec("P")
@@ -74,20 +75,22 @@ async def run(pool: Executor, function: Callable[P, T], *args: P.args, **kwargs:
 
 async def outlast(future: Future[T]) -> T:
     """Wait for a call in a thread as `run` does."""
-    waiting = asyncio.wrap_future(future)
     try:
-        return await asyncio.shield(waiting)
+        return await asyncio.shield(asyncio.wrap_future(future))
     except asyncio.CancelledError:
-        if not future.cancel():
-            await _done(waiting)
+        await ended(future)
         raise
 
 
-async def _done(waiting: asyncio.Future[T]) -> None:
+async def ended(future: Future[T]) -> None:
+    """Take the call back, or if it runs already see it end, however often we are cancelled meanwhile.
+
+    Its result does not matter any more; who cancelled us will do so again.
+    """
+    if future.done() or future.cancel():
+        return
+    waiting = asyncio.wrap_future(future)
     while not waiting.done():
-        try:
+        with suppress(asyncio.CancelledError):
             await asyncio.wait([waiting])
-        except asyncio.CancelledError:
-            continue
-    if not waiting.cancelled():
-        waiting.exception()  # seen: CancelledError is the news
+    waiting.exception()

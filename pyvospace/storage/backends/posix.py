@@ -222,7 +222,7 @@ def _new_location() -> str:
 
 
 def _names(directory: int) -> list[str]:
-    return os.listdir(directory)  # noqa: PTH208 (pathlib cannot list a descriptor)
+    return os.listdir(directory)
 
 
 class _Staged:
