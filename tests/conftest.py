@@ -1,0 +1,70 @@
+"""Fixtures for every test: a real PostgreSQL, and a database of its own for whoever asks.
+
+Without a server the run fails; it does not skip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from pyvospace.config import Settings
+from pyvospace.db.pool import Database
+from pyvospace.supervisor.data import STORAGE_ROLE
+from tests.support import postgres
+from tests.support.postgres import PostgresServer
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A server for this process; `with postgres_server.clone() as name` gives further databases."""
+    with postgres.postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def database_name(postgres_server: PostgresServer) -> Iterator[str]:
+    """A fresh database with all migrations, dropped after the test."""
+    with postgres_server.clone() as name:
+        yield name
+
+
+@pytest.fixture
+def database_dsn(postgres_server: PostgresServer, database_name: str) -> str:
+    """How a metadata server reaches it."""
+    return postgres_server.dsn(database_name)
+
+
+@pytest.fixture
+def storage_dsn(postgres_server: PostgresServer, database_name: str) -> str:
+    """How a storage server reaches it."""
+    return postgres_server.dsn(database_name, STORAGE_ROLE)
+
+
+@pytest.fixture
+def database_settings(database_dsn: str, storage_dsn: str, tmp_path: Path) -> Settings:
+    """Settings with it, for servers whose bytes are below the temporary directory of the test."""
+    return Settings.model_validate(
+        {
+            # The server of the tests is quick and would not survive a power cut.
+            "database": {"dsn": database_dsn, "storage_dsn": storage_dsn, "check_durability": False},
+            "storage": {"path": tmp_path / "storage", "reserve": 0.0},
+        }
+    )
+
+
+@pytest.fixture
+async def database(database_dsn: str, database_settings: Settings) -> AsyncIterator[Database]:
+    """Connections to it."""
+    connected = await Database.connect(database_dsn, database_settings.database)
+    yield connected
+    await connected.close()
+
+
+@pytest.fixture
+def reachable_path() -> Iterator[Path]:
+    """A temporary directory that every account may enter, for data of `pyvospace up`."""
+    with postgres.reachable_directory() as path:
+        yield path
