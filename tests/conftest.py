@@ -14,6 +14,7 @@ from pyvospace.config import Settings
 from pyvospace.db.pool import Database
 from pyvospace.supervisor.data import STORAGE_ROLE
 from tests.support import postgres
+from tests.support.pair import Pair, running_pair
 from tests.support.postgres import PostgresServer
 
 
@@ -68,3 +69,12 @@ def reachable_path() -> Iterator[Path]:
     """A temporary directory that every account may enter, for data of `pyvospace up`."""
     with postgres.reachable_directory() as path:
         yield path
+
+
+@pytest.fixture(scope="session")
+def pair(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Both servers, running, for tests that leave them as they are; each test works below a folder of its own."""
+    with postgres_server.clone() as name:
+        dsn, storage_dsn = postgres_server.dsn(name), postgres_server.dsn(name, STORAGE_ROLE)
+        with running_pair(dsn, tmp_path_factory.mktemp("pair"), storage_dsn=storage_dsn) as running:
+            yield running

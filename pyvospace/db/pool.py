@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -38,7 +37,7 @@ class UnsafeDatabaseError(Exception):
     """The database would lose what it has acknowledged, or is too old."""
 
 
-class _Connection(asyncpg.Connection):  # type: ignore[type-arg]  # not generic at run time
+class _Connection(asyncpg.Connection):  # not generic at run time
     """A connection that goes back to the pool without a statement: nothing of ours outlives a transaction."""
 
     def get_reset_query(self) -> str:
@@ -86,29 +85,15 @@ class Database:
         except (TimeoutError, asyncpg.PostgresError, OSError):
             self._pool.terminate()
 
-    @asynccontextmanager
-    async def connection(self, *, wait: float | None = None) -> AsyncIterator[Connection]:
-        """Hold a connection, waiting for one up to `wait` seconds.
+    def connection(self, *, wait: float | None = None) -> Held:
+        """Hold a connection, waiting for one up to `wait` seconds, for the time of an ``async with``.
 
         Raises
         ------
         ServiceBusy
-            None became free in time.
+            On entering: none became free in time.
         """
-        if _holding.get():
-            raise RuntimeError("a task that holds a connection asks for another")
-        seconds = self._wait if wait is None else wait
-        try:
-            with translated():
-                connection = await self._pool.acquire(timeout=seconds)
-        except TimeoutError:
-            raise ServiceBusy(f"no connection to the database became free in {seconds:g} s") from None
-        mark = _holding.set(True)
-        try:
-            yield connection
-        finally:
-            _holding.reset(mark)
-            await self._pool.release(connection)
+        return Held(self._pool, self._wait if wait is None else wait)
 
     async def fetchrow(self, sql: str, *args: object, subject: object = "") -> asyncpg.Record | None:
         """Run one statement by itself and give its first row."""
@@ -154,14 +139,36 @@ class Database:
     async def _run(self, connection: Connection, work: Callable[[Connection], Awaitable[T]], *, tree: bool) -> T:
         async with connection.transaction():
             if tree:
-                limit = f"{self._tree_timeout:g}s"
-                # Parameters of a tree are planned for: a generic plan would guess its size.
                 await connection.execute(
-                    "select set_config('statement_timeout', $1, true), set_config('lock_timeout', $1, true),"
-                    " set_config('plan_cache_mode', 'force_custom_plan', true)",
-                    limit,
+                    "select set_config('statement_timeout', $1, true), set_config('lock_timeout', $1, true)",
+                    f"{self._tree_timeout:g}s",
                 )
             return await work(connection)
+
+
+class Held:
+    """A connection for the time of an ``async with``: a class, since every request goes through here."""
+
+    __slots__ = ("_connection", "_mark", "_pool", "_wait")
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], wait: float) -> None:
+        self._pool = pool
+        self._wait = wait
+
+    async def __aenter__(self) -> Connection:
+        if _holding.get():
+            raise RuntimeError("a task that holds a connection asks for another")
+        with translated():
+            try:
+                self._connection = await self._pool.acquire(timeout=self._wait)
+            except TimeoutError:  # an OSError too, but it does not mean that the database is away
+                raise ServiceBusy(f"no connection to the database became free in {self._wait:g} s") from None
+        self._mark = _holding.set(True)
+        return self._connection
+
+    async def __aexit__(self, *_: object) -> None:
+        _holding.reset(self._mark)
+        await self._pool.release(self._connection)
 
 
 def _server_settings(settings: DatabaseSettings, name: str) -> dict[str, str]:
@@ -171,8 +178,12 @@ def _server_settings(settings: DatabaseSettings, name: str) -> dict[str, str]:
         "lock_timeout": f"{settings.lock_timeout:g}s",
         "idle_in_transaction_session_timeout": "60s",
         "jit": "off",
-        # Every statement but those on whole trees finds a few rows by index: planning costs more than it gains.
+        # Every statement finds its rows by index: planning costs more than it gains. A plan may be made while the
+        # tables are still empty, and is kept: nothing must tempt the planner to read them whole.
         "plan_cache_mode": "force_generic_plan",
+        "enable_seqscan": "off",
+        "enable_hashjoin": "off",
+        "enable_mergejoin": "off",
         "timezone": "UTC",
     }
 

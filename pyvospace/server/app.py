@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+import uvloop
 from aiohttp import web
 
 from pyvospace.config.requirements import require_safe_versions
@@ -27,7 +28,7 @@ from pyvospace.server.handlers.requests import CONTEXT, SERVICE
 from pyvospace.service.auth import Authenticator
 from pyvospace.service.endpoints import EndpointSigner
 from pyvospace.service.faults import CALLER, add_headers, edge
-from pyvospace.service.logs import set_up_logs
+from pyvospace.service.logs import AccessLog, set_up_logs
 from pyvospace.service.serving import serve, stop_event
 from pyvospace.uws.jobs import tidy_for_ever
 from pyvospace.wire.nodes import render_node
@@ -62,6 +63,7 @@ def make_app(settings: Settings, database: Database) -> web.Application:
     app = web.Application(
         middlewares=[
             edge(
+                AccessLog(settings.log),
                 challenges=lambda invalid: authenticator.challenges(invalid=invalid),
                 describe=lambda fault: _describe(shared, fault),
             ),
@@ -188,4 +190,5 @@ def run(settings: Settings) -> None:
     """Run one process of the metadata server until SIGTERM or SIGINT."""
     set_up_logs(settings.log)
     require_safe_versions()
-    asyncio.run(main(settings))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main(settings))

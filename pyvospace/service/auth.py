@@ -10,7 +10,6 @@ import asyncio
 import base64
 import binascii
 import hashlib
-import hmac
 import secrets
 import time
 from collections import OrderedDict
@@ -39,8 +38,7 @@ class Authenticator:
     def __init__(self, database: Database, *, realm: str) -> None:
         self._database = database
         self._realm = realm
-        self._key = secrets.token_bytes(32)
-        self._callers: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
+        self._callers: OrderedDict[str, tuple[Caller, float]] = OrderedDict()
         self._checks = asyncio.Semaphore(_CHECKS_AT_ONCE)
         self._nobody = hash_password(secrets.token_hex())
 
@@ -59,13 +57,12 @@ class Authenticator:
         """
         if authorization is None:
             return ANONYMOUS
-        memory = self._memory(authorization)
-        known = self._callers.get(memory)
+        known = self._callers.get(authorization)
         if known and time.monotonic() < known[1] and not _expired(known[0]):
             return known[0]
         caller = await self._check(authorization)
-        self._callers[memory] = (caller, time.monotonic() + _MEMORY)
-        self._callers.move_to_end(memory)
+        self._callers[authorization] = (caller, time.monotonic() + _MEMORY)
+        self._callers.move_to_end(authorization)
         while len(self._callers) > _REMEMBERED:
             self._callers.popitem(last=False)
         return caller
@@ -73,10 +70,7 @@ class Authenticator:
     def forget(self, authorization: str | None) -> None:
         """Identify this credential anew at its next use."""
         if authorization is not None:
-            self._callers.pop(self._memory(authorization), None)
-
-    def _memory(self, authorization: str) -> bytes:
-        return hmac.digest(self._key, authorization.encode("utf-8", "replace"), "sha256")
+            self._callers.pop(authorization, None)
 
     async def _check(self, authorization: str) -> Caller:
         scheme, _, credential = authorization.strip().partition(" ")

@@ -7,12 +7,13 @@ traceback, answered as InternalFault without its text.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -27,10 +28,15 @@ from pyvospace.model.faults import (
     RequestEntityTooLarge,
     ServiceBusy,
 )
-from pyvospace.service.logs import masked, request_id
+from pyvospace.service.logs import request_id
+
+if TYPE_CHECKING:
+    from pyvospace.service.logs import AccessLog
 
 log = logging.getLogger(__name__)
-access_log = logging.getLogger("pyvospace.access")
+
+_PROCESS: Final = secrets.token_hex(4)
+_NUMBERS: Final = itertools.count(1)
 
 _BY_STATUS = {
     HTTPStatus.NOT_FOUND: NotFound,
@@ -53,11 +59,15 @@ Challenges = Callable[[bool], Iterable[str]]
 Describe = Callable[[Fault], str]
 
 
-def edge(*, challenges: Challenges | None = None, describe: Describe | None = None) -> Middleware:
+def edge(
+    access: AccessLog, *, challenges: Challenges | None = None, describe: Describe | None = None
+) -> Middleware:
     """Make the outermost middleware.
 
     Parameters
     ----------
+    access
+        Gets a line for each request.
     challenges
         Gives the challenges of a 401; True: a credential was sent and refused.
     describe
@@ -67,11 +77,18 @@ def edge(*, challenges: Challenges | None = None, describe: Describe | None = No
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.monotonic()
-        request[REQUEST_ID] = secrets.token_hex(8)
+        request[REQUEST_ID] = f"{_PROCESS}{next(_NUMBERS):08x}"
         mark = request_id.set(request[REQUEST_ID])
         try:
             response = await _answer(request, handler, challenges, describe)
-            _log(request, response.status, started)
+            access.write(
+                remote=request.remote,
+                caller=request.get(CALLER, ""),
+                method=request.method,
+                path=request.path_qs,
+                status=response.status,
+                seconds=time.monotonic() - started,
+            )
         finally:
             request_id.reset(mark)
         return response
@@ -89,13 +106,6 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
         headers["X-VO-Authenticated"] = request[CALLER]
     if REQUEST_ID in request:
         headers["X-Request-Id"] = request[REQUEST_ID]
-
-
-def _log(request: web.Request, status: int, started: float) -> None:
-    if access_log.isEnabledFor(logging.INFO):
-        milliseconds = (time.monotonic() - started) * 1000
-        path = masked(request.path_qs)
-        access_log.info("%s %s %s %d %.1f ms", request.remote, request.method, path, status, milliseconds)
 
 
 async def _answer(
