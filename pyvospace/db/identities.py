@@ -38,7 +38,6 @@ class _Sql(QueryFile, file="identities.sql"):
     make_space: ClassVar[str]
     set_group_prefixes: ClassVar[str]
     make_root: ClassVar[str]
-    skip_root: ClassVar[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +108,7 @@ async def make_space(database: Database, made: Space) -> None:
 
 async def make_root(database: Database, owner: int) -> None:
     """Make the root container unless there is one."""
-    async with database.connection() as connection:
-        with translated():
-            await connection.execute(_Sql.make_root, owner)
-            await connection.execute(_Sql.skip_root)
+    await database.fetchrow(_Sql.make_root, owner)
 
 
 async def add_user(database: Database, name: str, *, password: str | None, admin: bool) -> int:
@@ -123,13 +119,18 @@ async def add_user(database: Database, name: str, *, password: str | None, admin
     InvalidArgument
         There is one of that name, or the name is not allowed.
     """
+    return await _add(database, "user", name, _Sql.add_user, password, admin)
+
+
+async def _add(database: Database, what: str, name: str, sql: str, *values: object) -> int:
     async with database.connection() as connection:
-        try:
-            return int(await connection.fetchval(_Sql.add_user, name, password, admin))
-        except asyncpg.UniqueViolationError:
-            raise InvalidArgument(f"there is a user {name!r} already") from None
-        except asyncpg.CheckViolationError:
-            raise InvalidArgument(f"{name!r} cannot be the name of a user") from None
+        with translated():
+            try:
+                return int(await connection.fetchval(sql, name, *values))
+            except asyncpg.UniqueViolationError:
+                raise InvalidArgument(f"there is a {what} {name!r} already") from None
+            except asyncpg.CheckViolationError:
+                raise InvalidArgument(f"{name!r} cannot be the name of a {what}") from None
 
 
 async def change_user(
@@ -197,13 +198,7 @@ async def add_group(database: Database, name: str) -> None:
     InvalidArgument
         There is one of that name, or the name is not allowed.
     """
-    async with database.connection() as connection:
-        try:
-            await connection.execute(_Sql.add_group, name)
-        except asyncpg.UniqueViolationError:
-            raise InvalidArgument(f"there is a group {name!r} already") from None
-        except asyncpg.CheckViolationError:
-            raise InvalidArgument(f"{name!r} cannot be the name of a group") from None
+    await _add(database, "group", name, _Sql.add_group)
 
 
 async def remove_group(database: Database, name: str) -> None:

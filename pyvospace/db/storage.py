@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, ClassVar
 
 import asyncpg
@@ -76,10 +76,7 @@ class StorageCatalogue:
 
     async def current(self, claims: EndpointClaims) -> StoredFile | None:
         """Tell what the node of an upload endpoint has now."""
-        row = await self._database.fetchrow(
-            _Sql.current, self._storage, claims.job_id, claims.user_id, self._repeat_window
-        )
-        return _stored(row)
+        return _stored(await self._database.fetchrow(_Sql.current, self._storage, claims.job_id, claims.user_id))
 
     async def claim_upload(self, claims: EndpointClaims, *, size: int | None) -> UploadClaim:
         """Check the right to write once more and take the writer's lease."""
@@ -115,9 +112,10 @@ class StorageCatalogue:
             with translated():
                 await transaction.start()
             try:
-                yield _Store(connection, self._storage, self._claims[claim.id], claim, self._repeat_window)
+                yield _Store(connection, self._storage, self._claims[claim.id], claim)
             except BaseException:
-                with translated():
+                # What went wrong matters, not that a dead connection cannot even roll back.
+                with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                     await transaction.rollback()
                 raise
             try:
@@ -179,11 +177,9 @@ class _Store:
         storage: UUID | None,
         claims: EndpointClaims,
         claim: UploadClaim,
-        repeat_window: float,
     ) -> None:
         self._connection = connection
         self._ends = (storage, claims.job_id, claims.user_id, claim.id)
-        self._repeat_window = repeat_window
 
     async def store(self, file: StoredFile) -> None:
         """Point the node at `file`, mark what it had before as obsolete, complete the job."""
@@ -196,5 +192,4 @@ class _Store:
                 file.md5,
                 file.sha256,
                 file.content_type,
-                self._repeat_window,
             )

@@ -85,7 +85,3 @@ with root as (
     on conflict do nothing returning id
 )
 insert into containers (id, path) select id, id::text::ltree from root;
-
--- name: skip_root
--- Ids of further nodes begin behind the root's.
-select setval(pg_get_serial_sequence('nodes', 'id'), greatest(1, (select max(id) from nodes)));

@@ -6,7 +6,7 @@ select count(*) from storages where last_seen > now() - interval '30 seconds';
 select storage_api.announce($1, $2, $3, $4);
 
 -- name: current
-select * from storage_api.current($1, $2, $3, $4);
+select * from storage_api.current($1, $2, $3);
 
 -- name: claim_upload
 select * from storage_api.claim_upload($1, $2, $3, $4, $5, $6, $7);
@@ -18,7 +18,7 @@ select storage_api.renew($1, $2);
 select storage_api.release($1, $2);
 
 -- name: store
-select storage_api.store($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
+select storage_api.store($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
 -- name: claim_download
 select * from storage_api.claim_download($1, $2, $3, $4);
