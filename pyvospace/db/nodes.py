@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pyvospace.db.statements import QueryFile
 from pyvospace.model.faults import InvalidArgument, NodeLocked, PermissionDenied
 from pyvospace.model.stored import ROOT_ID, Changes, Resolution, StoredNode
+from pyvospace.model.uris import MAX_DEPTH
 from pyvospace.model.vocabulary import NodeType
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class _Sql(QueryFile, file="nodes.sql"):
     removable: ClassVar[str]
     enterable: ClassVar[str]
     locked_below: ClassVar[str]
+    too_deep: ClassVar[str]
     delete_tree: ClassVar[str]
     share_containers: ClassVar[str]
     turn_tree: ClassVar[str]
@@ -285,37 +287,39 @@ async def move(
         The node as it is now; None: something is not any more what it was.
     """
 
-    async def work(connection: Connection) -> bool:
+    async def work(connection: Connection) -> StoredNode | None:
         if source.is_container:
             await connection.execute(_Sql.lock_trees)
         return await _move(connection, caller, source, container, name)
 
-    if not await database.transact(work, tree=source.is_container, subject=name):
-        return None
-    (moved,) = await children(database, caller, container, start=name, inclusive=True, limit=1) or [None]
-    return moved if moved and moved.id == source.id else None
+    return await database.transact(work, tree=source.is_container, subject=name)
 
 
 async def _move(
     connection: Connection, caller: Caller, source: StoredNode, container: StoredNode, name: str
-) -> bool:
+) -> StoredNode | None:
     if source.id == ROOT_ID:
         raise PermissionDenied("the root cannot be moved")
     parents = {source.parent_id, container.id}
     held = await connection.fetch(_Sql.share_containers, list(parents))
-    if len(held) != len(parents):
-        return False
-    if not await _still_removable(connection, caller, source) or not await _still_enterable(connection, caller, container):
-        return False
+    if len(held) != len(parents) or not await _still_removable(connection, caller, source):
+        return None
+    if not await _still_enterable(connection, caller, container):
+        return None
     if source.is_container:
         await _turn(connection, source, container)
-    return await connection.fetchval(_Sql.rename, source.id, container.id, name) is not None
+    row = await connection.fetchrow(_Sql.rename, source.id, container.id, name, caller.id, caller.groups, caller.admin)
+    return _node(row) if row else None
 
 
 async def _still_enterable(connection: Connection, caller: Caller, container: StoredNode) -> bool:
     """Say whether the container is where it was, and the caller may write to it."""
     row = await connection.fetchrow(_Sql.enterable, container.id, caller.id, caller.groups, caller.admin)
-    return row is not None and (row["parent_id"], row["name"]) == (container.parent_id, container.name) and row["enterable"]
+    return (
+        row is not None
+        and (row["parent_id"], row["name"]) == (container.parent_id, container.name)
+        and row["enterable"]
+    )
 
 
 async def _turn(connection: Connection, source: StoredNode, container: StoredNode) -> None:
@@ -323,18 +327,21 @@ async def _turn(connection: Connection, source: StoredNode, container: StoredNod
     new = await connection.fetchval(_Sql.path, container.id)
     if new == old or new.startswith(f"{old}."):
         raise InvalidArgument("Cannot move container node into its descendants")
+    if source.parent_id != container.id:
+        await _lock_tree(connection, old)
     if await connection.fetchval(_Sql.locked_below, old):
         raise NodeLocked("a node in there is locked")
     if source.parent_id == container.id:
         return
-    while await connection.fetchval(_Sql.turn_tree, old, new):
-        pass
+    if await connection.fetchval(_Sql.too_deep, old, new.count(".") - old.count(".") + 1):
+        raise InvalidArgument(f"Paths in there would have more than {MAX_DEPTH} names")
+    await connection.execute(_Sql.turn_tree, old, new)
 
 
 async def names_in_use(database: Database, caller: Caller, *, limit: int) -> list[str]:
     """Give property URIs of nodes that the caller may read, in order, up to `limit`.
 
-    Only the newest 10,000 such nodes are looked at, so that the cost does not grow with the space.
+    Only the newest 10,000 nodes are looked at, so that the cost does not grow with the space.
     """
     rows = await database.fetch(_Sql.names_in_use, caller.id, caller.groups, caller.admin, limit)
     return [row["key"] for row in rows]

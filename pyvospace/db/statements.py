@@ -34,5 +34,3 @@ class QueryFile:
         cls.statements = found
         for name, text in found.items():
             setattr(cls, name, text)
-
-

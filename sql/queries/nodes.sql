@@ -13,17 +13,17 @@ with recursive walk as (
       join nodes c on c.parent_id = w.id and c.name = ($1::text[])[w.depth + 1]
      where w.depth < cardinality($1::text[])
 )
-select w.depth, w.visible, w.parent_writable, w.parent_locked, s.epoch,
+select w.depth, w.visible, w.parent_writable, w.parent_locked, (select epoch from space) as epoch,
        n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public, n.group_read, n.group_write,
        n.inherit, n.locked, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
        t.url as storage_url, t.uuid as storage,
        may_read(n.owner_id, n.public, n.group_read, n.group_write, $2, $3::text[], $4) as readable,
        may_write(n.owner_id, n.group_write, $2, $3::text[], $4) as writable,
-       exists (select from writers b where b.parent_id = n.parent_id and b.name = n.name and b.until > now()) as busy
+       coalesce((select b.until > now() from writers b where b.parent_id = n.parent_id and b.name = n.name), false)
+           as busy
   from (select * from walk order by depth desc limit 1) w
   join nodes n on n.id = w.id
   join users u on u.id = n.owner_id
- cross join space s
   left join storages t on t.id = n.storage_id;
 
 -- name: children
@@ -34,24 +34,24 @@ select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public,
        null as storage_url, null::uuid as storage,
        may_read(n.owner_id, n.public, n.group_read, n.group_write, $2, $3::text[], $4) as readable,
        may_write(n.owner_id, n.group_write, $2, $3::text[], $4) as writable,
-       b.until is not null as busy
+       coalesce((select b.until > now() from writers b where b.parent_id = n.parent_id and b.name = n.name), false)
+           as busy
   from nodes n
   join users u on u.id = n.owner_id
-  left join writers b on b.parent_id = n.parent_id and b.name = n.name and b.until > now()
- where n.parent_id = $1 and (n.name > $6 or $7 and n.name = $6)
+ where n.parent_id = $1 and n.name >= $6 and ($7 or n.name > $6)
  order by n.name
  limit $5;
 
 -- name: insert
 -- Make a node in container $1 for the caller $2 (groups $3, administrator $4), identified at the epoch $5, if he may
--- write there; it belongs to $15. Rights that are NULL are the container's, if it hands them down. No row: something
--- has changed.
+-- write there and read the way to it; it belongs to $15. Rights that are NULL are the container's, if it hands them
+-- down. No row: something has changed.
 with parent as (
     select p.id, p.public, p.group_read, p.group_write, p.inherit, c.path
       from containers c
       join nodes p on p.id = c.id
-     where c.id = $1 and not p.locked and (select epoch from space) = $5
-       and may_write(p.owner_id, p.group_write, $2, $3::text[], $4)
+     where c.id = $1 and nlevel(c.path) <= 200 and not p.locked and (select epoch from space) = $5
+       and may_write(p.owner_id, p.group_write, $2, $3::text[], $4) and way_is_readable(c.id, $2, $3::text[], $4)
        for share of c
 ), node as (
     insert into nodes (parent_id, name, type, owner_id, public, group_read, group_write, inherit, locked,
@@ -84,13 +84,15 @@ with node as (
            changed = now()
      where n.id = $1 and n.parent_id is not distinct from $2 and n.name = $3 and (select epoch from space) = $7
        and may_write(n.owner_id, n.group_write, $4, $5::text[], $6)
+       and (n.parent_id is null or way_is_readable(n.parent_id, $4, $5::text[], $6))
        and (not $16::boolean or n.owner_id = $4 or $6)
     returning *
 )
 select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public, n.group_read, n.group_write,
        n.inherit, n.locked, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
-       t.url as storage_url, t.uuid as storage, true as writable, false as busy,
-       may_read(n.owner_id, n.public, n.group_read, n.group_write, $4, $5::text[], $6) as readable
+       t.url as storage_url, t.uuid as storage, true as readable, true as writable,
+       coalesce((select b.until > now() from writers b where b.parent_id = n.parent_id and b.name = n.name), false)
+           as busy
   from node n
   join users u on u.id = n.owner_id
   left join storages t on t.id = n.storage_id;
@@ -103,7 +105,7 @@ with gone as (
      using nodes p
      where n.id = $1 and n.parent_id = $2 and n.name = $3 and n.type <> 'ContainerNode' and not n.locked
        and p.id = n.parent_id and not p.locked and (select epoch from space) = $7
-       and may_write(p.owner_id, p.group_write, $4, $5::text[], $6)
+       and may_write(p.owner_id, p.group_write, $4, $5::text[], $6) and way_is_readable(p.id, $4, $5::text[], $6)
     returning n.id, n.storage_id, n.location
 ), kept as (
     insert into obsolete (storage_id, location) select storage_id, location from gone where location is not null
@@ -163,7 +165,8 @@ select count(*) from top;
 -- Where the node $1 stands, and whether the caller $2 (groups $3, administrator $4) may take it from there.
 select n.parent_id, n.name, (select epoch from space) as epoch,
        not n.locked and not p.locked
-       and may_write(p.owner_id, p.group_write, $2, $3::text[], $4) as removable
+       and may_write(p.owner_id, p.group_write, $2, $3::text[], $4) and way_is_readable(p.id, $2, $3::text[], $4)
+           as removable
   from nodes n
   join nodes p on p.id = n.parent_id
  where n.id = $1
@@ -172,7 +175,8 @@ select n.parent_id, n.name, (select epoch from space) as epoch,
 -- name: enterable
 -- Where the container $1 stands, and whether the caller $2 (groups $3, administrator $4) may write to it.
 select n.parent_id, n.name,
-       not n.locked and may_write(n.owner_id, n.group_write, $2, $3::text[], $4) as enterable
+       not n.locked and may_write(n.owner_id, n.group_write, $2, $3::text[], $4)
+       and way_is_readable(n.id, $2, $3::text[], $4) as enterable
   from nodes n
  where n.id = $1;
 
@@ -183,36 +187,48 @@ select exists (
      where n.locked and n.parent_id in (
         select id from containers where path >= $1::text::ltree and path < ($1::text || '0')::ltree));
 
+-- name: too_deep
+-- Whether a node of the tree at the path $1 had more than 200 names above it, itself counted, $2 levels further down.
+select exists (
+    select from containers c
+     where c.path >= $1::text::ltree and c.path < ($1::text || '0')::ltree
+       and (nlevel(c.path) + $2 > 201
+            or nlevel(c.path) + $2 = 201 and exists (select from nodes n where n.parent_id = c.id)));
+
 -- name: share_containers
 -- Hold the containers $1 against deletion and removal, in the order of their ids.
 select id from containers where id = any ($1::bigint[]) order by id for share;
 
 -- name: turn_tree
--- Give all containers from the path $1 down their place below the path $2. To be repeated until none is left:
--- what was being created meanwhile shows only then.
-with turned as (
-    update containers
-       set path = $2::text::ltree || subpath(path, nlevel($1::text::ltree) - 1)
-     where path >= $1::text::ltree and path < ($1::text || '0')::ltree
-    returning 1
-)
-select count(*) from turned;
+-- Give all containers from the path $1 down, which are locked, their place below the path $2.
+update containers
+   set path = $2::text::ltree || subpath(path, nlevel($1::text::ltree) - 1)
+ where path >= $1::text::ltree and path < ($1::text || '0')::ltree;
 
 -- name: rename
--- Put the node $1 into the container $2 under the name $3.
-update nodes set parent_id = $2, name = $3, changed = now() where id = $1 returning id;
+-- Put the node $1 into the container $2 under the name $3, and show it to the caller $4 (groups $5, administrator $6).
+with node as (
+    update nodes set parent_id = $2, name = $3, changed = now() where id = $1
+    returning *
+)
+select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public, n.group_read, n.group_write,
+       n.inherit, n.locked, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
+       t.url as storage_url, t.uuid as storage,
+       may_read(n.owner_id, n.public, n.group_read, n.group_write, $4, $5::text[], $6) as readable,
+       may_write(n.owner_id, n.group_write, $4, $5::text[], $6) as writable,
+       coalesce((select b.until > now() from writers b where b.parent_id = n.parent_id and b.name = n.name), false)
+           as busy
+  from node n
+  join users u on u.id = n.owner_id
+  left join storages t on t.id = n.storage_id;
 
 -- name: names_in_use
--- Property URIs, up to $4, of the newest 10,000 nodes with properties that the caller $1 (groups $2, administrator $3)
--- may read.
+-- Property URIs, up to $4, of those of the newest 10,000 nodes that the caller $1 (groups $2, administrator $3) may read.
 select distinct key
-  from (
-    select n.properties from nodes n
-     where n.properties <> '{}'
-       and may_read(n.owner_id, n.public, n.group_read, n.group_write, $1, $2::text[], $3)
-       and way_is_readable(n.parent_id, $1, $2::text[], $3)
-     order by n.id desc limit 10000
-  ) as newest,
-  jsonb_object_keys(newest.properties) as key
+  from (select * from nodes order by id desc limit 10000) as n
+ cross join jsonb_object_keys(n.properties) as key
+ where n.properties <> '{}'
+   and may_read(n.owner_id, n.public, n.group_read, n.group_write, $1, $2::text[], $3)
+   and way_is_readable(n.parent_id, $1, $2::text[], $3)
  order by key
  limit $4;
