@@ -17,10 +17,9 @@ _FAULT = "VS001"
 _UNAVAILABLE = (
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
-    asyncpg.InterfaceError,
-    OSError,
+    asyncpg.ReadOnlySQLTransactionError,
 )
 RETRIED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 """The transaction may simply be run once more."""
