@@ -30,7 +30,7 @@ STORAGE_ROLE = "pyvospace_storage_1"
 SUPERUSER = "postgres"
 
 _LOCK = "lock"
-_PLAIN = re.compile(r"[\w@%+=:,./~-]+", re.ASCII)
+_PLAIN = re.compile(r"(?!~|.*:~)[\w@%+=:,./~-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
