@@ -20,6 +20,7 @@ from pyvospace.model.claims import StorageState
 from pyvospace.model.faults import Fault, ServiceBusy
 from pyvospace.service.endpoints import EndpointVerifier
 from pyvospace.service.faults import add_headers, edge
+from pyvospace.service.logs import AccessLog
 from pyvospace.service.serving import serve, stop_event
 from pyvospace.storage.backend import BackendConfig, StorageBackend
 from pyvospace.storage.catalogue import Catalogue
@@ -59,7 +60,7 @@ def make_app(
     settings: Settings, *, catalogue: Catalogue, backend: StorageBackend, identity: UUID, verifier: Verifier
 ) -> web.Application:
     """Put the server together; `backend` is started already and says that it is `identity`."""
-    app = web.Application(middlewares=[edge()])
+    app = web.Application(middlewares=[edge(AccessLog(settings.log))])
     workers = Workers(threads=settings.storage.threads, buffer_size=settings.storage.buffer_size)
     room = Room(backend, settings.storage.reserve)
     files = Files(settings, catalogue=catalogue, backend=backend, verifier=verifier, workers=workers, room=room)

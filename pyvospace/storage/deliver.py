@@ -202,15 +202,13 @@ def conditions_of(request: web.Request) -> Conditions:
     )
 
 
-def answer_head(stored: StoredFile | None) -> web.Response:
+def answer_head(stored: StoredFile | None) -> web.StreamResponse:
     """Answer HEAD of an endpoint for writing: what is there now, for clients that skip equal bytes."""
     headers = dict(_SAFE)
     if stored is not None:
         headers |= Digests(stored.md5, stored.sha256).headers()
         headers["Content-Type"] = _type(stored.content_type)
-    response = web.Response(headers=headers)
-    response.content_length = stored.size if stored is not None else 0
-    return response
+    return _headed(HTTPStatus.OK, headers, stored.size if stored is not None else 0)
 
 
 def content_disposition(name: str, content_type: str) -> str:

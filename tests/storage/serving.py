@@ -68,9 +68,11 @@ class Server:
     async def put(self, data: bytes, node: int = 1, headers: dict[str, str] | None = None, **more: str) -> Answer:
         return await (await self.connect()).put(data, node, **(headers or {}), **more)
 
-    async def get(self, node: int = 1, method: str = "GET", **headers: str) -> Answer:
+    async def get(
+        self, node: int = 1, method: str = "GET", headers: dict[str, str] | None = None, **more: str
+    ) -> Answer:
         connection = await self.connect()
-        await connection.send(connection.head(method, f"/files/get-{node}/x", headers))
+        await connection.send(connection.head(method, f"/files/get-{node}/x", (headers or {}) | more))
         return await connection.answer(method)
 
     @property
