@@ -6,6 +6,7 @@ without audience, any algorithm), so that everything is pinned here: one algorit
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -26,7 +27,7 @@ _HEADER: Final = {"alg", "typ", "kid"}
 _CLAIMS: Final = {"iss", "aud", "sub", "exp", "op", "node", "job"}
 _REFRESH: Final = 60.0
 """Seconds for which a signing key is used without asking for a newer one."""
-_LOOK_AGAIN: Final = 2.0
+_LOOK_AGAIN: Final = 0.2
 """Seconds between two looks for a key that is not known."""
 _REQUIRED: Final = {f"require_{claim}": True for claim in ("iss", "aud", "sub", "exp")}
 
@@ -95,6 +96,7 @@ class EndpointVerifier:
         self._fetch = keys
         self._keys: Mapping[str, bytes] = {}
         self._looked = float("-inf")
+        self._looking = asyncio.Lock()
 
     async def verify(self, token: str) -> EndpointClaims:
         """Read a token.
@@ -137,9 +139,17 @@ class EndpointVerifier:
         kid = header.get("kid")
         if header.keys() != _HEADER or header["alg"] != _ALGORITHM or not isinstance(kid, str):
             raise PermissionDenied("this is no endpoint of ours")
-        if kid not in self._keys and time.monotonic() - self._looked > _LOOK_AGAIN:
-            self._looked = time.monotonic()
-            self._keys = await self._fetch()
+        if kid not in self._keys:
+            await self._look_for(kid)
         if kid not in self._keys:
             raise PermissionDenied("this endpoint is not valid any more; negotiate again")
         return self._keys[kid]
+
+    async def _look_for(self, kid: str) -> None:
+        """Read the keys anew, one reader at a time and not too often: strangers can make up names of keys."""
+        async with self._looking:
+            if kid in self._keys:
+                return
+            await asyncio.sleep(max(0.0, self._looked + _LOOK_AGAIN - time.monotonic()))
+            self._keys = await self._fetch()
+            self._looked = time.monotonic()

@@ -1,0 +1,1 @@
+"""Measures this server beside its ceilings, in the same run, and prints ratios with medians."""

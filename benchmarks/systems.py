@@ -1,0 +1,190 @@
+"""What is measured and what it is measured against, started and stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_NGINX = """
+worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log; daemon off; {user}
+events {{ worker_connections 1024; }}
+http {{
+  access_log off; sendfile on; tcp_nopush on; client_max_body_size 0; client_body_buffer_size 1m;
+  client_body_temp_path {folder}/tmp;
+  server {{
+    listen 127.0.0.1:{port};
+    location /files/ {{ alias {folder}/files/; dav_methods PUT DELETE; }}
+  }}
+}}
+"""
+
+
+def free_port(number: int = 1) -> int:
+    """Find `number` ports in a row that nobody listens at."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as first:
+            port = int(first.getsockname()[1])
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            for one in range(port, port + number):
+                stack.enter_context(socket.create_server(("127.0.0.1", one)))
+            return port
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until somebody listens."""
+    for _ in range(600):
+        if process.poll() is not None:
+            raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"{process.args!r} does not listen")
+
+
+@contextlib.contextmanager
+def process(*command: str, folder: Path, name: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process, its output in a log."""
+    with (folder / f"{name}.log").open("wb") as log:
+        started = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        try:
+            yield started
+        finally:
+            started.terminate()
+            try:
+                started.wait(20)
+            except subprocess.TimeoutExpired:
+                started.kill()
+                started.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A running pair."""
+
+    port: int
+    storage_port: int
+    token: str
+    authority: str
+    home: str
+    dsn: str
+    process: psutil.Process
+
+    def processes(self) -> dict[str, list[psutil.Process]]:
+        """Give the processes of each part."""
+        parts: dict[str, list[psutil.Process]] = {"metadata": [], "storage": [], "postgres": []}
+        for child in self.process.children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                words = child.cmdline()
+                name = next((part for part in parts if any(part in word for word in words)), None)
+                if name:
+                    parts[name].append(child)
+        return parts
+
+    def cpu(self) -> dict[str, float]:
+        """Give the CPU seconds that each part has used, processes that ended included where their parent counts."""
+        used = {}
+        for name, found in self.processes().items():
+            seconds = 0.0
+            for one in found:
+                with contextlib.suppress(psutil.Error):
+                    times = one.cpu_times()
+                    seconds += times.user + times.system
+            used[name] = seconds
+        return used
+
+    def memory(self) -> dict[str, float]:
+        """Give the largest resident size of a process of each part, in MB, since its start."""
+        return {
+            name: max((_peak(one.pid) for one in found), default=0.0)
+            for name, found in self.processes().items()
+            if name != "postgres"
+        }
+
+
+def _peak(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+@contextlib.contextmanager
+def space(folder: Path, *, workers: int = 1) -> Iterator[Space]:
+    """Run ``pyvospace up`` on data of its own."""
+    from pyvospace.config import load
+    from pyvospace.supervisor.data import find_dsn
+
+    port = free_port(2)
+    data = folder / "space"
+    command = (sys.executable, "-m", "pyvospace", "up", "--data", str(data), "--port", str(port))
+    with process(*command, "--workers", str(workers), folder=folder, name="space") as started:
+        access = _access(data / "access.env", started)
+        yield Space(
+            port=port,
+            storage_port=port + 1,
+            token=access["VOSPACE_TOKEN"],
+            authority=access["VOSPACE_AUTHORITY"],
+            home=access["VOSPACE_HOME"],
+            dsn=find_dsn(load(None), data),
+            process=psutil.Process(started.pid),
+        )
+
+
+def _access(file: Path, started: subprocess.Popen[bytes]) -> dict[str, str]:
+    for _ in range(600):
+        if started.poll() is not None:
+            raise RuntimeError("pyvospace up ended: see its log")
+        if file.exists():
+            pairs = (line.removeprefix("export ").split("=", 1) for line in file.read_text().splitlines() if "=" in line)
+            access = {name: value.strip("'\"") for name, value in pairs}
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(access["VOSPACE_URL"] + "/capabilities", timeout=5).close()
+                return access
+        time.sleep(0.1)
+    raise RuntimeError("pyvospace up is not ready")
+
+
+@contextlib.contextmanager
+def bare(folder: Path, dsn: str) -> Iterator[int]:
+    """Run the bare handlers; give their port."""
+    port = free_port()
+    with process(sys.executable, "-m", "benchmarks.bare", str(port), dsn, folder=folder, name="bare") as started:
+        wait_for(port, started)
+        yield port
+
+
+@contextlib.contextmanager
+def nginx(folder: Path) -> Iterator[int | None]:
+    """Run nginx with static files and DAV; give its port, None where it is not installed."""
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if program is None:
+        yield None
+        return
+    port = free_port()
+    (folder / "files").mkdir()
+    user = "user root;" if os.geteuid() == 0 else ""
+    (folder / "nginx.conf").write_text(_NGINX.format(folder=folder, port=port, user=user))
+    command = (program, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log"))
+    with process(*command, folder=folder, name="nginx") as started:
+        wait_for(port, started)
+        yield port
+
+
+@contextlib.contextmanager
+def scratch(parent: Path | None) -> Iterator[Path]:
+    """Give a folder on the disk that is measured, emptied at the end."""
+    with tempfile.TemporaryDirectory(prefix="pyvospace-benchmark-", dir=parent) as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
