@@ -32,7 +32,10 @@ def node_head(node: Node) -> bytes:
 
 
 def render_children(nodes: Iterable[Node]) -> bytes:
-    """Write any number of the children of a container; what is below them is left out."""
+    """Write any number of the children of a container; what is below them is left out.
+
+    A link whose target is not told points to itself: vosfs refuses a whole listing for a single empty target.
+    """
     pieces = []
     container: tuple[str, ...] | None = None
     prefix = ""
@@ -41,7 +44,8 @@ def render_children(nodes: Iterable[Node]) -> bytes:
         if names[:-1] != container:
             container = names[:-1]
             prefix = f"{NodeUri(node.uri.authority, container)}/"
-        pieces.append(f"\n{_start(node, prefix + encode_path(names[-1:]))}{_details(node)}{_end(node)}")
+        uri = prefix + encode_path(names[-1:])
+        pieces.append(f"\n{_start(node, uri)}{_details(node)}{_end(node, nowhere=uri)}")
     return "".join(pieces).encode()
 
 
@@ -76,17 +80,17 @@ def _details(node: Node) -> str:
 
 
 def _property(one: Property) -> str:
-    if one.value is None:
-        return f'<vos:property uri="{identifier(one.uri)}" xsi:nil="true"/>'
     read_only = ' readOnly="true"' if one.read_only else ""
+    if one.value is None:
+        return f'<vos:property uri="{identifier(one.uri)}"{read_only} xsi:nil="true"/>'
     return f'<vos:property uri="{identifier(one.uri)}"{read_only}>{text(one.value)}</vos:property>'
 
 
-def _end(node: Node) -> str:
+def _end(node: Node, *, nowhere: str = "") -> str:
     if node.type is NodeType.CONTAINER:
         return "<vos:nodes/></vos:node>"
     if node.type is NodeType.LINK:
-        return f"<vos:target>{text(node.target or '')}</vos:target></vos:node>"
+        return f"<vos:target>{text(node.target or nowhere)}</vos:target></vos:node>"
     return "</vos:node>"
 
 

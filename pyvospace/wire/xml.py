@@ -126,6 +126,7 @@ class _Builder:
         self._limits = limits
         self._prefixes: dict[str | None, list[str | None]] = {}
         self._path: list[Element] = []
+        self._names: list[str] = []
         self._texts: list[list[str]] = []
         self._depth = 0
         self._count = 0
@@ -166,6 +167,7 @@ class _Builder:
         else:
             element = self.root = etree.Element(V + local, known, nsmap=_NSMAP)
         self._path.append(element)
+        self._names.append(local)
         self._texts.append([])
         if local == _SKIPPED:
             self._skipping = self._depth
@@ -207,13 +209,16 @@ class _Builder:
     def _end(self, _name: str) -> None:
         if not self._skipping or self._skipping == self._depth:
             self._skipping = 0
-            element = self._path.pop()
-            characters = "".join(self._texts.pop())
-            if etree.QName(element).localname in _LONG and len(characters.encode()) > self._limits.property_bytes:
-                raise InvalidArgument(f"the value of {element.get('uri')} is longer than {self._limits.property_bytes}")
-            if len(element) == 0 or characters.strip():
-                element.text = characters or None
+            self._close(self._path.pop(), self._names.pop(), "".join(self._texts.pop()))
         self._depth -= 1
+
+    def _close(self, element: Element, local: str, characters: str) -> None:
+        limit = self._limits.property_bytes
+        if local in _LONG and len(characters.encode()) > limit:
+            raise InvalidArgument(f"the value of {(element.get('uri') or '')[:200]} is longer than {limit} bytes")
+        # Text among elements stays only if the schema has to see it.
+        if len(element) == 0 or characters.strip():
+            element.text = characters or None
 
 
 def read_request(body: bytes, limits: Limits = REQUEST) -> Element:

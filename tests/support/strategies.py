@@ -62,7 +62,7 @@ def _node(draw: Callable[[st.SearchStrategy[object]], object], places: st.Search
             accepts=view_lists if has_views else st.just(()),
             provides=view_lists if has_views else st.just(()),
             busy=st.booleans() if kind.holds_bytes else st.just(False),
-            target=(st.none() | uris | node_uris.map(str)) if kind is NodeType.LINK else st.none(),
+            target=(uris | node_uris.map(str)) if kind is NodeType.LINK else st.none(),
         )
     )
     assert isinstance(given_node, Node)
