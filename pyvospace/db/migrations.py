@@ -42,10 +42,11 @@ class Migration:
 
 def known_migrations() -> list[Migration]:
     """Give the migrations of this release, in order."""
-    found = []
-    for file in (SQL / "migrations").iterdir():
-        if match := _NAME.fullmatch(file.name):
-            found.append(Migration(int(match[1]), match[2], file.read_text()))
+    found = [
+        Migration(int(match[1]), match[2], file.read_text(encoding="utf-8"))
+        for file in (SQL / "migrations").iterdir()
+        if (match := _NAME.fullmatch(file.name))
+    ]
     return sorted(found, key=lambda step: step.number)
 
 
@@ -62,11 +63,15 @@ async def migrate(dsn: str) -> list[str]:
     Raises
     ------
     MigrationError
-        A step that was applied has changed since, or the database is of a later release.
+        A step that was applied has changed since, the database is of a later release, or its encoding is not UTF8.
     """
     with translated():
         connection = await asyncpg.connect(dsn, server_settings={"application_name": "pyvospace migrate"})
     try:
+        if (encoding := await connection.fetchval("show server_encoding")) != "UTF8":
+            raise MigrationError(
+                f"the database has the encoding {encoding} and cannot hold every name; make it with UTF8"
+            )
         await connection.execute("select pg_advisory_lock($1)", _LOCK)
         await connection.execute(_TABLE)
         rows = await connection.fetch("select number, sha256 from migrations")

@@ -13,7 +13,7 @@ SQL = resources.files("pyvospace") / "sql"
 
 def read_statements(file: str) -> dict[str, str]:
     """Read ``sql/queries/FILE``: each statement by its name, without comments before it and the last semicolon."""
-    pieces = _NAME.split((SQL / "queries" / file).read_text())[1:]
+    pieces = _NAME.split((SQL / "queries" / file).read_text(encoding="utf-8"))[1:]
     return {
         name: re.sub(r"^--.*\n", "", text, flags=re.MULTILINE).strip().removesuffix(";")
         for name, text in zip(pieces[::2], pieces[1::2], strict=True)

@@ -223,7 +223,8 @@ select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public,
   left join storages t on t.id = n.storage_id;
 
 -- name: names_in_use
--- Property URIs, up to $4, of those of the newest 10,000 nodes that the caller $1 (groups $2, administrator $3) may read.
+-- Property URIs, up to $4, of those of the newest 10,000 nodes that the caller $1 (groups $2, administrator $3) may
+-- read.
 select distinct key
   from (select * from nodes order by id desc limit 10000) as n
  cross join jsonb_object_keys(n.properties) as key
