@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 _STARTS: Final = 3
 """Starts of a request whose caller turned out to have changed."""
+_PATH: Final = "{path:(?s:.*)}"
+"""Also with a line end in it, so that we are asked and refuse it ourselves."""
 _PARTS: Final = "phase|results|error|owner|quote|executionduration|destruction|parameters"
 
 
@@ -79,13 +81,13 @@ def make_app(settings: Settings, database: Database) -> web.Application:
 
 
 def _add_routes(app: web.Application, base: str) -> None:
-    for path in ("/nodes", "/nodes/{path:.*}"):
+    for path in ("/nodes", f"/nodes/{_PATH}"):
         app.router.add_get(base + path, nodes.get)
         app.router.add_put(base + path, nodes.put)
         app.router.add_post(base + path, nodes.post)
         app.router.add_delete(base + path, nodes.delete)
-    app.router.add_get(base + "/files/{path:.*}", files.get)
-    app.router.add_put(base + "/files/{path:.*}", files.put, expect_handler=files.leave_body)
+    app.router.add_get(base + f"/files/{_PATH}", files.get)
+    app.router.add_put(base + f"/files/{_PATH}", files.put, expect_handler=files.leave_body)
     app.router.add_get(base + "/synctrans", transfers.get_sync, allow_head=False)
     app.router.add_post(base + "/synctrans", transfers.post_sync)
     app.router.add_post(base + "/transfers", transfers.post_jobs)

@@ -36,12 +36,18 @@ def context(request: web.Request) -> Context:
 def node_path(request: web.Request) -> tuple[str, ...]:
     """Give the names behind ``/nodes`` or ``/files``, decoded once, from the path as it was sent.
 
+    Not from ``match_info``, which aiohttp has decoded already: what is decoded twice names another node.
+
     Raises
     ------
     InvalidURI
         They are no path of a node.
     """
-    return decode_path(request.match_info.get("path", ""))
+    resource = request.match_info.route.resource
+    if resource is None or "path" not in request.match_info:
+        return ()
+    before = resource.canonical.count("/")
+    return decode_path(request.rel_url.raw_path.split("/", before)[before])
 
 
 def parameters(request: web.Request) -> dict[str, list[str]]:
