@@ -24,7 +24,7 @@ async def main(port: int, dsn: str) -> None:
     async def nothing(_: web.Request) -> web.Response:
         return web.Response(body=_BODY, content_type="text/xml")
 
-    async def query(request: web.Request) -> web.Response:
+    async def query(_: web.Request) -> web.Response:
         async with pool.acquire() as connection:
             row = await connection.fetchrow("select id, name, type, properties from nodes where id = $1", 1)
         return web.Response(body=_BODY, content_type="text/xml", headers={"X-Type": row["type"]})

@@ -14,10 +14,13 @@ from pathlib import Path
 from statistics import median
 from urllib.parse import urlsplit
 
+import asyncpg
+
 from benchmarks.http import Connection, drain_file, rate, request, send_file, write_durably
 from benchmarks.systems import Space
 
 _MIB = 1 << 20
+_CREATED = 201
 _ENDPOINT = re.compile(rb"<vos:endpoint>([^<]+)</vos:endpoint>")
 _NODE = (
     "<vos:node xmlns:vos='http://www.ivoa.net/xml/VOSpace/v2.0' xmlns:xsi='http://www.w3.org/2001/XMLSchema-instance'"
@@ -171,8 +174,6 @@ async def listings(setting: Setting, sizes: tuple[int, ...]) -> list[Series]:
 
 async def _filled(setting: Setting, size: int) -> str:
     """Make a container with so many children, in the database directly."""
-    import asyncpg
-
     path = await container(setting)
     connection = await asyncpg.connect(setting.space.dsn)
     try:
@@ -190,51 +191,70 @@ async def _filled(setting: Setting, size: int) -> str:
     return path
 
 
+class _SmallFiles:
+    """Pushes and pulls of files of 1 KiB over a pair of connections."""
+
+    def __init__(self, setting: Setting, folder: str) -> None:
+        self._setting = setting
+        self._folder = folder
+        self._content = os.urandom(1024)
+        self._pushed: list[str] = []
+
+    def push(self, meta: Connection, storage: Connection) -> Worker:
+        """Push a new file each time."""
+
+        async def work(_: int) -> None:
+            name = f"{self._folder}/{len(self._pushed)}-{secrets.token_hex(4)}"
+            endpoint = await negotiate(self._setting, meta, name, "pushToVoSpace", "httpput")
+            await _ask(storage, request("PUT", endpoint, body=self._content, kind="application/fits"), _CREATED)
+            self._pushed.append(name)
+
+        return work
+
+    def pull(self, meta: Connection, storage: Connection) -> Worker:
+        """Pull one of the files, negotiated by document."""
+
+        async def work(number: int) -> None:
+            endpoint = await negotiate(self._setting, meta, self._some(number), "pullFromVoSpace", "httpget")
+            await self._fetch(storage, endpoint)
+
+        return work
+
+    def pull_by_path(self, meta: Connection, storage: Connection) -> Worker:
+        """Pull one of the files by its path."""
+
+        async def work(number: int) -> None:
+            message = request("GET", f"/files{self._some(number)}", token=self._setting.space.token)
+            await self._fetch(storage, urlsplit((await _ask(meta, message, 303)).decode()).path)
+
+        return work
+
+    def _some(self, number: int) -> str:
+        return self._pushed[number % len(self._pushed)]
+
+    async def _fetch(self, storage: Connection, endpoint: str) -> None:
+        if await _ask(storage, request("GET", endpoint), 200) != self._content:
+            raise RuntimeError("other bytes came back")
+
+
 async def small_files(setting: Setting) -> list[Series]:
     """Measure push and pull of files of 1 KiB, negotiation by document included."""
-    path, content, token = await container(setting), os.urandom(1024), setting.space.token
-    push = Series("push of 1 KiB (POST, details, PUT)", "1/s")
-    pull = Series("pull of 1 KiB (POST, details, GET)", "1/s")
-    quick = Series("pull of 1 KiB by /files", "1/s")
-    kept: list[str] = []
-    for turn in range(setting.rounds):
-        pairs = [
-            (Connection("127.0.0.1", setting.space.port), Connection("127.0.0.1", setting.space.storage_port))
-            for _ in range(setting.concurrency)
-        ]
-
-        def pusher(meta: Connection, storage: Connection, turn: int = turn) -> Worker:
-            async def work(number: int) -> None:
-                name = f"{path}/{turn}-{number}"
-                endpoint = await negotiate(setting, meta, name, "pushToVoSpace", "httpput")
-                await _ask(storage, request("PUT", endpoint, body=content, kind="application/fits"), 201)
-                kept.append(name)
-
-            return work
-
-        def puller(meta: Connection, storage: Connection) -> Worker:
-            async def work(number: int) -> None:
-                endpoint = await negotiate(setting, meta, kept[number % len(kept)], "pullFromVoSpace", "httpget")
-                if await _ask(storage, request("GET", endpoint), 200) != content:
-                    raise RuntimeError("other bytes came back")
-
-            return work
-
-        def by_path(meta: Connection, storage: Connection) -> Worker:
-            async def work(number: int) -> None:
-                message = request("GET", f"/files{kept[number % len(kept)]}", token=token)
-                endpoint = urlsplit((await _ask(meta, message, 303)).decode()).path
-                await _ask(storage, request("GET", endpoint), 200)
-
-            return work
-
-        await _timed(setting, push, [pusher(*pair) for pair in pairs])
-        await _timed(setting, pull, [puller(*pair) for pair in pairs])
-        await _timed(setting, quick, [by_path(*pair) for pair in pairs])
+    files = _SmallFiles(setting, await container(setting))
+    measured = (
+        (Series("push of 1 KiB (POST, details, PUT)", "1/s"), files.push),
+        (Series("pull of 1 KiB (POST, details, GET)", "1/s"), files.pull),
+        (Series("pull of 1 KiB by /files", "1/s"), files.pull_by_path),
+    )
+    for _ in range(setting.rounds):
+        pairs = list(
+            zip(setting.connections(setting.space.port), setting.connections(setting.space.storage_port), strict=True)
+        )
+        for series, worker in measured:
+            await _timed(setting, series, [worker(*pair) for pair in pairs])
         for meta, storage in pairs:
             meta.close()
             storage.close()
-    return [push, pull, quick]
+    return [series for series, _ in measured]
 
 
 async def negotiate(setting: Setting, meta: Connection, path: str, direction: str, protocol: str) -> str:
@@ -270,9 +290,11 @@ async def large_files(setting: Setting) -> list[Series]:
 async def _large_round(setting: Setting, found: dict[str, Series], path: str, source: Path, size: int) -> None:
     space, meta = setting.space, Connection("127.0.0.1", setting.space.port)
     endpoint = await negotiate(setting, meta, path, "pushToVoSpace", "httpput")
-    statuses = [201]
-    await _moved(setting, found[_PUSH], lambda: statuses.append(send_file("127.0.0.1", space.storage_port, endpoint, source)))
-    if statuses[-1] != 201:
+    statuses = [_CREATED]
+    await _moved(
+        setting, found[_PUSH], lambda: statuses.append(send_file("127.0.0.1", space.storage_port, endpoint, source))
+    )
+    if statuses[-1] != _CREATED:
         raise RuntimeError(f"the push was answered with {statuses[-1]}")
     endpoint = await negotiate(setting, meta, path, "pullFromVoSpace", "httpget")
     await _moved(setting, found[_PULL], lambda: drain_file("127.0.0.1", space.storage_port, endpoint, size))

@@ -38,20 +38,24 @@ CPU = (
 def main() -> None:
     """Measure and report."""
     options = _options()
-    with scratch(options.folder) as folder, space(folder, workers=options.workers) as ours:
-        with bare(folder, ours.dsn) as bare_port, nginx(folder) as nginx_port:
-            setting = Setting(
-                space=ours,
-                bare=bare_port,
-                nginx=nginx_port,
-                folder=folder,
-                seconds=options.seconds,
-                rounds=options.rounds,
-                concurrency=options.concurrency,
-                large=options.large,
-            )
-            found = asyncio.run(_measure(setting, options.listings))
-            memory = ours.memory()
+    with (
+        scratch(options.folder) as folder,
+        space(folder, workers=options.workers) as ours,
+        bare(folder, ours.dsn) as bare_port,
+        nginx(folder) as nginx_port,
+    ):
+        setting = Setting(
+            space=ours,
+            bare=bare_port,
+            nginx=nginx_port,
+            folder=folder,
+            seconds=options.seconds,
+            rounds=options.rounds,
+            concurrency=options.concurrency,
+            large=options.large,
+        )
+        found = asyncio.run(_measure(setting, options.listings))
+        memory = ours.memory()
     report = _report(found, memory, options)
     print(_text(report))
     if options.json:
@@ -98,9 +102,7 @@ def _report(found: list[Series], memory: dict[str, float], options: argparse.Nam
             for of, to, least in RATIOS
             if to in ceilings
         ],
-        "cpu": [
-            {"of": of, "milliseconds": measures.median(by_name[of].cpu), "promised": most} for of, most in CPU
-        ],
+        "cpu": [{"of": of, "milliseconds": measures.median(by_name[of].cpu), "promised": most} for of, most in CPU],
         "memory": memory,
     }
 

@@ -17,6 +17,9 @@ from pathlib import Path
 
 import psutil
 
+from pyvospace.config import load
+from pyvospace.supervisor.data import find_dsn
+
 _NGINX = """
 worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log; daemon off; {user}
 events {{ worker_connections 1024; }}
@@ -123,9 +126,6 @@ def _peak(pid: int) -> float:
 @contextlib.contextmanager
 def space(folder: Path, *, workers: int = 1) -> Iterator[Space]:
     """Run ``pyvospace up`` on data of its own."""
-    from pyvospace.config import load
-    from pyvospace.supervisor.data import find_dsn
-
     port = free_port(2)
     data = folder / "space"
     command = (sys.executable, "-m", "pyvospace", "up", "--data", str(data), "--port", str(port))
@@ -147,7 +147,9 @@ def _access(file: Path, started: subprocess.Popen[bytes]) -> dict[str, str]:
         if started.poll() is not None:
             raise RuntimeError("pyvospace up ended: see its log")
         if file.exists():
-            pairs = (line.removeprefix("export ").split("=", 1) for line in file.read_text().splitlines() if "=" in line)
+            pairs = (
+                line.removeprefix("export ").split("=", 1) for line in file.read_text().splitlines() if "=" in line
+            )
             access = {name: value.strip("'\"") for name, value in pairs}
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(access["VOSPACE_URL"] + "/capabilities", timeout=5).close()

@@ -92,7 +92,7 @@ def set_password(name: UserName, *, config: ConfigOption = None, data: DataOptio
     """Set the password of a user, read from standard input."""
     from pyvospace.db import identities
 
-    password = _password(True)  # noqa: FBT003 (it has no other argument)
+    password = _password(True)
     _with_database(config, data, lambda db: identities.change_user(db, name, password=password))
 
 
@@ -138,9 +138,7 @@ def create_token(
     from pyvospace.db import bootstrap
 
     expires = datetime.now(UTC) + timedelta(days=days) if days else None
-    typer.echo(
-        _with_database(config, data, lambda db: bootstrap.create_token(db, name, label, expires=expires))
-    )
+    typer.echo(_with_database(config, data, lambda db: bootstrap.create_token(db, name, label, expires=expires)))
 
 
 @_token.command("list")

@@ -101,7 +101,7 @@ class Policy:
             raise self._missing(right, found)
         if not self._allows(right, node, found):
             raise self.refusal(found, "read" if right is Right.READ else "write")
-        if right is not Right.READ and not locked and (node.locked or right is Right.DELETE and found.parent_locked):
+        if right is not Right.READ and not locked and (node.locked or (right is Right.DELETE and found.parent_locked)):
             raise NodeLocked(path_text(found))
         return node
 
@@ -116,7 +116,8 @@ class Policy:
 
     def _require_container(self, found: Resolution) -> StoredNode:
         if found.node is not None:
-            raise DuplicateNode(path_text(found)) if found.parent_writable else self.refusal(found, "write")
+            allowed = found.parent_writable if found.names else found.last.writable
+            raise DuplicateNode(path_text(found)) if allowed else self.refusal(found, "write")
         container = found.container
         if container is None:
             raise self._missing(Right.CREATE, found)
@@ -134,7 +135,7 @@ class Policy:
     def _missing(right: Right, found: Resolution) -> Fault:
         if found.last.type is NodeType.LINK:
             return LinkFound(path_text(found), link=found)
-        if right is Right.READ or found.container is not None and right is not Right.CREATE:
+        if right is Right.READ or (found.container is not None and right is not Right.CREATE):
             return NodeNotFound(path_text(found))
         return ContainerNotFound(path_text(found))
 

@@ -99,11 +99,11 @@ def changes_of(
     return Changes(
         removed=tuple(uri for uri, value in plain.items() if value is None and uri in stored),
         properties={uri: value for uri, value in plain.items() if value is not None and stored.get(uri) != value},
-        public=_flag(kept, IS_PUBLIC, current.public if current else None),
-        group_read=_groups(kept, GROUP_READ, current.group_read if current else None),
-        group_write=_groups(kept, GROUP_WRITE, current.group_write if current else None),
-        inherit=_flag(kept, INHERIT_PERMISSIONS, current.inherit if current else None),
-        locked=_flag(kept, IS_LOCKED, current.locked if current else None),
+        public=_flag(kept, IS_PUBLIC, current=current.public if current else None),
+        group_read=_groups(kept, GROUP_READ, current=current.group_read if current else None),
+        group_write=_groups(kept, GROUP_WRITE, current=current.group_write if current else None),
+        inherit=_flag(kept, INHERIT_PERMISSIONS, current=current.inherit if current else None),
+        locked=_flag(kept, IS_LOCKED, current=current.locked if current else None),
         target=target if target and (current is None or current.target != target) else None,
     )
 
@@ -117,7 +117,7 @@ def _refuse_read_only(asked: dict[str, str | None], *, lenient: bool) -> None:
             raise PermissionDenied(f"{uri} is read-only here")
 
 
-def _flag(asked: dict[str, str | None], uri: str, current: bool | None) -> bool | None:
+def _flag(asked: dict[str, str | None], uri: str, *, current: bool | None) -> bool | None:
     """Read a boolean; None: not asked for, or as it is already."""
     if uri not in asked:
         return None
@@ -128,7 +128,7 @@ def _flag(asked: dict[str, str | None], uri: str, current: bool | None) -> bool 
     return None if value == current else value
 
 
-def _groups(asked: dict[str, str | None], uri: str, current: tuple[str, ...] | None) -> tuple[str, ...] | None:
+def _groups(asked: dict[str, str | None], uri: str, *, current: tuple[str, ...] | None) -> tuple[str, ...] | None:
     """Read group URIs between spaces or commas (rulings of A-06); None: not asked for, or as they are already."""
     if uri not in asked:
         return None

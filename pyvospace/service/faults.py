@@ -59,9 +59,7 @@ Challenges = Callable[[bool], Iterable[str]]
 Describe = Callable[[Fault], str]
 
 
-def edge(
-    access: AccessLog, *, challenges: Challenges | None = None, describe: Describe | None = None
-) -> Middleware:
+def edge(access: AccessLog, *, challenges: Challenges | None = None, describe: Describe | None = None) -> Middleware:
     """Make the outermost middleware.
 
     Parameters
@@ -137,13 +135,10 @@ def _of_http(request: web.Request, answer: web.HTTPException) -> Fault:
     if known:
         return known(answer.reason)
     log.warning("aiohttp answered %d: %s", answer.status, answer.reason)
-    fault = InvalidArgument(answer.reason)
-    return fault
+    return InvalidArgument(answer.reason)
 
 
-def render(
-    fault: Fault, *, challenges: Challenges | None = None, describe: Describe | None = None
-) -> web.Response:
+def render(fault: Fault, *, challenges: Challenges | None = None, describe: Describe | None = None) -> web.Response:
     """Write the answer to a fault: text/plain, the name, a space, the details (VOSpace 2.1, section 6)."""
     if fault.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.warning("%s", fault)

@@ -6,32 +6,17 @@ import asyncio
 import logging
 import signal
 import ssl
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from pyvospace.config.settings import ServerSettings
 
 log = logging.getLogger(__name__)
 
 
-class Listening(Protocol):
-    """The settings of a server that say where it listens."""
-
-    @property
-    def host(self) -> str: ...
-    @property
-    def port(self) -> int: ...
-    @property
-    def workers(self) -> int: ...
-    @property
-    def tls_cert(self) -> Path | None: ...
-    @property
-    def tls_key(self) -> Path | None: ...
-
-
-def tls_context(settings: Listening) -> ssl.SSLContext | None:
+def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
     """Read certificate and key; None: plain HTTP."""
     if settings.tls_cert is None:
         return None
@@ -51,7 +36,7 @@ def stop_event() -> asyncio.Event:
 
 async def serve(
     app: web.Application,
-    settings: Listening,
+    settings: ServerSettings,
     stop: asyncio.Event,
     *,
     header_timeout: float,

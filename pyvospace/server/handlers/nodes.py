@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_DIGITS = 15
+"""Of a number of children, at the most."""
 _SMALL = 256 * 1024
 """A listing up to this size is sent in one piece, with its length."""
 
@@ -75,7 +77,7 @@ async def get(request: web.Request) -> web.StreamResponse:
     whole = describe(node, ctx.uri(path), detail)
     if not node.is_container or page.limit == 0:
         return xml(wire.render_node(whole))
-    return await _listing(request, ctx, whole, nodes.children(ctx, node, page), detail)
+    return await _listing(request, whole, nodes.children(ctx, node, page), detail)
 
 
 def _view(ctx: Context, path: tuple[str, ...], view: str) -> web.StreamResponse:
@@ -101,7 +103,7 @@ def _page(ctx: Context, path: tuple[str, ...], asked: Mapping[str, list[str]]) -
     if "SORT" in asked or "ORDER" in asked:
         raise OptionNotSupported("sorting options not supported")
     limit = one(asked, "LIMIT")
-    if limit is not None and not (limit.isascii() and limit.isdigit() and len(limit) < 16):
+    if limit is not None and not (limit.isascii() and limit.isdigit() and len(limit) <= _DIGITS):
         raise InvalidArgument(f"limit: {limit[:80]!r} is no number of children")
     start = one(asked, "URI")
     if start is None:
@@ -113,7 +115,7 @@ def _page(ctx: Context, path: tuple[str, ...], asked: Mapping[str, list[str]]) -
 
 
 async def _listing(
-    request: web.Request, ctx: Context, whole: Node, pages: AsyncIterator[Sequence[StoredNode]], detail: Detail
+    request: web.Request, whole: Node, pages: AsyncIterator[Sequence[StoredNode]], detail: Detail
 ) -> web.StreamResponse:
     """Write a container with its children, however many: what is read is written before the next page is read."""
     pieces = _pieces(whole, whole.uri, pages, detail)

@@ -47,7 +47,8 @@ def node_path(request: web.Request) -> tuple[str, ...]:
     if resource is None or "path" not in request.match_info:
         return ()
     before = resource.canonical.count("/")
-    return decode_path(request.rel_url.raw_path.split("/", before)[before])
+    # With the slash that belongs to it: another one behind it stands for an empty name.
+    return decode_path("/" + request.rel_url.raw_path.split("/", before)[before])
 
 
 def parameters(request: web.Request) -> dict[str, list[str]]:

@@ -75,6 +75,8 @@ async def _negotiate(ctx: Context, wanted: Transfer) -> str:
     except Fault as fault:
         if not transfers.is_refusal(ctx, fault):
             raise
+        # Also of what nobody could decide about, like a target that is no URI: the job tells the caller's own mistake.
+        ctx.policy.exempt()
         return await jobs.refuse(ctx.database, ctx.service.settings, ctx.caller, wanted, fault)
 
 

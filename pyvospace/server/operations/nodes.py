@@ -128,17 +128,16 @@ async def delete(context: Context, path: tuple[str, ...]) -> None:
     NodeNotFound, ContainerNotFound, LinkFound, PermissionDenied, NodeLocked
     """
     for _ in range(_ATTEMPTS):
-        node = context.policy.require(Right.DELETE, found := await resolve(context, path))
+        node = context.policy.require(Right.DELETE, await resolve(context, path))
         if node.id == ROOT_ID:
             raise PermissionDenied("the root cannot be deleted")
         if context.service.opencadc and node.is_container:
             await _require_empty(context, node)
         if await nodes.delete(context.database, context.caller, node):
             return
-    raise ServiceBusy(f"others keep changing /{'/'.join(found.names)}; try again")
+    raise ServiceBusy(f"others keep changing /{'/'.join(path)}; try again")
 
 
 async def _require_empty(context: Context, node: StoredNode) -> None:
     if await nodes.children(context.database, context.caller, node, start="", inclusive=True, limit=1):
         raise InvalidArgument(f"container node '{node.name}' is not empty")
-

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pyvospace.db import nodes
 from pyvospace.model.faults import InvalidArgument, InvalidURI, UnreadableLinkTarget
-from pyvospace.model.uris import NULL, RESERVED, NodeUri
+from pyvospace.model.uris import RESERVED, NodeUri
 from pyvospace.model.vocabulary import NodeType
 
 if TYPE_CHECKING:
@@ -15,15 +15,7 @@ if TYPE_CHECKING:
 
 
 async def resolve(context: Context, path: tuple[str, ...]) -> Resolution:
-    """Walk down a path; links on the way are not followed.
-
-    Raises
-    ------
-    InvalidURI
-        A name on the way is reserved.
-    """
-    if RESERVED.intersection(path):
-        raise InvalidURI(f"{'/'.join(path)}: .auto and .null are no names of nodes here")
+    """Walk down a path; links on the way are not followed. With a reserved name in it, it leads nowhere."""
     return await nodes.resolve(context.database, context.caller, path)
 
 
@@ -57,7 +49,9 @@ def _target(context: Context, found: Resolution) -> tuple[str, ...]:
         uri = NodeUri.parse(target)
     except InvalidURI:
         uri = None
-    if uri is not None and uri.authority == context.service.authority and uri.path[-1:] != (NULL,):
+    if uri is not None and uri.authority == context.service.authority:
+        if RESERVED.intersection(uri.path):
+            raise UnreadableLinkTarget(f"a link leads to {target[:300]}, which never is a node")
         return uri.path
     if found.node is not None:
         raise InvalidArgument(f"the link leads out of this space, to {target[:300]}")

@@ -13,7 +13,6 @@ from pyvospace.model.claims import EndpointClaims
 from pyvospace.model.faults import (
     Fault,
     InvalidArgument,
-    NodeNotFound,
     NotAuthenticated,
     OperationNotSupported,
     ServiceBusy,
@@ -48,6 +47,8 @@ if TYPE_CHECKING:
     from pyvospace.model.stored import StoredNode
     from pyvospace.server.context import Context
 
+_DIGITS = 18
+"""Of a number of bytes, at the most."""
 METHODS = frozenset({SSO_TOKEN, SSO_OAUTH, SSO_BASIC})
 """Security methods that a client may name: an endpoint needs none and minds none of these."""
 
@@ -128,9 +129,6 @@ async def pull_from_vospace(context: Context, wanted: Transfer) -> Negotiated:
 
 
 async def _pull_target(context: Context, path: tuple[str, ...]) -> Target:
-    if path[-1:] == (NULL,):
-        context.policy.exempt()
-        raise NodeNotFound(".null holds nothing")
     found = await follow(context, path, last=True)
     node = context.policy.require(Right.READ, found)
     _require_data(node)
@@ -172,7 +170,7 @@ def _announced(wanted: Transfer) -> int | None:
     text = wanted.param(LENGTH)
     if text is None:
         return None
-    if not text.strip().isascii() or not text.strip().isdigit() or len(text) > 18:
+    if not text.strip().isascii() or not text.strip().isdigit() or len(text) > _DIGITS:
         raise InvalidArgument(f"{LENGTH}: {text[:80]!r} is no number of bytes")
     return int(text)
 
@@ -252,4 +250,3 @@ def _one(parameters: Mapping[str, list[str]], name: str) -> str:
     if len(values) != 1:
         raise InvalidArgument(f"{name} must be given once, not {len(values)} times")
     return values[0]
-

@@ -1,0 +1,120 @@
+"""Writes the reference pages from the code: settings, commands, faults. ``--check`` only says whether they are true.
+
+python docs/generate.py [--check]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from pyvospace.cli.main import make_app
+from pyvospace.config.reference import reference, sections
+from pyvospace.model.faults import FAULTS
+
+FOLDER = Path(__file__).parent / "reference"
+_NOTE = "<!-- Written by docs/generate.py from the code: change it there. -->\n"
+
+
+def settings_page() -> str:
+    """Write the page of settings."""
+    lines = [
+        _NOTE,
+        "# Settings",
+        "",
+        "From, in order of precedence: the command line, environment variables, a TOML file (`--config`,",
+        "`PYVOSPACE_CONFIG`, `~/.config/pyvospace/pyvospace.toml`, `/etc/pyvospace.toml`). Durations are in seconds,",
+        "sizes in bytes. `pyvospace config check` names what is wrong, `pyvospace config show` writes those in effect.",
+    ]
+    described = sections()
+    section = None
+    for one in reference():
+        if one.section != section:
+            section = one.section
+            title = f"[{section}]" if section else "At the top of the file"
+            lines += ["", f"## {title}", ""]
+            if section:
+                lines += [described[section], ""]
+        default = f" Default: `{one.default}`." if one.default else ""
+        lines += [f"### {one.name}", "", f"{one.description}{default} Environment: `{one.variable}`.", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def commands_page() -> str:
+    """Write the page of commands."""
+    command = typer.main.get_command(make_app())
+    lines = [
+        _NOTE,
+        "# Commands",
+        "",
+        "Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage",
+        "or wrong settings, 130 interrupted; a fault has the code of [its row](faults.md).",
+        "",
+    ]
+    lines += _commands(command, "pyvospace", typer.Context(command, info_name="pyvospace"))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _commands(command: Any, name: str, context: typer.Context) -> list[str]:
+    lines: list[str] = []
+    for child in getattr(command, "commands", {}):
+        found = command.get_command(context, child)
+        lines += _commands(found, f"{name} {child}", typer.Context(found, info_name=child, parent=context))
+    if lines:
+        return lines
+    usage = " ".join(command.collect_usage_pieces(context))
+    lines += [f"## {name}", "", f"`{name} {usage}`", "", (command.help or "").strip(), ""]
+    rows = [row for one in command.get_params(context) if (row := one.get_help_record(context))]
+    if rows:
+        lines += ["| option | meaning |", "| --- | --- |"]
+        lines += [f"| `{_cell(option)}` | {_cell(meaning)} |" for option, meaning in rows]
+        lines.append("")
+    return lines
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def faults_page() -> str:
+    """Write the page of faults."""
+    lines = [
+        _NOTE,
+        "# Faults",
+        "",
+        "What a server answers in `text/plain`: the name, a space, the details. In a job the name is at",
+        "`/error`, the words with the details are in `errorSummary`. The command line leaves with the exit code.",
+        "",
+        "| fault | HTTP status | exit code | meaning |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, fault in sorted(FAULTS.items(), key=lambda item: item[0].lower()):
+        meaning = (fault.__doc__ or "").splitlines()[0]
+        lines.append(f"| `{name}` | {fault.status.value} | {fault.exit_code} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"settings.md": settings_page, "commands.md": commands_page, "faults.md": faults_page}
+
+
+def main() -> int:
+    """Write the pages, or compare them."""
+    wrong = []
+    for name, page in PAGES.items():
+        file = FOLDER / name
+        text = page()
+        if "--check" in sys.argv[1:]:
+            if not file.exists() or file.read_text() != text:
+                wrong.append(name)
+        else:
+            file.write_text(text)
+    if wrong:
+        print(f"out of date: {', '.join(wrong)}; run ./dev docs", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""The benchmarks run and report; what they measure is nobody's business here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_quick_benchmark_reports_every_measure(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.run", "--quick", "--json", str(figures)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(figures.read_text())
+    measured = {one["name"] for one in report["series"]}
+    assert {"getNode", "createNode", "push of 1 KiB (POST, details, PUT)", "pull of a large file"} <= measured
+    assert set(report["memory"]) == {"metadata", "storage"}
+
+
+def test_short_soak_has_no_failure() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.soak", "--clients", "20", "--minutes", "0.1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert " 0 failures" in done.stdout, done.stdout + done.stderr
