@@ -333,7 +333,7 @@ def fault_of(body: str, status: int) -> Fault:
     text = body.strip()
     for code, fault in FAULTS.items():
         if text.startswith(code) and not text[len(code) : len(code) + 1].isalnum():
-            return fault(text[len(code) :].lstrip(": \t"))
+            return fault(text[len(code) :].removeprefix(":").strip())
     same = [fault for fault in _BY_STATUS if fault.status == status]
     return (same[0] if same else Fault)(text or f"HTTP status {status}")
 

@@ -192,5 +192,5 @@ def test_conditions(
         ("rubbish", False),
     ],
 )
-def test_if_range(if_range: str | None, expected: bool) -> None:  # noqa: FBT001 (a table column)
+def test_if_range(if_range: str | None, expected: bool) -> None:
     assert Conditions(if_range=if_range).allows_range(VERSION) is expected
