@@ -74,8 +74,7 @@ class Database:
                 server_settings=_server_settings(settings, name),
             )
             if settings.check_durability:
-                async with pool.acquire() as connection:
-                    await _check(connection)
+                await _check_or_close(pool)
         return cls(pool, wait=settings.acquire_timeout, tree_timeout=settings.tree_timeout)
 
     async def close(self) -> None:
@@ -186,6 +185,15 @@ def _server_settings(settings: DatabaseSettings, name: str) -> dict[str, str]:
         "enable_mergejoin": "off",
         "timezone": "UTC",
     }
+
+
+async def _check_or_close(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    try:
+        async with pool.acquire() as connection:
+            await _check(connection)
+    except BaseException:
+        pool.terminate()
+        raise
 
 
 async def _check(connection: Connection) -> None:

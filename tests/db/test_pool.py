@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from pyvospace.config.settings import DatabaseSettings
+from pyvospace.db import nodes
+from pyvospace.db.errors import Unavailable
+from pyvospace.db.pool import Database, UnsafeDatabaseError
+from pyvospace.model.faults import DuplicateNode, InternalFault, ServiceBusy
+from pyvospace.model.stored import Changes
+from pyvospace.model.vocabulary import NodeType
+from pyvospace.supervisor.data import DATABASE, SUPERUSER, ClusterFile, DataDirectory
+from pyvospace.supervisor.postgres import Cluster
+from pyvospace.supervisor.processes import Processes
+from tests.db.world import Storage, World, pull, push, stored_file
+from tests.support.postgres import PostgresServer
+from tests.support.statements import Statement, statement_log
+
+if TYPE_CHECKING:
+    from pyvospace.db.pool import Connection
+
+NOBODY = "postgresql://nobody@127.0.0.1:1/nothing"
+
+
+@asynccontextmanager
+async def pool(dsn: str, **settings: float) -> AsyncIterator[Database]:
+    database = await Database.connect(
+        dsn, DatabaseSettings.model_validate({"check_durability": False, **settings}), name="tested"
+    )
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def backend(connection: Connection) -> int:
+    pid = await connection.fetchval("select pg_backend_pid()")
+    assert isinstance(pid, int)
+    return pid
+
+
+async def terminate(dsn: str, pid: int) -> None:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("select pg_terminate_backend($1, 5000)", pid)
+    await connection.close()
+
+
+async def test_second_connection_of_a_task_is_a_defect(database: Database) -> None:
+    async with database.connection():
+        with pytest.raises(RuntimeError, match="asks for another"):
+            await database.fetchval("select 1")
+    assert await database.fetchval("select 1") == 1
+
+
+async def test_second_connection_inside_a_transaction_is_a_defect(database: Database) -> None:
+    async def work(_: Connection) -> None:
+        await database.fetchval("select 1")
+
+    with pytest.raises(RuntimeError, match="asks for another"):
+        await database.transact(work)
+    assert await database.fetchval("select 1") == 1
+
+
+async def test_exhausted_pool_answers_busy_in_time(database_dsn: str) -> None:
+    async with pool(database_dsn, pool_size=2, acquire_timeout=0.2) as database, AsyncExitStack() as stack:
+        free = asyncio.Event()
+        holding = asyncio.Semaphore(0)
+
+        async def hold() -> None:
+            async with database.connection():
+                holding.release()
+                await free.wait()
+
+        tasks = [asyncio.create_task(hold()) for _ in range(2)]
+        for task in tasks:
+            stack.push_async_callback(asyncio.wait_for, task, 10)
+        stack.callback(free.set)
+        for _ in tasks:
+            await holding.acquire()
+        with pytest.raises(ServiceBusy, match=r"no connection .* became free in 0\.2 s") as caught:
+            await database.fetchval("select 1")
+        assert not isinstance(caught.value, Unavailable)
+        waiting = asyncio.create_task(database.fetchval("select 1", wait=30))
+        free.set()
+        assert await waiting == 1
+
+
+async def test_many_tasks_share_few_connections(database_dsn: str) -> None:
+    async with pool(database_dsn, pool_size=3) as database:
+        values = await asyncio.gather(*(database.fetchval("select $1::int", i) for i in range(200)))
+        assert values == [*range(200)]
+        assert await database.fetchval("select count(*) from pg_stat_activity where application_name = 'tested'") <= 3
+
+
+async def test_connection_lost_in_a_statement_is_busy(database_dsn: str, database: Database) -> None:
+    async with database.connection() as connection:
+        pid = await backend(connection)
+    # The pool gives the connection that was used last.
+    sleeping = asyncio.create_task(database.fetchval("select pg_sleep(60)"))
+    await asyncio.sleep(0.1)
+    await terminate(database_dsn, pid)
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        await sleeping
+    assert await database.fetchval("select 1") == 1
+
+
+async def test_connection_lost_in_a_transaction_is_busy(database_dsn: str, database: Database) -> None:
+    runs = 0
+
+    async def work(connection: Connection) -> None:
+        nonlocal runs
+        runs += 1
+        await connection.execute("create table never ()")
+        await terminate(database_dsn, await backend(connection))
+        await connection.execute("select 1")
+
+    with pytest.raises(Unavailable):
+        await database.transact(work)
+    assert runs == 1
+    assert await database.fetchval("select to_regclass('never')") is None
+
+
+async def test_database_that_came_back_is_used_again(database_dsn: str, database: Database) -> None:
+    await asyncio.gather(*(database.fetchval("select pg_sleep(0.05)") for _ in range(4)))
+    connection = await asyncpg.connect(database_dsn)
+    await connection.execute(
+        "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+        " where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'"
+    )
+    await connection.close()
+    await asyncio.sleep(0.1)
+    assert await asyncio.gather(*(database.fetchval("select 1") for _ in range(8))) == [1] * 8
+
+
+async def test_database_that_is_away_is_busy() -> None:
+    with pytest.raises(Unavailable):
+        await Database.connect(NOBODY, DatabaseSettings())
+
+
+async def test_cancelled_statement_leaves_the_pool_whole(database_dsn: str) -> None:
+    async with pool(database_dsn, pool_size=1) as database:
+        for _ in range(3):
+            sleeping = asyncio.create_task(database.fetchval("select pg_sleep(60)"))
+            await asyncio.sleep(0.05)
+            sleeping.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sleeping
+        assert await database.fetchval("select 1") == 1
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("select pg_sleep(60)", ServiceBusy),
+        ("select 1 / 0", InternalFault),
+        ("select raise_fault('DuplicateNode', 'two words')", DuplicateNode),
+    ],
+)
+async def test_errors_become_faults(database_dsn: str, sql: str, expected: type[Exception]) -> None:
+    async with pool(database_dsn, statement_timeout=0.2, pool_size=1) as database:
+        with pytest.raises(expected) as caught:
+            await database.fetchval(sql)
+        assert type(caught.value) is expected
+
+
+async def test_server_that_takes_no_writes_is_busy(database: Database) -> None:
+    async def work(connection: Connection) -> None:
+        await connection.execute("set transaction read only")
+        await connection.execute("create table t ()")
+
+    with pytest.raises(Unavailable):
+        await database.transact(work)
+
+
+async def test_wait_for_a_lock_is_bounded(database_dsn: str, database: Database) -> None:
+    await database.fetchrow("create table t (id int primary key)")
+    await database.fetchrow("insert into t values (1)")
+    locked = asyncio.Event()
+
+    async def wait() -> None:
+        async with pool(database_dsn, lock_timeout=0.1) as other:
+            await locked.wait()
+            await other.fetchval("update t set id = 1")
+
+    waiting = asyncio.create_task(wait())
+    async with database.connection() as connection, connection.transaction():
+        await connection.execute("update t set id = 1")
+        locked.set()
+        with pytest.raises(ServiceBusy, match="others are changing the same nodes"):
+            await waiting
+
+
+async def test_deadlock_is_retried_not_shown(database: Database) -> None:
+    await database.fetchrow("create table t (id int primary key, n int)")
+    await database.fetchrow("insert into t values (1, 0), (2, 0)")
+    both = asyncio.Barrier(2)
+    met = asyncio.Event()
+
+    def worker(first: int, second: int) -> Callable[[Connection], Awaitable[None]]:
+        async def work(connection: Connection) -> None:
+            await connection.execute("update t set n = n + 1 where id = $1", first)
+            if not met.is_set():
+                await both.wait()
+                met.set()
+            await connection.execute("update t set n = n + 1 where id = $1", second)
+
+        return work
+
+    await asyncio.gather(database.transact(worker(1, 2)), database.transact(worker(2, 1)))
+    assert await database.fetchval("select array_agg(n order by id) from t") == [2, 2]
+
+
+async def test_tree_transactions_have_limits_of_their_own(database_dsn: str) -> None:
+    async def limits(connection: Connection) -> tuple[str, str]:
+        row = await connection.fetchrow(
+            "select current_setting('statement_timeout') as statement, current_setting('lock_timeout') as lock"
+        )
+        assert row is not None
+        return row["statement"], row["lock"]
+
+    async with pool(database_dsn, pool_size=1, tree_timeout=77, statement_timeout=5, lock_timeout=3) as database:
+        assert await database.transact(limits, tree=True) == ("77s", "77s")
+        assert await database.transact(limits) == ("5s", "3s")
+
+
+async def test_database_that_would_forget_is_refused(reachable_path: Path) -> None:
+    data = DataDirectory(reachable_path / "data")
+    cluster = Cluster(data, say=lambda _: None)
+    with data.owned():
+        async with Processes() as processes, cluster.running(processes) as known:
+            await _check_settings(known)
+
+
+async def _check_settings(known: ClusterFile) -> None:
+    superuser = await asyncpg.connect(known.dsn(SUPERUSER))
+    await (await Database.connect(known.dsn(DATABASE), DatabaseSettings())).close()
+    for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+        await superuser.execute(f"alter system set {setting} = off")
+        await superuser.execute("select pg_reload_conf()")
+        with pytest.raises(UnsafeDatabaseError, match=f"{setting} = off"):
+            await _refused(known.dsn(DATABASE))
+        await (await Database.connect(known.dsn(DATABASE), DatabaseSettings(check_durability=False))).close()
+        await superuser.execute(f"alter system reset {setting}")
+    await superuser.close()
+
+
+async def _refused(dsn: str) -> None:
+    """Connect until it fails: the server takes its time to read its configuration."""
+    for _ in range(500):
+        await (await Database.connect(dsn, DatabaseSettings())).close()
+        await asyncio.sleep(0.01)
+
+
+def texts(statements: list[Statement], application: str = "pyvospace") -> list[str]:
+    return [one.text.partition(" ")[0] for one in statements if one.application == application]
+
+
+async def test_each_call_is_one_statement(
+    postgres_server: PostgresServer, database_name: str, world: World, storage: Storage
+) -> None:
+    owner = await world.caller("owner")
+    home = await world.add("home/owner")
+    with statement_log(postgres_server, database_name) as log:
+
+        async def sent(application: str = "pyvospace") -> list[str]:
+            return texts(await asyncio.to_thread(log.take), application)
+
+        made = await nodes.insert(
+            world.database, owner, home, name="a", kind=NodeType.DATA, changes=Changes(properties={"x": "y"})
+        )
+        assert made
+        assert await sent() == ["with"]
+        await nodes.resolve(world.database, owner, ("home", "owner", "a"))
+        assert await sent() == ["with"]
+        assert await nodes.update(world.database, owner, made, Changes(properties={"x": "z"}))
+        assert await sent() == ["with"]
+        await nodes.children(world.database, owner, home, start="", inclusive=True, limit=10)
+        assert await sent() == ["select"]
+        claims = await push(world, "home/owner/a", owner)
+        await sent()
+        claim = await storage.catalogue.claim_upload(claims, size=None)
+        assert await sent("storage") == ["select"]
+        await storage.store(claim, stored_file())
+        assert await sent("storage") == ["BEGIN;", "select", "COMMIT;"]
+        download = await pull(world, "home/owner/a", owner)
+        await sent()
+        await storage.catalogue.delivered(await storage.catalogue.claim_download(download))
+        assert await sent("storage") == ["select", "select"]
+        assert await nodes.delete(world.database, owner, await world.node("home/owner/a", owner))
+        await sent()
+        empty = await world.add("home/owner/b")
+        await sent()
+        assert await nodes.delete(world.database, owner, empty)
+        # Limits, turn, place, rights, locks twice, obstacles, deletion; begin and commit.
+        assert len(await sent()) == 10
