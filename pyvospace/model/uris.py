@@ -128,7 +128,8 @@ class NodeUri:
     def parse(cls, text: str) -> NodeUri:
         """Read a ``vos:`` URI; a query or a fragment is dropped (section 2.1).
 
-        Characters that should have been encoded (a space, an accent) are taken as they stand, since vos sends them.
+        Characters that should have been encoded (a space, an accent, a ``%`` that begins no escape) are taken as they
+        stand, since vos sends them.
 
         Raises
         ------
@@ -139,7 +140,7 @@ class NodeUri:
             raise InvalidURI(f"{text[:300]!r} is no URI that begins with vos://")
         rest = re.split(r"[?#]", text[len(_SCHEME) :], maxsplit=1)[0]
         authority, _, path = rest.partition("/")
-        return cls(normalise_authority(authority), decode_path(path))
+        return cls(normalise_authority(authority), decode_path("/" + _BAD_ESCAPE.sub("%25", path)))
 
     @property
     def name(self) -> str:
