@@ -190,6 +190,13 @@ def test_authorities() -> None:
     assert NodeUri.parse("vos://x~y/a") != NodeUri.parse("vos://x~y/A")
 
 
+def test_a_percent_sign_that_vos_sent_raw() -> None:
+    assert NodeUri.parse("vos://x~y/100%/50%.txt").path == ("100%", "50%.txt")
+    assert NodeUri.parse("vos://x~y/a%20b %zz").path == ("a b %zz",)
+    with pytest.raises(InvalidURI):
+        NodeUri.parse("vos://x~y/a%2Fb%")
+
+
 def test_relations() -> None:
     root = NodeUri("x~y")
     node = root.child("a b").child("c")
