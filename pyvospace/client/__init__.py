@@ -1,0 +1,20 @@
+"""A VOSpace from outside: `Space` for coroutines, `pyvospace.client.sync.Space` for everybody else."""
+
+from pyvospace.client.access import Access, Spaces, find_spaces
+from pyvospace.client.failures import ContentChanged, ServiceUnreachable
+from pyvospace.client.http import Timeouts
+from pyvospace.client.retry import Retry
+from pyvospace.client.space import Space
+from pyvospace.client.upload import Stored
+
+__all__ = [
+    "Access",
+    "ContentChanged",
+    "Retry",
+    "ServiceUnreachable",
+    "Space",
+    "Spaces",
+    "Stored",
+    "Timeouts",
+    "find_spaces",
+]

@@ -1,0 +1,288 @@
+"""The bytes of a pull on their way from an endpoint, through broken connections and expired endpoints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+
+from pyvospace.client.digests import Digester, Digests, told_digests
+from pyvospace.client.failures import ContentChanged, ServiceUnreachable
+from pyvospace.client.http import Http, pieces
+from pyvospace.client.negotiation import Endpoints
+from pyvospace.client.parts import Part
+from pyvospace.client.progress import SILENT, Progress
+from pyvospace.client.retry import Attempts
+from pyvospace.model.faults import ChecksumMismatch, Fault, RangeNotSatisfiable, TransferFailed
+
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What the service says of the whole file."""
+
+    total: int | None
+    """Bytes; None: it does not say."""
+    etag: str | None
+    """Strong entity tag, with its quotes."""
+    digests: Digests
+    content_type: str | None = None
+
+    @property
+    def version(self) -> str | None:
+        """Name this version of the bytes, the same in each answer; None: it cannot be told."""
+        if self.etag is not None:
+            return self.etag
+        known = self.digests.sha256 or self.digests.md5
+        return None if known is None else known.hex()
+
+    @property
+    def recognisable(self) -> bool:
+        """Whether a later answer can be known to be of the same bytes."""
+        return self.version is not None
+
+    def same(self, other: Content) -> bool:
+        """Say whether two answers are of the same bytes."""
+        return (self.total, self.etag, self.digests) == (other.total, other.etag, other.digests)
+
+
+class Reading:
+    """The bytes of one node, or a part of them, in order.
+
+    Parameters
+    ----------
+    start
+        First byte; less than 0: so many from the end, as in slices.
+    stop
+        Byte to stop before; None: the end of the file.
+    """
+
+    def __init__(
+        self,
+        http: Http,
+        endpoints: Endpoints,
+        *,
+        what: object,
+        start: int = 0,
+        stop: int | None = None,
+        progress: Progress = SILENT,
+    ) -> None:
+        self._http = http
+        self._endpoints = endpoints
+        self._what = what
+        self._next = start
+        self._stop = stop
+        self._progress = progress
+        self._digester = Digester() if start == 0 and stop is None else None
+        self._attempts = Attempts(http.retry)
+        self._content: Content | None = None
+        self._response: aiohttp.ClientResponse | None = None
+        self._skip = 0
+        """Bytes that the service sends before those that are wanted, since it knows no ranges."""
+        self._stack = AsyncExitStack()
+
+    @property
+    def total(self) -> int | None:
+        """Bytes of the whole file, after `open`; None: unknown."""
+        return None if self._content is None else self._content.total
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        self._response = None
+        await self._stack.aclose()
+
+    async def open(self) -> Content:
+        """Ask for the bytes and tell what the service says of them.
+
+        Raises
+        ------
+        Fault
+            There is no such node, range and so on.
+        """
+        while self._response is None:
+            endpoint = await self._endpoints.current()
+            try:
+                await self._connect(endpoint)
+            except Fault as fault:
+                await self._recover(fault)
+        assert self._content is not None  # noqa: S101 (for mypy: _connect sets it)
+        return self._content
+
+    async def resume(self, digester: Digester) -> None:
+        """Leave out the beginning, which the caller has and gave to `digester` already."""
+        content = await self.open()
+        self._digester = digester
+        self._next = digester.size
+        self._progress.advance(digester.size)
+        if self._next != content.total:
+            await self.close()
+
+    async def pieces(self) -> AsyncGenerator[bytes]:
+        """Give the bytes; if it is the whole file, its digests are compared at the end.
+
+        Raises
+        ------
+        Fault
+            The rest does not come; ChecksumMismatch if what came is not what the service has.
+        """
+        try:
+            while not self._ended(await self.open()):
+                try:
+                    async for piece in self._arriving():
+                        yield piece
+                    self._require_end()
+                except Fault as fault:
+                    await self._recover(fault)
+            self._verify()
+        finally:
+            await self.close()
+
+    async def _connect(self, endpoint: str) -> None:
+        headers = self._range_headers()
+        opened = self._http.open("GET", endpoint, headers=headers, credential=False)
+        response = await self._stack.enter_async_context(opened)
+        content, first = _described(response)
+        if self._content is None:
+            self._content = content
+            self._next = _absolute(self._next, content.total)
+            self._progress.expect(None if content.total is None else self._last(content.total) - self._next)
+        elif not content.same(self._content):
+            raise ContentChanged(f"{self._what} changed while it was read")
+        self._skip = self._next - first
+        if self._skip < 0:
+            raise TransferFailed(f"{self._what}: the service sent another range than was asked for")
+        self._response = response
+
+    def _range_headers(self) -> dict[str, str]:
+        if self._next == 0 and self._stop is None:
+            return {}
+        last = "" if self._stop is None else self._stop - 1
+        headers = {"Range": f"bytes={self._next}" if self._next < 0 else f"bytes={self._next}-{last}"}
+        if self._content is not None and self._content.etag is not None:
+            headers["If-Range"] = self._content.etag
+        return headers
+
+    async def _arriving(self) -> AsyncGenerator[bytes]:
+        assert self._response is not None  # noqa: S101 (for mypy: open() was called)
+        async for data in pieces(self._response):
+            wanted = data[self._skip :] if self._skip else data
+            self._skip -= len(data) - len(wanted)
+            if self._stop is not None:
+                wanted = wanted[: self._stop - self._next]
+            if wanted:
+                await self._took(wanted)
+                yield wanted
+            if self._next == self._stop:
+                return
+
+    async def _took(self, data: bytes) -> None:
+        if self._digester is not None:
+            await self._digester.update(data)
+        self._next += len(data)
+        self._progress.advance(len(data))
+        self._attempts.progressed()
+
+    def _last(self, total: int) -> int:
+        return total if self._stop is None else min(self._stop, total)
+
+    def _ended(self, content: Content) -> bool:
+        return content.total is not None and self._next >= self._last(content.total)
+
+    def _require_end(self) -> None:
+        """At the end of an answer: it was the end of what is wanted too."""
+        assert self._content is not None  # noqa: S101 (for mypy: open() was called)
+        if self._content.total is None:
+            self._content = replace(self._content, total=self._next)
+        if not self._ended(self._content):
+            raise ServiceUnreachable(f"{self._what}: the answer ended after byte {self._next}")
+
+    async def _recover(self, fault: Fault) -> None:
+        """Make ready for another try, or raise the fault."""
+        await self.close()
+        over = False
+        if self._content is not None:
+            if isinstance(fault, RangeNotSatisfiable):
+                raise ContentChanged(f"{self._what} changed while it was read")
+            if not self._content.recognisable:
+                raise fault
+            over = self._endpoints.renew(fault)
+        self._endpoints.failed(fault)
+        await self._attempts.wait_after(fault, passing=over)
+
+    def _verify(self) -> None:
+        if self._digester is not None and self._content is not None:
+            self._content.digests.require(self._digester.digests(), self._what)
+
+
+def _described(response: aiohttp.ClientResponse) -> tuple[Content, int]:
+    """Read what an answer says of the whole file, and the position of its first byte."""
+    first, total = 0, response.content_length
+    if response.status == HTTPStatus.PARTIAL_CONTENT:
+        found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        if found is None:
+            raise TransferFailed("the service does not say which range it sends")
+        first, total = int(found[1]), int(found[3])
+    elif response.status == HTTPStatus.NO_CONTENT:
+        total = 0
+    etag = response.headers.get("ETag", "")
+    content = Content(
+        total=total,
+        etag=etag if etag.startswith('"') else None,
+        digests=told_digests(response.headers),
+        content_type=response.headers.get("Content-Type"),
+    )
+    return content, first
+
+
+def _absolute(start: int, total: int | None) -> int:
+    if start >= 0:
+        return start
+    if total is None:
+        raise TransferFailed("the service does not say how long the file is, so its end cannot be read")
+    return max(0, total + start)
+
+
+async def fetch(reading: Reading, target: Path) -> None:
+    """Bring the bytes to a part beside `target`, and the part into its place once it is verified.
+
+    Raises
+    ------
+    ChecksumMismatch
+        The part was wrong and is deleted.
+    ContentChanged
+        The bytes became others meanwhile; another try begins with the new ones.
+    """
+    try:
+        content = await reading.open()
+        with Part(target, content.version) as part:
+            await _continue(reading, part)
+            try:
+                async with aclosing(reading.pieces()) as bytes_of:
+                    async for piece in bytes_of:
+                        await part.write(piece)
+            except ChecksumMismatch:
+                part.discard()
+                raise
+            part.publish()
+    finally:
+        await reading.close()
+
+
+async def _continue(reading: Reading, part: Part) -> None:
+    """Leave out what an earlier try brought."""
+    size, total = part.size, reading.total
+    if not size:
+        return
+    if total is None or size > total:
+        part.empty()
+        return
+    digester = Digester()
+    await part.read_into(digester)
+    await reading.resume(digester)

@@ -1,0 +1,349 @@
+"""HTTP as a client of a space needs it: credentials for one origin, redirects by hand, failures as faults."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+from yarl import URL
+
+from pyvospace import __version__
+from pyvospace.client.failures import ServiceUnreachable
+from pyvospace.client.retry import Attempts, Retry, retry_after
+from pyvospace.model.faults import Fault, NotAuthenticated, ServiceBusy, TransferFailed, fault_of
+
+log = logging.getLogger(__name__)
+
+USER_AGENT: Final = f"pyvospace/{__version__}"
+PIECE: Final = 1 << 20
+"""Bytes that are handled in one go."""
+_HOPS: Final = 5
+_FAULT_BYTES: Final = 16 << 10
+_ANSWER_BYTES: Final = 64 << 20
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_GATEWAY: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
+
+Body = bytes | Callable[[], AsyncIterable[bytes]]
+"""What is sent; a stream is made anew for each time that it is sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Seconds of silence after which a request is given up."""
+
+    connect: float = 15.0
+    read: float = 120.0
+    """Until the next byte of an answer, or until the service takes the next byte of an upload."""
+    finish: float = 600.0
+    """Until the answer to an upload, which the service makes durable first, or to the deletion of a tree."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An answer with its whole body."""
+
+    status: int
+    headers: Mapping[str, str]
+    url: str
+    """Where it came from, after redirects."""
+    body: bytes = field(repr=False)
+
+
+class Http:
+    """The connections of one client.
+
+    Parameters
+    ----------
+    origin
+        URL of the service. Only requests to its scheme, host and port carry the credential.
+    authorization
+        Value of the header Authorization; None: anonymous.
+    ca_file
+        Certificates (PEM) to trust besides the system's, or those that the variable SSL_CERT_FILE names.
+    connections
+        Most connections at once.
+    """
+
+    def __init__(
+        self,
+        origin: str,
+        *,
+        authorization: str | None = None,
+        ca_file: Path | None = None,
+        timeouts: Timeouts | None = None,
+        retry: Retry | None = None,
+        connections: int = 32,
+    ) -> None:
+        self._origin = URL(origin).origin()
+        self._authorization = authorization
+        self._ca_file = ca_file
+        self.timeouts = timeouts or Timeouts()
+        self.retry = retry or Retry()
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        repeatable: bool = True,
+        read: float | None = None,
+    ) -> Answer:
+        """Send a request and read the whole answer, with as many tries as allowed.
+
+        Parameters
+        ----------
+        repeatable
+            Whether a second request does no harm if the first one had its effect and only the answer was lost.
+
+        Raises
+        ------
+        Fault
+            What the service answered, or ServiceUnreachable.
+        """
+        attempts = Attempts(self.retry)
+        while True:
+            try:
+                async with self.open(method, url, body=body, headers=headers, read=read) as response:
+                    whole = b"".join([piece async for piece in pieces(response, limit=_ANSWER_BYTES)])
+                    return Answer(status=response.status, headers=response.headers, url=str(response.url), body=whole)
+            except Fault as fault:
+                await attempts.wait_after(fault, repeatable=repeatable)
+
+    @asynccontextmanager
+    async def open(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: Body | None = None,
+        headers: Mapping[str, str] | None = None,
+        credential: bool = True,
+        read: float | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request once, follow redirects, and give the answer with its body still to be read.
+
+        Parameters
+        ----------
+        credential
+            Whether the service (and nobody else) gets the credential; endpoints for bytes need none.
+        read
+            Seconds to wait for the answer, if not the usual ones.
+
+        Raises
+        ------
+        Fault
+            What the service answered, or ServiceUnreachable.
+        """
+        target, sent = URL(url, encoded=True), headers or {}
+        for _ in range(_HOPS):
+            response = await self._send(method, target, body=body, headers=sent, credential=credential, read=read)
+            try:
+                location = response.headers.get("Location")
+                if response.status not in _REDIRECTS or location is None:
+                    await self._refuse(response, credential=credential)
+                    yield response
+                    return
+            finally:
+                # Whoever has not read to the end cannot use the connection any more; else it is back already.
+                response.close()
+            target = _joined(target, location)
+            if response.status == HTTPStatus.SEE_OTHER or (method == "POST" and response.status in {301, 302}):
+                method, sent = ("HEAD" if method == "HEAD" else "GET"), (sent if body is None else {})
+                body = None
+        raise TransferFailed(f"more than {_HOPS} redirects")
+
+    async def _send(
+        self,
+        method: str,
+        url: URL,
+        *,
+        body: Body | None,
+        headers: Mapping[str, str],
+        credential: bool,
+        read: float | None,
+    ) -> aiohttp.ClientResponse:
+        sent = {**headers, "Accept-Encoding": "identity"}
+        if credential and self._authorization is not None and url.origin() == self._origin:
+            sent["Authorization"] = self._authorization
+        log.debug("%s %s", method, shown(url))
+        with translated(url):
+            return await self._open_session().request(
+                method,
+                url,
+                data=body() if callable(body) else body,
+                headers=sent,
+                timeout=aiohttp.ClientTimeout(sock_connect=self.timeouts.connect, sock_read=read or self.timeouts.read),
+                proxy=_proxy(url),
+                allow_redirects=False,
+            )
+
+    async def _refuse(self, response: aiohttp.ClientResponse, *, credential: bool) -> None:
+        if response.status < HTTPStatus.BAD_REQUEST:
+            return
+        text = (await _beginning(response, _FAULT_BYTES)).decode(errors="replace")
+        log.debug("%s %s", response.status, text[:200])
+        if response.status in _GATEWAY:
+            raise ServiceUnreachable(f"{shown(response.url)}: HTTP status {response.status}")
+        fault = fault_of(text, response.status)
+        if isinstance(fault, ServiceBusy):
+            fault.retry_after = retry_after(response.headers.get("Retry-After"))
+        kept = credential and self._authorization is not None and response.url.origin() != self._origin
+        if kept and isinstance(fault, NotAuthenticated):
+            where = f"the credential for {self._origin} is not sent to {response.url.origin()}"
+            raise NotAuthenticated(f"{fault.detail} ({where})")
+        raise fault
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        """Make the session when the first request comes: only then there is surely a running loop."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._connections, ssl=self._tls()),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": USER_AGENT},
+                skip_auto_headers=("Content-Type",),
+                auto_decompress=False,
+                read_bufsize=256 << 10,
+                middlewares=(_send_once,),
+            )
+        return self._session
+
+    def _tls(self) -> ssl.SSLContext | bool:
+        if self._ca_file is None:
+            return True
+        context = ssl.create_default_context()
+        try:
+            context.load_verify_locations(self._ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise ServiceUnreachable(f"certificates {self._ca_file}: {error}", sent=False, permanent=True) from None
+        return context
+
+
+class _Broken(Exception):
+    """Hides a broken connection from aiohttp, which would send some requests again by itself."""
+
+
+async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _Broken from error
+
+
+async def pieces(response: aiohttp.ClientResponse, *, limit: int | None = None) -> AsyncGenerator[bytes]:
+    """Read a body in pieces of about 1 MiB.
+
+    Raises
+    ------
+    ServiceUnreachable
+        The connection broke before the end; all that came was given before.
+    TransferFailed
+        There are more bytes than the limit.
+    """
+    received, gathered = 0, bytearray()
+    ended = False
+    while not ended:
+        try:
+            with translated(response.url):
+                gathered += await response.content.readany()
+                ended = response.content.at_eof()
+        except ServiceUnreachable:
+            if gathered:
+                yield bytes(gathered)
+            raise
+        if limit is not None and received + len(gathered) > limit:
+            raise TransferFailed(f"the answer of {shown(response.url)} is larger than {limit} bytes")
+        if gathered and (ended or len(gathered) >= PIECE):
+            received += len(gathered)
+            yield bytes(gathered)
+            gathered.clear()
+
+
+async def _beginning(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Read the words of a fault as far as they come."""
+    data = b""
+    try:
+        async with asyncio.timeout(10):
+            while len(data) < limit and (piece := await response.content.read(limit - len(data))):
+                data += piece
+    except (aiohttp.ClientError, OSError):
+        log.debug("the words of a fault broke off")
+    return data
+
+
+@contextmanager
+def translated(url: URL) -> Iterator[None]:
+    """Turn what aiohttp and the network raise into ServiceUnreachable."""
+    where = shown(url)
+    try:
+        yield
+    except _Broken as broken:
+        raise ServiceUnreachable(f"{where}: {_words(broken.__cause__ or broken)}") from broken.__cause__
+    except aiohttp.ClientConnectorCertificateError as error:
+        reason = error.certificate_error
+        words = getattr(reason, "verify_message", "") or str(reason)
+        raise ServiceUnreachable(f"{where}: certificate not trusted: {words}", sent=False, permanent=True) from error
+    except aiohttp.ClientConnectorError as error:
+        lost = isinstance(error.os_error, socket.gaierror) and error.os_error.errno != socket.EAI_AGAIN
+        permanent = lost or isinstance(error, aiohttp.ClientSSLError)
+        raise ServiceUnreachable(f"{where}: {_words(error.os_error)}", sent=False, permanent=permanent) from error
+    except aiohttp.ConnectionTimeoutError as error:
+        raise ServiceUnreachable(f"{where}: no connection in time", sent=False) from error
+    except TimeoutError as error:
+        raise ServiceUnreachable(f"{where}: no answer in time") from error
+    except (aiohttp.InvalidURL, aiohttp.ClientProxyConnectionError) as error:
+        raise ServiceUnreachable(f"{where}: {_words(error)}", sent=False, permanent=True) from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise ServiceUnreachable(f"{where}: {_words(error)}") from error
+
+
+def _words(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    return text if text and text != "None" else type(error).__name__
+
+
+def shown(url: URL) -> str:
+    """Write a URL for people: without secrets, which endpoints carry in their path and clients in their user part."""
+    text = str(url.origin())
+    if "/files/" in url.path:
+        return f"{text}/…/{url.name}"
+    return text + url.raw_path
+
+
+def _joined(base: URL, location: str) -> URL:
+    try:
+        target = base.join(URL(location, encoded=True))
+    except ValueError:
+        raise TransferFailed(f"{shown(base)} leads to {location[:200]!r}, which is no URL") from None
+    if target.scheme not in {"http", "https"} or not target.host:
+        raise TransferFailed(f"{shown(base)} leads to {location[:200]!r}, which is no web address")
+    return target
+
+
+def _proxy(url: URL) -> str | None:
+    """Find the proxy that the environment names (``https_proxy``, ``no_proxy`` and so on)."""
+    proxies = getproxies()
+    if not proxies or proxy_bypass(url.host or ""):
+        return None
+    return proxies.get(url.scheme) or proxies.get("all")

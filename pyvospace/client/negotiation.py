@@ -1,0 +1,112 @@
+"""Endpoints for bytes, by synchronous transfers (VOSpace 2.1, sections 3.6 and 6.4)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+from pyvospace.client.failures import ServiceUnreachable
+from pyvospace.client.http import Answer, Http
+from pyvospace.model.faults import FAULTS, Fault, InvalidData, TransferFailed
+from pyvospace.model.nodes import View
+from pyvospace.model.transfers import Protocol, Transfer
+from pyvospace.model.uris import NodeUri
+from pyvospace.model.vocabulary import DEFAULT_VIEW, HTTP_GET, HTTP_PUT, HTTPS_GET, HTTPS_PUT, Direction
+from pyvospace.wire.transfers import read_transfer, render_transfer
+from pyvospace.wire.uws import parse_job
+
+log = logging.getLogger(__name__)
+
+_PROTOCOLS: Final = {
+    Direction.PUSH_TO_VOSPACE: (HTTPS_PUT, HTTP_PUT),
+    Direction.PULL_FROM_VOSPACE: (HTTPS_GET, HTTP_GET),
+}
+_DETAILS: Final = "/results/transferDetails"
+_REFUSING: Final = frozenset(
+    {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE}
+)
+"""How an endpoint says that its time is over."""
+
+
+async def negotiate(http: Http, sync_url: str, uri: NodeUri, direction: Direction) -> tuple[str, ...]:
+    """Ask the service for endpoints of a node, the best one first.
+
+    If the service itself is reached by TLS, only endpoints with TLS are asked for and taken.
+
+    Raises
+    ------
+    Fault
+        What the service answered, or what its job says.
+    """
+    secure = urlsplit(sync_url).scheme == "https"
+    protocols = _PROTOCOLS[direction][:1] if secure else _PROTOCOLS[direction]
+    document = render_transfer(
+        Transfer(
+            target=str(uri),
+            direction=direction,
+            view=View(DEFAULT_VIEW),
+            protocols=tuple(Protocol(one) for one in protocols),
+            version="2.1",
+        )
+    )
+    # A job that nobody uses ends by itself, so a lost answer does no harm.
+    answer = await http.ask("POST", sync_url, body=document, headers={"Content-Type": "text/xml"})
+    offered = read_transfer(answer.body).protocols
+    found = dict.fromkeys(
+        one.endpoint
+        for wanted in protocols
+        for one in offered
+        if one.uri == wanted and one.endpoint is not None and _usable(one.endpoint, secure=secure)
+    )
+    if not found:
+        raise await _reason(http, answer, uri)
+    return tuple(found)
+
+
+def _usable(endpoint: str, *, secure: bool) -> bool:
+    scheme = urlsplit(endpoint).scheme
+    return scheme == "https" or (scheme == "http" and not secure)
+
+
+async def _reason(http: Http, answer: Answer, uri: NodeUri) -> Fault:
+    """Find out why there is no endpoint: the job knows its fault by name and in words."""
+    job_url, details, _ = answer.url.partition(_DETAILS)
+    if not details:
+        return TransferFailed(f"{uri}: the service offers no endpoint that this client can use")
+    name = (await http.ask("GET", f"{job_url}/error")).body.decode(errors="replace").split(maxsplit=1)
+    fault = FAULTS.get(name[0].rstrip(":") if name else "", TransferFailed)
+    try:
+        words = parse_job((await http.ask("GET", job_url)).body).message or ""
+    except InvalidData:
+        words = ""
+    return fault(words.removeprefix(fault.summary()).lstrip(": ") or uri)
+
+
+class Endpoints:
+    """The endpoints of one transfer, negotiated when the first one is needed and again when they are over."""
+
+    def __init__(self, negotiate: Callable[[], Awaitable[tuple[str, ...]]]) -> None:
+        self._negotiate = negotiate
+        self._urls: tuple[str, ...] = ()
+
+    async def current(self) -> str:
+        """Give the endpoint to use now."""
+        if not self._urls:
+            self._urls = await self._negotiate()
+        return self._urls[0]
+
+    def failed(self, fault: Fault) -> None:
+        """Turn to the next endpoint if one cannot be reached."""
+        if isinstance(fault, ServiceUnreachable):
+            self._urls = (*self._urls[1:], *self._urls[:1])
+
+    def renew(self, fault: Fault) -> bool:
+        """Say whether a fault of an endpoint that served before can mean that its time is over; if so, forget it."""
+        over = fault.status in _REFUSING
+        if over:
+            log.info("%s; negotiating again", fault)
+            self._urls = ()
+        return over

@@ -1,0 +1,210 @@
+"""The bytes of a push on their way to an endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
+
+from pyvospace.client.digests import Digester, Digests, told_digests
+from pyvospace.client.failures import ServiceUnreachable
+from pyvospace.client.http import Http, pieces
+from pyvospace.client.negotiation import Endpoints
+from pyvospace.client.progress import SILENT, Progress
+from pyvospace.client.retry import Attempts
+from pyvospace.client.sources import Source
+from pyvospace.model.faults import ChecksumMismatch, EndpointUsed, Fault, NodeBusy, TransferFailed
+
+log = logging.getLogger(__name__)
+
+_WORDS: Final = 1 << 20
+_LEASE: Final = 10
+"""Seconds to wait for the service to notice that a broken attempt is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the service stored, as counted and hashed here and agreed there."""
+
+    size: int
+    digests: Digests
+
+
+class Sending:
+    """One try to send a source.
+
+    Parameters
+    ----------
+    watch
+        Is moved on with each piece that the service takes.
+    """
+
+    def __init__(self, source: Source, watch: asyncio.Timeout, http: Http, progress: Progress) -> None:
+        self._source = source
+        self._watch = watch
+        self._times = http.timeouts
+        self._progress = progress
+        self.digester = Digester()
+        self._body: AsyncGenerator[bytes] | None = None
+        self.begun = False
+        self.complete = False
+        self.error: Exception | None = None
+        """Why the source could not be read; aiohttp tells it as a broken connection."""
+
+    def body(self) -> AsyncGenerator[bytes]:
+        """Give the pieces to aiohttp, from the beginning."""
+        self.digester = Digester()
+        self._body = self._pieces()
+        return self._body
+
+    async def close(self) -> None:
+        """Let go of the source."""
+        if self._body is not None:
+            with suppress(RuntimeError):  # aiohttp is still at it and will drop it
+                await self._body.aclose()
+
+    async def _pieces(self) -> AsyncGenerator[bytes]:
+        try:
+            async with aclosing(self._source.pieces()) as pieces_of:
+                async for piece in pieces_of:
+                    self.begun = True
+                    hashing = asyncio.ensure_future(self.digester.update(piece))  # while it is sent
+                    yield piece
+                    await hashing
+                    self._move(self._times.read)
+                    self._progress.advance(len(piece))
+        except (OSError, Fault) as error:
+            self.error = error
+            raise
+        self.complete = True
+        self._move(self._times.finish)
+
+    def _move(self, seconds: float) -> None:
+        with suppress(RuntimeError):  # the answer came before the end
+            self._watch.reschedule(asyncio.get_running_loop().time() + seconds)
+
+    def stored(self) -> Stored:
+        """Tell what was sent, once it is complete."""
+        return Stored(self.digester.size, self.digester.digests())
+
+
+class Upload:
+    """A push of one source to the endpoints of one node."""
+
+    def __init__(
+        self,
+        http: Http,
+        endpoints: Endpoints,
+        source: Source,
+        *,
+        what: object,
+        content_type: str | None = None,
+        progress: Progress = SILENT,
+    ) -> None:
+        self._http = http
+        self._endpoints = endpoints
+        self._source = source
+        self._what = what
+        self._progress = progress
+        self._headers = _headers(source, content_type)
+        self._begun = False
+        self._sent: Stored | None = None
+        """All bytes were sent at least once; whether they arrived is another matter."""
+        self._mismatches = 0
+
+    async def run(self) -> Stored:
+        """Send until the service has it.
+
+        Raises
+        ------
+        Fault
+            It does not take it; ChecksumMismatch if it stored other bytes than were sent.
+        """
+        self._progress.expect(self._source.size)
+        attempts = Attempts(self._http.retry)
+        while True:
+            endpoint = await self._endpoints.current()
+            try:
+                return await self._try(endpoint)
+            except Fault as fault:
+                if self._sent is not None and await self._arrived(endpoint, fault, self._sent):
+                    return self._sent
+                await self._wait(attempts, fault)
+
+    async def _try(self, endpoint: str) -> Stored:
+        async with _watched(self._http) as watch:
+            sending = Sending(self._source, watch, self._http, self._progress)
+            try:
+                return await self._send(endpoint, sending)
+            except BaseException:
+                self._progress.advance(-sending.digester.size)
+                if sending.error is not None:
+                    raise sending.error from None
+                raise
+            finally:
+                await sending.close()
+                self._begun |= sending.begun
+                if sending.complete:
+                    self._sent = sending.stored()
+
+    async def _send(self, endpoint: str, sending: Sending) -> Stored:
+        async with self._http.open(
+            "PUT",
+            endpoint,
+            body=sending.body,
+            headers=self._headers,
+            credential=False,
+            read=self._http.timeouts.finish,
+        ) as response:
+            if not sending.complete:
+                raise TransferFailed(f"{self._what}: the service was content before it had all bytes")
+            told_digests(response.headers).require(sending.stored().digests, self._what)
+            async for _ in pieces(response, limit=_WORDS):
+                pass
+        return sending.stored()
+
+    async def _arrived(self, endpoint: str, fault: Fault, sent: Stored) -> bool:
+        """Find out whether the bytes are there, though the answer was lost."""
+        if not isinstance(fault, ServiceUnreachable | EndpointUsed):
+            return False
+        try:
+            async with self._http.open("HEAD", endpoint, credential=False) as response:
+                told = told_digests(response.headers)
+        except Fault as failure:
+            log.info("cannot ask whether the bytes have arrived: %s", failure)
+            return False
+        return bool(told) and told in {sent.digests, Digests(md5=sent.digests.md5), Digests(sha256=sent.digests.sha256)}
+
+    async def _wait(self, attempts: Attempts, fault: Fault) -> None:
+        again = self._source.repeatable or not self._begun
+        if isinstance(fault, ChecksumMismatch) and again and not self._mismatches:
+            self._mismatches += 1
+            log.warning("%s; sending it once more", fault)
+            return
+        over = attempts.failed_before and self._endpoints.renew(fault)
+        self._endpoints.failed(fault)
+        ordered = _LEASE if over and isinstance(fault, NodeBusy) else 0
+        await attempts.wait_after(fault, repeatable=again, passing=over and again, ordered=ordered)
+
+
+def _headers(source: Source, content_type: str | None) -> dict[str, str]:
+    headers = {} if source.digests is None else source.digests.headers()
+    if content_type is not None:
+        headers["Content-Type"] = content_type
+    if source.size is not None:
+        headers["Content-Length"] = str(source.size)
+    return headers
+
+
+@asynccontextmanager
+async def _watched(http: Http) -> AsyncIterator[asyncio.Timeout]:
+    """Give up when the service takes no bytes for too long; aiohttp watches only what it reads."""
+    begin = http.timeouts.connect + http.timeouts.read
+    try:
+        async with asyncio.timeout(begin) as watch:
+            yield watch
+    except TimeoutError as error:
+        raise ServiceUnreachable("the service takes no more bytes") from error
