@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -12,16 +11,16 @@ from datetime import UTC
 from email.utils import format_datetime
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import quote
 
 from aiohttp import web
 
 from pyvospace.model.claims import DownloadClaim, StoredFile
 from pyvospace.model.faults import InternalFault, PreconditionFailed, RangeNotSatisfiable
 from pyvospace.model.ranges import UNSATISFIABLE, ByteRange, Conditions, Version, parse_range
+from pyvospace.service.content import content_disposition, content_type
 from pyvospace.storage.backend import Download, FileBytes, Redirect, StorageBackend, StreamBytes
 from pyvospace.storage.hashing import Digests
-from pyvospace.storage.jobs import DEFAULT_TYPE, ClaimedDownload
+from pyvospace.storage.jobs import ClaimedDownload
 from pyvospace.storage.threads import Workers, run
 
 log = logging.getLogger(__name__)
@@ -32,21 +31,6 @@ CONTENT_RANGE: Final = web.RequestKey("content_range", str)
 _SMALL: Final = 64 << 10
 """Up to this size one write of head and body is cheaper than sendfile."""
 _PIECE: Final = 1 << 20
-_TYPE: Final = re.compile(r"[!-~]+/[ -~]{0,200}")
-_SHOWN: Final = frozenset(
-    {
-        "application/fits",
-        "application/json",
-        "image/fits",
-        "image/gif",
-        "image/jpeg",
-        "image/png",
-        "image/webp",
-        "text/csv",
-        "text/plain",
-    }
-)
-"""Types that a browser may show; none of them can hold a script."""
 _SAFE: Final = {
     "Cache-Control": "private, no-cache",
     "Content-Security-Policy": "default-src 'none'; sandbox",
@@ -207,15 +191,8 @@ def answer_head(stored: StoredFile | None) -> web.StreamResponse:
     headers = dict(_SAFE)
     if stored is not None:
         headers |= Digests(stored.md5, stored.sha256).headers()
-        headers["Content-Type"] = _type(stored.content_type)
+        headers["Content-Type"] = content_type(stored.content_type)
     return _headed(HTTPStatus.OK, headers, stored.size if stored is not None else 0)
-
-
-def content_disposition(name: str, content_type: str) -> str:
-    """Name the file for whoever saves it: plainly for curl, exactly for those who know RFC 6266."""
-    kind = "inline" if content_type.partition(";")[0].strip().lower() in _SHOWN else "attachment"
-    plain = re.sub(r'[^ -~]|["\\%]', "_", name)
-    return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
 def _digests(claim: DownloadClaim) -> Digests | None:
@@ -225,20 +202,15 @@ def _digests(claim: DownloadClaim) -> Digests | None:
 
 
 def _describe(claim: DownloadClaim, digests: Digests | None) -> dict[str, str]:
-    content_type = _type(claim.content_type)
+    kind = content_type(claim.content_type)
     headers = {
         **_SAFE,
         "Accept-Ranges": "bytes",
-        "Content-Type": content_type,
-        "Content-Disposition": content_disposition(claim.name, content_type),
+        "Content-Type": kind,
+        "Content-Disposition": content_disposition(claim.name, kind),
         "Last-Modified": format_datetime(claim.modified.astimezone(UTC), usegmt=True),
     }
     return headers | digests.headers() if digests is not None else headers
-
-
-def _type(stored: str | None) -> str:
-    """Give the stored type verbatim if it can stand in a header."""
-    return stored if stored is not None and _TYPE.fullmatch(stored) else DEFAULT_TYPE
 
 
 def _without_content(headers: dict[str, str]) -> dict[str, str]:

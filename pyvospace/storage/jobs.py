@@ -12,13 +12,13 @@ from typing import Final, Self
 from pyvospace.model.claims import DownloadClaim, OutcomeUnknownError, StoredFile, UploadClaim
 from pyvospace.model.crash import crash_point
 from pyvospace.model.faults import Fault, InsufficientStorage, InternalFault, NodeBusy
+from pyvospace.service.content import DEFAULT_TYPE
 from pyvospace.storage.backend import StorageBackend
 from pyvospace.storage.body import CheckedBody, Received
 from pyvospace.storage.catalogue import Catalogue, StoreTransaction
 
 log = logging.getLogger(__name__)
 
-DEFAULT_TYPE: Final = "application/octet-stream"
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _RENEWALS: Final = 3
 """A lease is renewed so often before it would run out."""

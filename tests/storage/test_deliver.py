@@ -16,7 +16,6 @@ import trustme
 from pyvospace.config import Settings
 from pyvospace.storage.backend import ByteRange, Download, DownloadJob, FileBytes, Redirect, StreamBytes
 from pyvospace.storage.backends.posix import PosixBackend
-from pyvospace.storage.deliver import content_disposition
 from pyvospace.storage.testing.doubles import FailAt
 from tests.storage.serving import Server, make_settings, open_files, serving, stored
 
@@ -50,22 +49,6 @@ async def test_type_that_cannot_stand_in_a_header(storage_server: Server, conten
     assert node.stored is not None
     object.__setattr__(node.stored, "content_type", content_type)
     assert (await storage_server.get()).headers["content-type"] == "application/octet-stream"
-
-
-@pytest.mark.parametrize(
-    ("name", "content_type", "expected"),
-    [
-        ("a.fits", "application/fits", "inline; filename=\"a.fits\"; filename*=UTF-8''a.fits"),
-        ("a.html", "text/html", "attachment; filename=\"a.html\"; filename*=UTF-8''a.html"),
-        ("a.txt", "Text/Plain; charset=utf-8", "inline; filename=\"a.txt\"; filename*=UTF-8''a.txt"),
-        ('q"\\.dat', "a/b", "attachment; filename=\"q__.dat\"; filename*=UTF-8''q%22%5C.dat"),
-        ("é 日.x", "a/b", "attachment; filename=\"_ _.x\"; filename*=UTF-8''%C3%A9%20%E6%97%A5.x"),
-        ("50%41.x", "a/b", "attachment; filename=\"50_41.x\"; filename*=UTF-8''50%2541.x"),
-        ("a\r\nb", "a/b", "attachment; filename=\"a__b\"; filename*=UTF-8''a%0D%0Ab"),
-    ],
-)
-def test_content_disposition(name: str, content_type: str, expected: str) -> None:
-    assert content_disposition(name, content_type) == expected
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pyvospace.model.transfers import Protocol, Transfer
 from pyvospace.model.vocabulary import HTTPS_PUT, TYPE, Direction
 from pyvospace.server.handlers.requests import context, node_path, see_other
 from pyvospace.server.operations import transfers
+from pyvospace.service.content import content_disposition, content_type
 
 _EMPTY_MD5 = "md5=1B2M2Y8AsgTpgAmY7PhCfg=="
 
@@ -18,9 +19,10 @@ async def get(request: web.Request) -> web.StreamResponse:
     node, endpoint = await transfers.locate_file(ctx, node_path(request))
     if endpoint is not None:
         return see_other(endpoint)
+    kind = content_type(node.properties.get(TYPE))
     headers = {
-        "Content-Type": node.properties.get(TYPE, "application/octet-stream"),
-        "Content-Disposition": "attachment",
+        "Content-Type": kind,
+        "Content-Disposition": content_disposition(node.name, kind),
         "Digest": _EMPTY_MD5,
         "Accept-Ranges": "bytes",
         "Cache-Control": "no-cache",
