@@ -88,10 +88,9 @@ def changes_of(
     asked: dict[str, str | None] = {}
     for one in properties:
         uri = canonical(one.uri)
-        uri = {PUBLIC_READ: IS_PUBLIC, CORE_IS_LOCKED: IS_LOCKED}.get(uri, uri)
-        if uri in asked and asked[uri] != one.value:
-            raise InvalidArgument(f"{one.uri}: given twice with different values")
-        asked[uri] = one.value
+        uri = _TWINS.get(uri, uri)
+        twice = uri in asked and asked[uri] != one.value
+        asked[uri] = _news(uri, (asked[uri], one.value), current) if twice else one.value
     kept = {uri: value for uri, value in asked.items() if uri not in MANAGED}
     _refuse_read_only(kept, lenient=lenient)
     plain = {uri: value for uri, value in kept.items() if uri not in _SPECIAL and uri not in READ_ONLY}
@@ -109,6 +108,18 @@ def changes_of(
 
 
 _SPECIAL: Final = frozenset({IS_PUBLIC, GROUP_READ, GROUP_WRITE, INHERIT_PERMISSIONS, *LOCKS})
+_TWINS: Final = {PUBLIC_READ: IS_PUBLIC, CORE_IS_LOCKED: IS_LOCKED}
+"""Flags with two names: the second one, and the one that is kept."""
+
+
+def _news(uri: str, values: tuple[str | None, str | None], current: StoredNode | None) -> str | None:
+    """Choose between two values of one flag: clients change one of its names and send the other as it was."""
+    if current is not None and uri in _TWINS.values():
+        known = current.public if uri == IS_PUBLIC else current.locked
+        news = [value for value in values if _truth(uri, value) != known]
+        if len(news) == 1:
+            return news[0]
+    raise InvalidArgument(f"{uri}: given twice with different values")
 
 
 def _refuse_read_only(asked: dict[str, str | None], *, lenient: bool) -> None:
@@ -121,11 +132,15 @@ def _flag(asked: dict[str, str | None], uri: str, *, current: bool | None) -> bo
     """Read a boolean; None: not asked for, or as it is already."""
     if uri not in asked:
         return None
-    text = (asked[uri] or "").strip().lower()
+    value = _truth(uri, asked[uri])
+    return None if value == current else value
+
+
+def _truth(uri: str, value: str | None) -> bool:
+    text = (value or "").strip().lower()
     if text not in _TRUE | _FALSE:
         raise InvalidArgument(f"{uri}: {text[:80]!r} is neither true nor false")
-    value = text in _TRUE
-    return None if value == current else value
+    return text in _TRUE
 
 
 def _groups(asked: dict[str, str | None], uri: str, *, current: tuple[str, ...] | None) -> tuple[str, ...] | None:
