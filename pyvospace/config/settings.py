@@ -131,6 +131,15 @@ class ServerSettings(Section):
 class MetadataSettings(ServerSettings):
     """The metadata server."""
 
+    @model_validator(mode="after")
+    def _check_path(self) -> Self:
+        names = urlsplit(self.public_url).path.split("/")
+        if "files" in names:
+            raise ValueError("public_url: vosfs takes every URL with a segment `files` for the bytes of a file")
+        if "vospace" in names:
+            raise ValueError("public_url: vos, given a password, looks for /vospace/auth/ in place of /vospace/")
+        return self
+
 
 class StorageSettings(ServerSettings):
     """The storage server."""
