@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from pyvospace.config import Settings
 from pyvospace.db.pool import Database
@@ -16,6 +17,10 @@ from pyvospace.supervisor.data import STORAGE_ROLE
 from tests.support import postgres
 from tests.support.pair import Pair, running_pair
 from tests.support.postgres import PostgresServer
+
+# How long an example takes says nothing on a machine that is shared.
+settings.register_profile("pyvospace", deadline=None)
+settings.load_profile("pyvospace")
 
 
 @pytest.fixture(scope="session")

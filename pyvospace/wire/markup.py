@@ -29,7 +29,10 @@ def attribute(value: str) -> str:
     return value
 
 
-@lru_cache(maxsize=1024)
+_kept = lru_cache(maxsize=1024)(attribute)
+_SHORT = 200
+
+
 def identifier(uri: str) -> str:
     """Write an attribute that comes again and again: URIs of properties, views and protocols."""
-    return attribute(uri)
+    return _kept(uri) if len(uri) < _SHORT else attribute(uri)

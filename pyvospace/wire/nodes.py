@@ -15,7 +15,7 @@ from pyvospace.wire.markup import DECLARATION, attribute, identifier, text
 from pyvospace.wire.xml import REQUEST, Limits, V
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Iterable
+    from collections.abc import Iterable
 
     from lxml.etree import _Element as Element
 
@@ -217,21 +217,6 @@ class NodeReader:
         if root.tag != _NODE:
             raise InvalidData(f"the answer is {str(root.tag)[:200]}, no node")
         return _answered(root)
-
-
-async def iter_children(chunks: AsyncIterable[bytes]) -> AsyncIterator[Node]:
-    """Give the children of a container as its document arrives.
-
-    Raises
-    ------
-    InvalidData, InvalidURI
-        As `read_node`; also at the end, if the document was cut off.
-    """
-    reader = NodeReader()
-    async for chunk in chunks:
-        for node in reader.feed(chunk):
-            yield node
-    reader.close()
 
 
 def _answered(element: Element, nodes: tuple[Node, ...] = ()) -> Node:

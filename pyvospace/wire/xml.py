@@ -47,7 +47,7 @@ class Limits:
     """Elements in all, without the children of a container, which are not read."""
     properties: int = 1000
     property_bytes: int = 16 << 10
-    """Of the value or the URI of one property or parameter, in UTF-8."""
+    """Of one text or URI, of a property or of anything else, in UTF-8."""
 
 
 REQUEST = Limits()
@@ -64,7 +64,8 @@ _ELEMENTS = frozenset(
 _ATTRIBUTES = frozenset({"uri", "version", "busy", "readOnly", "original", "standardID"})
 _SKIPPED = "nodes"
 """Children are neither created nor changed by a document (sections 6.2.1 and 6.3.2): nobody reads them."""
-_LONG = frozenset({"property", "param"})
+_VALUES = frozenset({"property", "param"})
+"""Elements in which white space means something."""
 _NSMAP = {"vos": VOSPACE, "xsi": XSI}
 
 _ENCODINGS = {
@@ -213,12 +214,14 @@ class _Builder:
         self._depth -= 1
 
     def _close(self, element: Element, local: str, characters: str) -> None:
+        if local not in _VALUES and not characters.strip():
+            return  # what makes a document pretty
         limit = self._limits.property_bytes
-        if local in _LONG and len(characters.encode()) > limit:
-            raise InvalidArgument(f"the value of {(element.get('uri') or '')[:200]} is longer than {limit} bytes")
-        # Text among elements stays only if the schema has to see it.
-        if len(element) == 0 or characters.strip():
-            element.text = characters or None
+        if len(characters.encode()) > limit:
+            raise InvalidArgument(
+                f"the text of {local} {(element.get('uri') or '')[:200]} is longer than {limit} bytes"
+            )
+        element.text = characters or None
 
 
 def read_request(body: bytes, limits: Limits = REQUEST) -> Element:

@@ -25,7 +25,7 @@ def test_round_trip(job: Job) -> None:
     assert wire.parse_job(wire.render_job(job)) == replace(job, fault=None)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(jobs)
 def test_answers_are_valid(job: Job) -> None:
     assert_valid(wire.render_job(job))
