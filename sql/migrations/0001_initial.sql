@@ -119,19 +119,21 @@ $$;
 -- --------------------------------------------------------------------------------------------------------- rights
 
 -- Who may read a node: everybody if it is public, the owner, members of its groups, an administrator.
--- Anonymous callers have the id 0 and no groups. This function and the next are the only places that know.
+-- Anonymous callers have the id 0 and no groups. This function and the next are the only places that know; what they
+-- do not know (NULL) they deny.
 create function may_read(
     owner_id bigint, public boolean, group_read text[], group_write text[],
     caller bigint, caller_groups text[], admin boolean
 ) returns boolean language sql immutable parallel safe as $$
-    select public or admin or owner_id = caller or group_read && caller_groups or group_write && caller_groups
+    select coalesce(public or admin or owner_id = caller or group_read && caller_groups or group_write && caller_groups,
+                    false)
 $$;
 
 -- Who may write to a node: its bytes and properties, and for a container its children.
 create function may_write(
     owner_id bigint, group_write text[], caller bigint, caller_groups text[], admin boolean
 ) returns boolean language sql immutable parallel safe as $$
-    select admin or owner_id = caller or group_write && caller_groups
+    select coalesce(admin or owner_id = caller or group_write && caller_groups, false)
 $$;
 
 -- ---------------------------------------------------------------------------------------------------------- nodes
