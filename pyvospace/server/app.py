@@ -134,12 +134,12 @@ def identification(shared: Service, authenticator: Authenticator) -> Middleware:
 
 
 def _describe(shared: Service, fault: Fault) -> str:
-    """Write a fault; LinkFound with the document of the link (VOSpace 2.1, section 6.5)."""
+    """Give what stands behind the words of a fault: the document of the link (VOSpace 2.1, section 6.5)."""
     if not isinstance(fault, LinkFound) or not isinstance(fault.link, Resolution):
-        return str(fault)
+        return ""
     found = fault.link
     uri = NodeUri(shared.authority, found.names[: found.depth])
-    return f"{fault}\n{render_node(describe(found.last, uri, Detail.FULL)).decode()}"
+    return "\n" + render_node(describe(found.last, uri, Detail.FULL)).decode()
 
 
 async def _tidying(app: web.Application) -> AsyncIterator[None]:

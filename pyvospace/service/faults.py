@@ -69,7 +69,7 @@ def edge(access: AccessLog, *, challenges: Challenges | None = None, describe: D
     challenges
         Gives the challenges of a 401; True: a credential was sent and refused.
     describe
-        Gives the whole body for faults that carry more than words (the document of LinkFound).
+        Gives what stands behind the words of a fault (the document of LinkFound), or nothing.
     """
 
     @web.middleware
@@ -142,10 +142,10 @@ def render(fault: Fault, *, challenges: Challenges | None = None, describe: Desc
     """Write the answer to a fault: text/plain, the name, a space, the details (VOSpace 2.1, section 6)."""
     if fault.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.warning("%s", fault)
-    text = describe(fault) if describe else str(fault)
+    text = str(fault)[:_MAX_TEXT] + (describe(fault) if describe else "")
     response = web.Response(
         status=fault.status,
-        body=text[:_MAX_TEXT].encode("utf-8", "replace") + b"\n",
+        body=text.encode("utf-8", "replace") + b"\n",
         headers={"Content-Type": "text/plain"},
     )
     if isinstance(fault, ServiceBusy):
