@@ -86,7 +86,7 @@ class ClusterFile:
 
     def dsn(self, role: str, database: str = DATABASE) -> str:
         """Give the DSN of a role. The port names the socket: left out, the environment might say another."""
-        where = urlencode({"host": self.socket, "port": 5432})
+        where = urlencode({"host": self.socket, "port": 5432}, quote_via=quote)
         return f"postgresql://{role}:{quote(self.passwords[role], safe='')}@/{quote(database)}?{where}"
 
 

@@ -283,10 +283,9 @@ def _make_private(directory: Path, account: Account | None) -> None:
 
 @contextlib.contextmanager
 def _socket_directory(home: Path, account: Account | None) -> Iterator[Path]:
-    """Have a private directory for the socket: in `home`, or a new short one if the path would be too long."""
-    inside = home
-    if len(os.fsencode(inside / _SOCKET_NAME)) <= _LONGEST_SOCKET:
-        yield inside
+    """Have a private directory for the socket: `home`, or a new one if drivers would stumble over its path."""
+    if len(os.fsencode(home / _SOCKET_NAME)) <= _LONGEST_SOCKET and "," not in str(home):  # "," separates hosts
+        yield home
         return
     base = os.environ.get("XDG_RUNTIME_DIR") if account is None else None
     base = base if base and os.access(base, os.W_OK) and len(os.fsencode(base)) < _LONGEST_SOCKET // 2 else "/tmp"  # noqa: S108 (mkdtemp)

@@ -93,7 +93,7 @@ def test_a_secret_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> N
 def test_the_dsn_names_socket_and_port() -> None:
     cluster = ClusterFile(socket="/a dir/b", passwords=new_passwords())
     assert cluster.passwords[DATABASE] not in repr(cluster)
-    assert cluster.dsn(DATABASE).endswith("@/pyvospace?host=%2Fa+dir%2Fb&port=5432")
+    assert cluster.dsn(DATABASE).endswith("@/pyvospace?host=%2Fa%20dir%2Fb&port=5432")
 
 
 def test_find_dsn(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:

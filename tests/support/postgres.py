@@ -26,10 +26,9 @@ from pyvospace.supervisor.data import DATABASE, SUPERUSER, ClusterFile, DataDire
 from pyvospace.supervisor.postgres import Cluster
 from pyvospace.supervisor.processes import Processes
 
-_UNSAFE_AND_QUICK = {
+UNSAFE_AND_QUICK = {
     "fsync": "off",
     "full_page_writes": "off",
-    "synchronous_commit": "off",
     "autovacuum": "off",
     "max_connections": "200",
 }
@@ -105,7 +104,7 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 async def _serve(data: DataDirectory) -> None:
     processes = Processes()
-    cluster = Cluster(data, say=lambda _: None, options=_UNSAFE_AND_QUICK)
+    cluster = Cluster(data, say=lambda _: None, options=UNSAFE_AND_QUICK)
     async with processes, cluster.running(processes) as known:
         await migrate(known.dsn(DATABASE))
         sys.stdout.write(json.dumps(asdict(known)) + "\n")
