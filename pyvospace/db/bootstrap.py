@@ -134,15 +134,11 @@ async def _caller(database: Database, name: str) -> Caller:
 async def _container_once(database: Database, owner: Caller, path: tuple[str, ...], *, public: bool) -> None:
     """Make a container that its owner could not make himself, since he may not write to its parent."""
     admin = await _caller(database, ADMIN)
-    parent = (await nodes.resolve(database, admin, path)).container
-    if parent is None:
-        return
     try:
         await nodes.insert(
             database,
             admin,
-            parent,
-            name=path[-1],
+            path,
             kind=NodeType.CONTAINER,
             changes=Changes(public=public),
             owner=owner.id,

@@ -143,16 +143,16 @@ async def all_children(
 async def insert(
     database: Database,
     caller: Caller,
-    container: StoredNode,
+    path: tuple[str, ...],
     *,
-    name: str,
     kind: NodeType,
     changes: Changes,
     owner: int | None = None,
 ) -> StoredNode | None:
-    """Make a node that belongs to the caller, or to `owner`.
+    """Make a node at the end of a path; it belongs to the caller, or to `owner`.
 
-    None: the container or the caller's rights are not any more what they were.
+    Finding the container, judging the caller's rights and making the node are one statement. None: the container is
+    not there or may not be written to, which `resolve` explains, or something has just changed.
 
     Raises
     ------
@@ -161,12 +161,12 @@ async def insert(
     """
     row = await database.fetchrow(
         _Sql.insert,
-        container.id,
+        path[:-1],
         caller.id,
         caller.groups,
         caller.admin,
         caller.epoch,
-        name,
+        path[-1],
         str(kind),
         changes.public,
         changes.group_read,
@@ -176,7 +176,7 @@ async def insert(
         json.dumps(dict(changes.properties)),
         changes.target,
         caller.id if owner is None else owner,
-        subject=name,
+        subject="/" + "/".join(path),
     )
     return _node(row) if row else None
 

@@ -54,6 +54,10 @@ class Policy:
         """Say that an answer tells nothing that depends on who asks."""
         self.asked = True
 
+    def settled(self) -> None:
+        """Say that a statement has decided by itself, with ``may_read``, ``may_write`` and the caller's epoch."""
+        self.asked = True
+
     def check_epoch(self, epoch: int) -> None:
         """Make sure that the caller is still who he was when he was identified.
 

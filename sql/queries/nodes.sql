@@ -43,15 +43,25 @@ select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public,
  limit $5;
 
 -- name: insert
--- Make a node in container $1 for the caller $2 (groups $3, administrator $4), identified at the epoch $5, if he may
--- write there and read the way to it; it belongs to $15. Rights that are NULL are the container's, if it hands them
--- down. No row: something has changed.
-with parent as (
+-- Make a node named $6 in the container at the end of the names $1 for the caller $2 (groups $3, administrator $4),
+-- identified at the epoch $5, if he may write there and read the way to it; it belongs to $15. Rights that are NULL are
+-- the container's, if it hands them down. No row: it cannot be, or something has just changed.
+with recursive walk as (
+    select n.id, 0 as depth, may_read(n.owner_id, n.public, n.group_read, n.group_write, $2, $3::text[], $4) as readable
+      from nodes n where n.id = 1
+    union all
+    select c.id, w.depth + 1, may_read(c.owner_id, c.public, c.group_read, c.group_write, $2, $3::text[], $4)
+      from walk w
+      join nodes c on c.parent_id = w.id and c.name = ($1::text[])[w.depth + 1]
+     where w.depth < cardinality($1::text[]) and w.readable
+), parent as (
     select p.id, p.public, p.group_read, p.group_write, p.inherit, c.path
-      from containers c
+      from walk w
+      join containers c on c.id = w.id
       join nodes p on p.id = c.id
-     where c.id = $1 and nlevel(c.path) <= 200 and not p.locked and (select epoch from space) = $5
-       and may_write(p.owner_id, p.group_write, $2, $3::text[], $4) and way_is_readable(c.id, $2, $3::text[], $4)
+     where w.depth = cardinality($1::text[]) and w.readable and w.depth < 200
+       and not p.locked and (select epoch from space) = $5
+       and may_write(p.owner_id, p.group_write, $2, $3::text[], $4)
        for share of c
 ), node as (
     insert into nodes (parent_id, name, type, owner_id, public, group_read, group_write, inherit, locked,

@@ -13,7 +13,7 @@ from pyvospace.model.callers import Caller
 from pyvospace.model.faults import Fault, PermissionDenied
 from pyvospace.model.stored import Changes, Resolution, StoredNode
 from pyvospace.model.vocabulary import NodeType
-from tests.db.world import OPEN, PEOPLE, READERS, WRITERS, Storage, World, pull, push, stored_file
+from tests.db.world import OPEN, PEOPLE, READERS, WRITERS, Storage, World, path, pull, push, stored_file
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,10 @@ async def test_resolution_and_listing_say_what_a_caller_may(world: World, rights
 
 @protections
 async def test_insert_needs_the_right_to_write(world: World, rights: Rights) -> None:
-    box = await world.add("box", NodeType.CONTAINER, rights.changes)
+    await world.add("box", NodeType.CONTAINER, rights.changes)
     for name, (caller, may) in (await allowed(world, who=rights.writers())).items():
         for kind in (NodeType.DATA, NodeType.CONTAINER):
-            made = await nodes.insert(world.database, caller, box, name=f"{name}-{kind}", kind=kind, changes=Changes())
+            made = await nodes.insert(world.database, caller, path(f"box/{name}-{kind}"), kind=kind, changes=Changes())
             assert (made is not None) is may, name
             assert made is None or (made.owner_id, made.owner, made.readable) == (caller.id, caller.name, True)
     assert len(await world.listing("box")) == 2 * len(rights.writers())
@@ -221,7 +221,7 @@ async def test_nothing_below_a_closed_container_can_be_changed(world: World) -> 
     database = world.database
     found = await world.resolve("closed/inner/data", caller)
     assert (found.way_readable, found.last.readable, found.last.writable) == (False, True, True)
-    assert await nodes.insert(database, caller, inner, name="new", kind=NodeType.DATA, changes=OPEN) is None
+    assert await nodes.insert(database, caller, path("closed/inner/new"), kind=NodeType.DATA, changes=OPEN) is None
     assert await nodes.update(database, caller, data, Changes(properties={"urn:x": "y"})) is None
     assert not await nodes.delete(database, caller, data)
     assert not await nodes.delete(database, caller, inner)
@@ -247,12 +247,12 @@ async def test_no_bytes_pass_below_a_closed_container(world: World, storage: Sto
 
 async def test_way_that_is_closed_meanwhile_stops_what_had_begun(world: World, storage: Storage) -> None:
     outer = await world.add("outer")
-    box = await world.add("outer/box", NodeType.CONTAINER, OPEN, owner="stranger")
+    await world.add("outer/box", NodeType.CONTAINER, OPEN, owner="stranger")
     data = await world.add("outer/box/data", NodeType.DATA, OPEN, owner="stranger")
     caller = await world.caller("stranger")
     upload = await storage.catalogue.claim_upload(await push(world, "outer/box/data", caller), size=None)
     assert await nodes.update(world.database, await world.caller("owner"), outer, Changes(public=False))
-    assert await nodes.insert(world.database, caller, box, name="new", kind=NodeType.DATA, changes=OPEN) is None
+    assert await nodes.insert(world.database, caller, path("outer/box/new"), kind=NodeType.DATA, changes=OPEN) is None
     assert not await nodes.delete(world.database, caller, data)
     assert await refuses(storage.store(upload, stored_file()))
     assert (await world.node("outer/box/data")).size is None
@@ -334,8 +334,8 @@ async def test_remembered_caller_changes_nothing_any_more(
     assert await nodes.update(database, caller, box, Changes(properties={"urn:x": "before"}))
     await event(world)
     assert (await world.resolve("box", caller)).epoch > caller.epoch
-    assert await nodes.insert(database, caller, box, name="new", kind=NodeType.DATA, changes=OPEN) is None
-    assert await nodes.insert(database, caller, box, name="new", kind=NodeType.CONTAINER, changes=OPEN) is None
+    assert await nodes.insert(database, caller, path("box/new"), kind=NodeType.DATA, changes=OPEN) is None
+    assert await nodes.insert(database, caller, path("box/new"), kind=NodeType.CONTAINER, changes=OPEN) is None
     assert await nodes.update(database, caller, box, Changes(properties={"urn:x": "after"})) is None
     assert not await nodes.delete(database, caller, leaf)
     assert not await nodes.delete(database, caller, tree)

@@ -273,7 +273,7 @@ async def test_each_call_is_one_statement(
             return texts(await asyncio.to_thread(log.take), application)
 
         made = await nodes.insert(
-            world.database, owner, home, name="a", kind=NodeType.DATA, changes=Changes(properties={"x": "y"})
+            world.database, owner, ("home", "owner", "a"), kind=NodeType.DATA, changes=Changes(properties={"x": "y"})
         )
         assert made
         assert await sent() == ["with"]

@@ -73,12 +73,10 @@ class World:
         """Make a node, as an administrator, for somebody."""
         admin = await self.caller()
         names = path(where) if isinstance(where, str) else tuple(where)
-        container = await self.node(names[:-1], admin)
         made = await nodes.insert(
             self.database,
             admin,
-            container,
-            name=names[-1],
+            names,
             kind=kind,
             changes=changes,
             owner=(await self.caller(owner)).id,

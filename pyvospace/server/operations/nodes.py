@@ -50,12 +50,12 @@ async def create(context: Context, path: tuple[str, ...], document: Node) -> tup
     target = _target_of(document)
     changes = changes_of(document.properties, None, lenient=context.service.opencadc, target=target)
     for _ in range(_ATTEMPTS):
-        container = context.policy.require(Right.CREATE, await resolve(context, path))
-        made = await nodes.insert(
-            context.database, context.caller, container, name=path[-1], kind=kind, changes=changes
-        )
-        if made is not None:
+        # One statement if all is well; what is wrong, if it is not, the second look tells.
+        made = path and await nodes.insert(context.database, context.caller, path, kind=kind, changes=changes)
+        if made:
+            context.policy.settled()
             return path, made
+        context.policy.require(Right.CREATE, await resolve(context, path))
     raise ServiceBusy("others keep changing the container; try again")
 
 
