@@ -48,6 +48,18 @@ class Access:
         if self.authority is not None:
             object.__setattr__(self, "authority", normalise_authority(self.authority))
 
+    def parameters(self) -> dict[str, Any]:
+        """Give what a `Space` is made with.
+
+        Raises
+        ------
+        InvalidArgument
+            No URL is said.
+        """
+        if self.url is None:
+            raise InvalidArgument("no space is named: give --url, or set VOSPACE_URL")
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
     def authorization(self) -> str | None:
         """Give the value of the header Authorization; None: anonymous.
 
@@ -69,10 +81,10 @@ class Access:
         """
         if self.url is not None and other.url not in {None, self.url}:
             return self
-        mine = {one.name: getattr(self, one.name) for one in fields(self)}
         if self.token is not None or self.password is not None:
             other = replace(other, token=None, password=None)
-        return replace(other, **{name: value for name, value in mine.items() if value is not None})
+        said = {one.name: getattr(self, one.name) for one in fields(self)}
+        return replace(other, **{name: value for name, value in said.items() if value is not None})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +108,6 @@ class Spaces:
         if authority is not None and authority in self.others and authority != self.default.authority:
             return self.others[authority]
         if authority is None or self.default.authority in {None, authority}:
-            if self.default.url is None:
-                raise InvalidArgument("no space is named: give --url, or set VOSPACE_URL")
             return self.default
         hint = f'a section [spaces."{authority}"] with url and token in {self.file} makes it known'
         raise InvalidURI(f"vos://{authority} is not the space {self.default.authority}; {hint}")

@@ -29,6 +29,7 @@ PIECE: Final = 1 << 20
 """Bytes that are handled in one go."""
 _HOPS: Final = 5
 _FAULT_BYTES: Final = 16 << 10
+_FAULT_LENGTH: Final = 2000
 _ANSWER_BYTES: Final = 64 << 20
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _GATEWAY: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
@@ -200,8 +201,8 @@ class Http:
     async def _refuse(self, response: aiohttp.ClientResponse, *, credential: bool) -> None:
         if response.status < HTTPStatus.BAD_REQUEST:
             return
-        text = (await _beginning(response, _FAULT_BYTES)).decode(errors="replace")
-        log.debug("%s %s", response.status, text[:200])
+        text = _words_of(await _beginning(response, _FAULT_BYTES), response.content_type)
+        log.debug("%s %s", response.status, text)
         if response.status in _GATEWAY:
             raise ServiceUnreachable(f"{shown(response.url)}: HTTP status {response.status}")
         fault = fault_of(text, response.status)
@@ -290,6 +291,14 @@ async def _beginning(response: aiohttp.ClientResponse, limit: int) -> bytes:
     except (aiohttp.ClientError, OSError):
         log.debug("the words of a fault broke off")
     return data
+
+
+def _words_of(body: bytes, content_type: str) -> str:
+    """Give the first line of a fault; what a terminal might obey is taken out, and pages of a proxy say nothing."""
+    if content_type == "text/html":
+        return ""
+    lines = body.decode(errors="replace").strip().splitlines()
+    return "".join(one if one.isprintable() else "\ufffd" for one in lines[0][:_FAULT_LENGTH]) if lines else ""
 
 
 @contextmanager

@@ -74,7 +74,7 @@ class Attempts:
         if isinstance(fault, ServiceBusy):
             ordered = max(ordered, fault.retry_after)
         delay = self._retry.delay(self._failures, ordered)
-        log.info("%s; next try in %.1f s", fault, delay)
+        log.warning("%s; next try in %.1f s", fault, delay)
         await asyncio.sleep(delay)
 
 

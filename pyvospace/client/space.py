@@ -26,11 +26,14 @@ from pyvospace.client.retry import Attempts, Retry
 from pyvospace.client.sources import source_of
 from pyvospace.client.upload import Stored, Upload
 from pyvospace.model.faults import (
+    ContainerNotFound,
+    DuplicateNode,
     Fault,
     InvalidArgument,
     InvalidURI,
     NodeNotFound,
     OperationNotSupported,
+    PermissionDenied,
     UnreadableLinkTarget,
 )
 from pyvospace.model.nodes import Node
@@ -110,19 +113,7 @@ class Space:
         InvalidArgument
             The configuration names no URL.
         """
-        if access.url is None:
-            raise InvalidArgument("no space is named")
-        return cls(
-            access.url,
-            token=access.token,
-            user=access.user,
-            password=access.password,
-            authority=access.authority,
-            home=access.home,
-            ca_file=access.ca_file,
-            timeouts=timeouts,
-            retry=retry,
-        )
+        return cls(**access.parameters(), timeouts=timeouts, retry=retry)
 
     async def __aenter__(self) -> Self:
         """Connect when the first request comes."""
@@ -208,6 +199,35 @@ class Space:
         """
         return await self._write("PUT", node, repeatable=False)
 
+    async def ensure_container(self, uri: NodeUri | str, *, parents: bool = False) -> None:
+        """Create a container if it is not there already.
+
+        Parameters
+        ----------
+        parents
+            Whether to create those above it too.
+
+        Raises
+        ------
+        DuplicateNode
+            Something else is there.
+        """
+        container = await self.uri(uri)
+        try:
+            await self._write("PUT", Node(container, NodeType.CONTAINER), repeatable=True)
+        except (DuplicateNode, PermissionDenied) as fault:
+            # Who may not write where the container is may still write into it.
+            node = await self.find(container)
+            if node is None:
+                raise fault from None
+            if node.type is not NodeType.CONTAINER:
+                raise DuplicateNode(f"{container} is there and is no container") from None
+        except (NodeNotFound, ContainerNotFound):
+            if not parents or not container.path:
+                raise
+            await self.ensure_container(container.parent, parents=True)
+            await self.ensure_container(container)
+
     async def set_node(self, node: Node) -> Node:
         """Change properties of a node (section 6.3.2): those in `node`; with the value None they are deleted."""
         return await self._write("POST", node, repeatable=True)
@@ -253,6 +273,13 @@ class Space:
             except InvalidURI:
                 raise UnreadableLinkTarget(f"{node.uri} leads to {node.target}, out of the space") from None
         raise UnreadableLinkTarget(f"{node.uri}: more than {_HOPS} links")
+
+    async def find(self, uri: NodeUri | str) -> Node | None:
+        """Give a node without properties and children, or the one that it leads to if it is a link; None: none."""
+        try:
+            return await self.follow(await self.get_node(uri, detail=Detail.MIN))
+        except (NodeNotFound, ContainerNotFound):
+            return None
 
     # ------------------------------------------------------------------ bytes
 

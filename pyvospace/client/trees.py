@@ -1,0 +1,224 @@
+"""Copies of many files at once, folders with all that is in them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import stat
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, aclosing, contextmanager
+from enum import Enum, auto
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from pyvospace.client.failures import ServiceUnreachable
+from pyvospace.client.media import content_type_of
+from pyvospace.client.progress import Progress
+from pyvospace.client.space import Space
+from pyvospace.model.faults import Fault, InsufficientStorage, InvalidURI, NotAuthenticated
+from pyvospace.model.nodes import Node
+from pyvospace.model.uris import RESERVED, NodeUri, check_name
+from pyvospace.model.vocabulary import Detail, NodeType
+
+_BATCH: Final = 1000
+"""Entries of a directory that are read in one go."""
+_HOPELESS: Final = (ServiceUnreachable, NotAuthenticated, InsufficientStorage)
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+
+
+class Observer(Protocol):
+    """Who wants to know how a copy goes."""
+
+    def file(self, name: str) -> AbstractContextManager[Progress]:
+        """Hear that a file is begun, and with the end of the context that it is done or has failed."""
+
+    def skipped(self, what: object, why: str) -> None:
+        """Hear that something is left out."""
+
+    def failed(self, what: object, error: Fault | OSError) -> None:
+        """Hear that something could not be copied; the rest goes on."""
+
+
+class Copier:
+    """Copies files between this machine and spaces, several at once.
+
+    What fails is told to the observer, and the rest goes on; only what would make everything fail (no service, no
+    right to log in, no room) ends the whole. Use it with ``async with``: at its end all copies are done.
+
+    Parameters
+    ----------
+    parallel
+        Most files at once.
+    """
+
+    def __init__(self, observer: Observer, *, parallel: int = 4) -> None:
+        self._observer = observer
+        self._free = asyncio.Semaphore(parallel)
+        self._group = asyncio.TaskGroup()
+        self.failure: Fault | OSError | None = None
+        """The first one."""
+
+    async def __aenter__(self) -> Self:
+        """Be ready."""
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait for all copies."""
+        try:
+            await self._group.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as several:
+            # The first one ended the others; which it was says enough.
+            raise several.exceptions[0] from None
+
+    async def push(self, space: Space, source: Path, target: NodeUri) -> None:
+        """Copy a file into a space, as soon as there is room for another one."""
+        await self._start(source, partial(self._push, space, source, target))
+
+    async def pull(self, space: Space, source: NodeUri, target: Path) -> None:
+        """Copy the bytes of a node to a file, as soon as there is room for another one."""
+        await self._start(source, partial(self._pull, space.pull, source, target))
+
+    async def push_tree(self, space: Space, source: Path, target: NodeUri) -> None:
+        """Copy a folder into a space as the container `target`; containers that are there are used.
+
+        Symbolic links and special files are left out.
+        """
+        folders = [(source, target)]
+        while folders:
+            folder, container = folders.pop()
+            with self._excused(folder):
+                await space.ensure_container(container)
+                async with aclosing(_entries(folder)) as entries:
+                    async for name, kind in entries:
+                        await self._push_entry(space, folder / name, container, kind, folders)
+
+    async def _push_entry(
+        self, space: Space, path: Path, container: NodeUri, kind: _Kind, folders: list[tuple[Path, NodeUri]]
+    ) -> None:
+        if kind in _LEFT_OUT:
+            self._observer.skipped(path, _LEFT_OUT[kind])
+            return
+        with self._excused(path):
+            target = container.child(pushable_name(path.name))
+            if kind is _Kind.FOLDER:
+                folders.append((path, target))
+            else:
+                await self.push(space, path, target)
+
+    async def pull_tree(self, space: Space, source: NodeUri, target: Path) -> None:
+        """Copy a container with all that is in it to the folder `target`; folders that are there are used.
+
+        Links are left out. Whatever the service lists, nothing is written outside of `target`: names with a slash
+        and ``..`` are refused, and below `target` no symbolic link is followed.
+        """
+        await asyncio.to_thread(target.mkdir, parents=False, exist_ok=True)
+        containers = [(source, target)]
+        while containers:
+            container, folder = containers.pop()
+            with self._excused(container):
+                if folder != target:
+                    await asyncio.to_thread(_make_folder, folder)
+                async with aclosing(space.list(container, detail=Detail.MIN)) as children:
+                    async for child in children:
+                        await self._pull_child(space, child, folder, containers)
+
+    async def _pull_child(
+        self, space: Space, child: Node, folder: Path, containers: list[tuple[NodeUri, Path]]
+    ) -> None:
+        with self._excused(child.uri):
+            path = folder / check_name(child.uri.name)
+            if child.type is NodeType.CONTAINER:
+                containers.append((child.uri, path))
+            elif child.type is NodeType.LINK:
+                self._observer.skipped(child.uri, "it is a link")
+            else:
+                await self._start(child.uri, partial(self._pull, space.pull_file, child.uri, path))
+
+    async def _start(self, what: object, work: Callable[[], Awaitable[None]]) -> None:
+        await self._free.acquire()
+        self._group.create_task(self._run(what, work))
+
+    async def _run(self, what: object, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            with self._excused(what):
+                await work()
+        finally:
+            self._free.release()
+
+    async def _push(self, space: Space, source: Path, target: NodeUri) -> None:
+        with self._observer.file(source.name) as progress:
+            await space.push(source, target, content_type=content_type_of(target.name), progress=progress)
+
+    async def _pull(self, pull: _Pull, source: NodeUri, target: Path) -> None:
+        with self._observer.file(source.name) as progress:
+            await pull(source, target, progress=progress)
+
+    @contextmanager
+    def _excused(self, what: object) -> Iterator[None]:
+        """Tell of a failure and go on, unless all else must fail too."""
+        try:
+            yield
+        except (Fault, OSError) as error:
+            if isinstance(error, _HOPELESS) or (isinstance(error, OSError) and error.errno in _FULL):
+                raise
+            self.failure = self.failure or error
+            self._observer.failed(what, error)
+
+
+class _Pull(Protocol):
+    async def __call__(self, uri: NodeUri, target: Path, *, progress: Progress) -> None: ...
+
+
+def pushable_name(name: str) -> str:
+    """Check that a file of this name can have a node.
+
+    Raises
+    ------
+    InvalidURI
+        No node can be called that: it is no Unicode, holds control characters, or means something to the service.
+    """
+    if name in RESERVED:
+        raise InvalidURI(f"{name!r} has a meaning of its own in a space")
+    return check_name(name)
+
+
+class _Kind(Enum):
+    FILE = auto()
+    FOLDER = auto()
+    SYMLINK = auto()
+    SPECIAL = auto()
+
+
+_LEFT_OUT: Final = {_Kind.SYMLINK: "it is a symbolic link", _Kind.SPECIAL: "it is no ordinary file"}
+
+
+def _kind(entry: os.DirEntry[str]) -> _Kind:
+    if entry.is_symlink():
+        return _Kind.SYMLINK
+    if entry.is_dir(follow_symlinks=False):
+        return _Kind.FOLDER
+    return _Kind.FILE if entry.is_file(follow_symlinks=False) else _Kind.SPECIAL
+
+
+async def _entries(folder: Path) -> AsyncGenerator[tuple[str, _Kind]]:
+    """Read a directory in batches: it may have millions of entries."""
+    with await asyncio.to_thread(os.scandir, folder) as entries:
+        while batch := await asyncio.to_thread(lambda: [(one.name, _kind(one)) for one in islice(entries, _BATCH)]):
+            for one in batch:
+                yield one
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder inside the target, or use one that is there, but never go through a symbolic link."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not stat.S_ISDIR(folder.lstat().st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "is there and is no folder", str(folder)) from None
