@@ -8,6 +8,7 @@ import time
 from itertools import cycle
 from typing import Final
 
+from pyvospace.storage.direct import BLOCK
 from pyvospace.storage.sink import Sink
 
 SLICE: Final = 1.0
@@ -34,13 +35,21 @@ class Pump:
 
     Two buffers: while MD5 is still busy with one, the other is filled. They live for one slice, so their
     number is bounded by the threads and not by the clients.
+
+    Parameters
+    ----------
+    head
+        What was read of the body before.
+    total
+        Size of the body, more than `head`.
     """
 
-    def __init__(self, sock: socket.socket, sink: Sink, *, total: int, buffer_size: int) -> None:
+    def __init__(self, sock: socket.socket, sink: Sink, *, head: bytes, total: int, buffer_size: int) -> None:
         sock.setblocking(False)
         self._socket = sock
         self._sink = sink
-        self._buffer_size = buffer_size
+        self._head = memoryview(head)
+        self._buffer_size = max(buffer_size - buffer_size % BLOCK, BLOCK)
         self.total = total
         self.received = 0
         self._cut = False
@@ -49,15 +58,6 @@ class Pump:
     def ended(self) -> bool:
         """Whether the client will send no more of this body."""
         return self._cut or self.received == self.total
-
-    def begin(self, head: bytes) -> Pumped:
-        """Take what was read of the body before."""
-        self.received = len(head)
-        last = self.received == self.total
-        if head or last:
-            self._sink.take([head], len(head), last=last)
-            self._sink.settle()
-        return Pumped.ALL if last else Pumped.SLICE
 
     def run(self) -> Pumped:
         """Receive, hash and write until all is there, the client pauses, or the slice of time is over.
@@ -75,20 +75,29 @@ class Pump:
         poller.register(self._socket, select.POLLIN)
         try:
             for half in halves:
-                size, why = self._fill(half[: self.total - self.received], poller, deadline)
-                self.received += size
-                why = Pumped.ALL if self.received == self.total else why
-                if size and why is not Pumped.CUT:
-                    self._sink.take([half[:size]], size, last=why is Pumped.ALL)
+                why = self._fill_and_take(half, poller, deadline)
                 if why is not None:
                     return why
         finally:
             self._sink.settle()
         raise AssertionError  # halves never ends
 
+    def _fill_and_take(self, buffer: memoryview, poller: select.poll, deadline: float) -> Pumped | None:
+        # Up to the end of a block: if the last slice ended inside one, the next buffers are aligned again.
+        room = min(len(buffer) - self.received % BLOCK, self.total - self.received)
+        size, why = self._fill(buffer[:room], poller, deadline)
+        self.received += size
+        if self.received == self.total:
+            why = Pumped.ALL
+        if size and why is not Pumped.CUT:
+            self._sink.take([buffer[:size]], size, last=why is Pumped.ALL)
+        return why if why is not None or time.monotonic() < deadline else Pumped.SLICE
+
     def _fill(self, buffer: memoryview, poller: select.poll, deadline: float) -> tuple[int, Pumped | None]:
         """Fill `buffer`; tell how far that went, and why no further."""
-        filled = 0
+        filled = min(len(buffer), len(self._head))
+        buffer[:filled] = self._head[:filled]
+        self._head = self._head[filled:]
         while filled < len(buffer):
             try:
                 size = self._socket.recv_into(buffer[filled:])
@@ -100,6 +109,6 @@ class Pump:
                 self._cut = True
                 return filled, Pumped.CUT
             filled += size
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline + SLICE:  # a slow client
                 return filled, Pumped.SLICE
         return filled, None

@@ -88,9 +88,15 @@ class HttpBody(CheckedBody):
     async def write_to(self, open_file: Callable[[], int]) -> None:
         """Write everything to a file and make it durable (see `Body.write_to`)."""
         self._begin()
-        sink = Sink(open_file, hashing=self._workers.hashing, flushing=self._workers.flushing, verify=self._verify)
+        taken = self._take_socket()
+        sink = Sink(
+            open_file,
+            hashing=self._workers.hashing,
+            flushing=self._workers.flushing,
+            verify=self._verify,
+            direct=taken is not None,
+        )
         try:
-            taken = self._take_socket()
             if taken is not None:
                 await self._pump(taken, sink)
             else:
@@ -138,10 +144,10 @@ class HttpBody(CheckedBody):
     async def _pump(self, taken: "Taken", sink: Sink) -> None:
         """Let threads read the socket, a slice of time each, as long as there is something to read."""
         assert self.size is not None  # noqa: S101 (for mypy: _take_socket asked)
-        pump = Pump(taken.socket, sink, total=self.size, buffer_size=self._workers.buffer_size)
+        pump = Pump(taken.socket, sink, head=taken.head, total=self.size, buffer_size=self._workers.buffer_size)
         pace = Pace(self._idle)
+        outcome = Pumped.SLICE
         try:
-            outcome = await run(self._workers.quick, pump.begin, taken.head)
             while outcome is not Pumped.ALL:
                 if outcome is Pumped.DRY:
                     await pace.wait(_readable(taken.socket))

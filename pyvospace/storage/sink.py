@@ -6,6 +6,7 @@ from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Final
 
 from pyvospace.model.crash import crash_point
+from pyvospace.storage.direct import DirectFile
 from pyvospace.storage.hashing import Digests, Hasher
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
 _FLUSH_EVERY: Final = 64 << 20
 """Bytes after which writing out begins, so that little is left to do for the fsync at the end."""
-_IOV_MAX: Final = 1000
 _write_out = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
@@ -28,6 +28,8 @@ class Sink:
         Gives the descriptor, at the first bytes.
     verify
         Called with the digests before the file is made durable; raises if they are wrong.
+    direct
+        The pieces lie in aligned memory, so try to write them past the page cache.
     """
 
     def __init__(
@@ -37,12 +39,14 @@ class Sink:
         hashing: Executor,
         flushing: Executor,
         verify: Callable[[int, Digests], None],
+        direct: bool = False,
     ) -> None:
         self._open = open_file
         self._hasher = Hasher(hashing)
         self._flushing = flushing
         self._verify = verify
-        self._fd = -1
+        self._direct = direct
+        self._file: DirectFile | None = None
         self._flushed = 0
         self._flush: Future[None] | None = None
         self.digests: Digests | None = None
@@ -58,14 +62,14 @@ class Sink:
 
         The pieces must not change before the next call or `settle` has returned.
         """
-        if self._fd < 0:
-            self._fd = self._open()
+        if self._file is None:
+            self._file = DirectFile(self._open(), direct=self._direct)
         self._hasher.update(pieces, size)
-        _write_all(self._fd, pieces, size)
+        self._file.write(pieces, size)
         if last:
-            self._finish()
-        elif self.size - self._flushed >= _FLUSH_EVERY:
-            self._start_flush()
+            self._finish(self._file.fd)
+        elif self._file.cached - self._flushed >= _FLUSH_EVERY:
+            self._start_flush(self._file)
 
     def settle(self) -> None:
         """Wait until no thread reads the pieces any more."""
@@ -77,21 +81,21 @@ class Sink:
         flush, self._flush = self._flush, None
         if flush is not None and not flush.cancel():
             flush.exception()  # waits; the descriptor is in use
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file.fd)
 
-    def _finish(self) -> None:
+    def _finish(self, fd: int) -> None:
         digests = self._hasher.digests()
         self._verify(self.size, digests)
         crash_point("after-tmp")
         self._await_flush()
-        os.fsync(self._fd)
+        os.fsync(fd)
         crash_point("after-fsync")
         self.close()
         self.digests = digests
 
-    def _start_flush(self) -> None:
+    def _start_flush(self, file: DirectFile) -> None:
         """Let another thread write out what there is, unless it is still at it.
 
         An error of fdatasync is told once, so the flush that met it must be the one that is asked.
@@ -99,26 +103,10 @@ class Sink:
         if self._flush is not None and not self._flush.done():
             return
         self._await_flush()
-        self._flushed = self.size
-        self._flush = self._flushing.submit(_write_out, self._fd)
+        self._flushed = file.cached
+        self._flush = self._flushing.submit(_write_out, file.fd)
 
     def _await_flush(self) -> None:
         flush, self._flush = self._flush, None
         if flush is not None and not flush.cancel():
             flush.result()
-
-
-def _write_all(fd: int, pieces: "Sequence[ReadableBuffer]", size: int) -> None:
-    """Write all of `pieces`, however little a call takes."""
-    written = os.writev(fd, pieces) if 0 < len(pieces) <= _IOV_MAX else 0
-    if written == size:
-        return
-    for piece in pieces:
-        view = memoryview(piece)
-        if written >= len(view):
-            written -= len(view)
-            continue
-        view = view[written:]
-        written = 0
-        while view:
-            view = view[os.write(fd, view) :]
