@@ -59,7 +59,7 @@ with recursive walk as (
       from walk w
       join containers c on c.id = w.id
       join nodes p on p.id = c.id
-     where w.depth = cardinality($1::text[]) and w.readable and w.depth < 200
+     where w.depth = cardinality($1::text[]) and w.readable and nlevel(c.path) <= 200
        and not p.locked and (select epoch from space) = $5
        and may_write(p.owner_id, p.group_write, $2, $3::text[], $4)
        for share of c

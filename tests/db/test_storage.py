@@ -1,0 +1,771 @@
+"""What storage servers can do in the catalogue, and what they cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from pyvospace.db import jobs
+from pyvospace.db.storage import LEASE, live_storages
+from pyvospace.model.claims import OutcomeUnknownError, StorageState
+from pyvospace.model.faults import (
+    ContainerNotFound,
+    DuplicateNode,
+    EndpointUsed,
+    InternalFault,
+    NodeBusy,
+    NodeLocked,
+    NodeNotFound,
+    PermissionDenied,
+    RequestEntityTooLarge,
+)
+from pyvospace.model.stored import Changes
+from pyvospace.model.vocabulary import TYPE, NodeType, Phase
+from tests.db.world import OPEN, Storage, World, pull, push, stored_file
+from tests.support.postgres import PostgresServer
+
+
+@pytest.fixture
+def foreign_dsn(postgres_server: PostgresServer, database_name: str) -> Iterator[str]:
+    """A second login role of storage servers."""
+    role = f"storage_{secrets.token_hex(6)}"
+    postgres_server.execute(f"create role {role} login password 'secret' in role pyvospace_storage")
+    cluster = replace(postgres_server.cluster, passwords={role: "secret"})
+    yield cluster.dsn(role, database_name)
+    postgres_server.execute(f"drop role {role}")
+
+
+@pytest.fixture
+async def foreign(foreign_dsn: str, world: World) -> AsyncIterator[Storage]:
+    """A storage of somebody else."""
+    async with AsyncExitStack() as stack:
+        yield await Storage.open(foreign_dsn, stack)
+
+
+async def phase(world: World, job: str | None) -> Phase:
+    row = await jobs.select(world.database, job or "")
+    assert row is not None
+    return row.phase
+
+
+async def obsolete(world: World) -> list[str]:
+    return [row[0] for row in await world.database.fetch("select location from obsolete order by since, location")]
+
+
+async def age(world: World, table: str, column: str, seconds: float) -> None:
+    """Let time pass for a table."""
+    await world.database.fetchrow(f"update {table} set {column} = {column} - make_interval(secs => $1)", seconds)
+
+
+# ------------------------------------------------------------------------------------------------------------ role
+
+FUNCTIONS = {
+    "announce", "current", "claim_upload", "renew", "release", "store", "claim_download", "delivered", "claim_sweep",
+    "unknown", "take_obsolete",
+}  # fmt: skip
+FORBIDDEN = [
+    "select * from public.nodes",
+    "select * from public.users",
+    "select * from public.tokens",
+    "select * from public.jobs",
+    "select * from public.writers",
+    "select * from public.storages",
+    "select * from public.obsolete",
+    "select * from public.endpoint_keys",
+    "select * from public.space",
+    "select * from public.migrations",
+    "insert into public.obsolete (storage_id, location) values (1, 'x')",
+    "update public.nodes set public = true",
+    "delete from public.writers",
+    "truncate public.nodes",
+    "begin; lock table public.nodes",
+    "rollback; select 1 from public.nodes",
+    "copy public.nodes to stdout",
+    "select public.groups_of(1)",
+    "select public.way_is_readable(1, 0, '{}', true)",
+    "select public.live_push('x', 1, 1)",
+    "select nextval('public.nodes_id_seq')",
+    "update storage_api.endpoint_keys set secret = ''",
+    "delete from storage_api.endpoint_keys",
+    "insert into storage_api.space values ('x')",
+    "create table public.mine ()",
+    "create table storage_api.mine ()",
+    "create function storage_api.mine() returns int language sql as 'select 1'",
+    "create or replace function storage_api.delivered(of_job text) returns void language sql as 'select 1'",
+    "drop view storage_api.space",
+    "create schema mine",
+    "set role pyvospace",
+    "set session authorization pyvospace",
+    "grant pyvospace_storage to current_user",
+    "alter role current_user createrole",
+    "copy (select 1) to program 'true'",
+    "select pg_read_file('/etc/passwd')",
+    "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'pyvospace'",
+]
+
+
+@pytest.fixture
+async def login(storage_dsn: str, storage: Storage) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """The role of a storage server, at a prompt."""
+    connection = await asyncpg.connect(storage_dsn)
+    yield connection
+    await connection.close()
+
+
+async def test_role_can_do_nothing_else(login: asyncpg.Connection[asyncpg.Record]) -> None:
+    for statement in FORBIDDEN:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await login.execute(statement)
+
+
+async def test_role_reaches_nothing_by_its_search_path(login: asyncpg.Connection[asyncpg.Record]) -> None:
+    await login.execute("create temporary table nodes (id int)")
+    await login.execute("create temporary table storages (uuid uuid, role name, id int)")
+    with pytest.raises(asyncpg.RaiseError, match="not announced"):
+        await login.fetch("select storage_api.claim_sweep($1, 0)", "00000000-0000-0000-0000-000000000000")
+    await login.execute("set search_path = pg_temp, storage_api")
+    with pytest.raises(asyncpg.RaiseError, match="not announced"):
+        await login.fetch("select claim_sweep($1, 0)", "00000000-0000-0000-0000-000000000000")
+
+
+async def test_schema_of_storage_servers_holds_what_we_know(world: World) -> None:
+    rows = await world.database.fetch(
+        "select proname, prosecdef, proconfig::text as config, proacl::text as rights"
+        " from pg_proc where pronamespace = 'storage_api'::regnamespace"
+    )
+    assert {row["proname"] for row in rows} == FUNCTIONS
+    for row in rows:
+        assert row["prosecdef"], row["proname"]
+        assert "search_path=public, pg_temp" in row["config"], row["proname"]
+        assert "pyvospace_storage=X" in row["rights"]
+        assert "{=" not in row["rights"]
+        assert ",=" not in row["rights"]
+
+
+async def test_storage_server_sees_keys_and_authority(login: asyncpg.Connection[asyncpg.Record], world: World) -> None:
+    await world.database.fetchrow(
+        "insert into endpoint_keys (id, secret) values ($1, $2)", "0123456789abcdef", b"s" * 32
+    )
+    assert await login.fetchval("select secret from storage_api.endpoint_keys") == b"s" * 32
+    assert await login.fetchval("select authority from storage_api.space") == "example.org~space"
+
+
+async def test_nobody_speaks_for_a_foreign_storage(world: World, storage: Storage, foreign: Storage) -> None:
+    owner = await world.caller()
+    await world.add("data", NodeType.DATA)
+    claims = await push(world, "data", owner)
+    await world.database.fetchrow("update jobs set storage_id = (select id from storages where uuid = $1)", storage.id)
+    thief = replace(storage, catalogue=foreign.catalogue, database=foreign.database)
+    foreign.catalogue._storage = storage.id
+    calls = [
+        thief.catalogue.announce(StorageState(id=storage.id, name="mine", url="http://thief", free=None)),
+        foreign.catalogue.claim_upload(claims, size=None),
+        foreign.catalogue.current(claims),
+        foreign.catalogue.claim_download(await pull(world, "data", owner)),
+        foreign.catalogue.claim_sweep(interval=0),
+        foreign.catalogue.unknown(["x"]),
+        foreign.catalogue.take_obsolete(grace=0, limit=10),
+    ]
+    for call in calls:
+        with pytest.raises(InternalFault):
+            await call
+    claim = await storage.catalogue.claim_upload(claims, size=None)
+    foreign.catalogue._claims[claim.id] = claims
+    with pytest.raises(InternalFault):
+        await replace(foreign, id=storage.id).store(claim, stored_file())
+    url = await world.database.fetchval("select url from storages where uuid = $1", storage.id)
+    assert url == "http://storage"
+
+
+async def test_endpoint_of_another_storage_is_refused(world: World, storage: Storage, foreign: Storage) -> None:
+    claims = await push(world, "data", await world.caller())
+    await world.database.fetchrow("update jobs set storage_id = (select id from storages where uuid = $1)", foreign.id)
+    with pytest.raises(PermissionDenied, match="withdrawn"):
+        await storage.catalogue.claim_upload(claims, size=None)
+    await foreign.upload(claims)
+    with pytest.raises(NodeNotFound, match="elsewhere"):
+        await storage.catalogue.claim_download(await pull(world, "data", await world.caller(), with_job=False))
+
+
+# ------------------------------------------------------------------------------------------------------- heartbeat
+
+
+async def test_silent_storages_get_no_transfers(world: World, storage: Storage) -> None:
+    caller = await world.caller()
+    assert await live_storages(world.database) == 1
+    await age(world, "storages", "last_seen", 31)
+    assert await live_storages(world.database) == 0
+    with pytest.raises(AssertionError):
+        await push(world, "data", caller)
+    await storage.announce()
+    await push(world, "data", caller)
+    assert await world.database.fetchval("select count(*) from storages") == 1
+
+
+async def test_full_storages_get_no_pushes(world: World, storage: Storage) -> None:
+    caller = await world.caller()
+    await storage.announce(free=100)
+    await push(world, "data", caller, announced=99)
+    await push(world, "data", caller)
+    with pytest.raises(AssertionError):
+        await push(world, "data", caller, announced=100)
+    await storage.announce(free=0)
+    with pytest.raises(AssertionError):
+        await push(world, "data", caller)
+
+
+# --------------------------------------------------------------------------------------------------------- uploads
+
+
+async def test_node_is_there_when_its_bytes_are(world: World, storage: Storage) -> None:
+    box = await world.add("box", NodeType.CONTAINER, Changes(public=True, inherit=True, group_read=("ivo://x/g?a",)))
+    owner = await world.caller("owner")
+    claims = await push(world, "box/data", owner)
+    claim = await storage.catalogue.claim_upload(claims, size=5)
+    assert (claim.current, claim.limit, claim.discard) == (None, None, False)
+    assert (await world.resolve("box/data")).node is None
+    stored = stored_file(b"bytes", "text/x-weird; a=b")
+    await storage.store(claim, stored)
+    node = await world.node("box/data")
+    assert (node.type, node.owner, node.size, node.md5) == (NodeType.DATA, "owner", 5, stored.md5)
+    assert (node.public, node.group_read, node.group_write, node.inherit) == (True, ("ivo://x/g?a",), (), False)
+    assert (node.storage, node.properties) == (str(storage.id), {TYPE: "text/x-weird; a=b"})
+    assert node.modified is not None
+    assert node.parent_id == box.id
+    row = await jobs.select(world.database, claims.job_id or "")
+    assert row is not None
+    assert (row.phase, row.node_id) == (Phase.COMPLETED, node.id)
+    assert row.started is not None
+    assert row.ended is not None
+    assert await obsolete(world) == []
+    assert await world.database.fetchval("select count(*) from writers") == 0
+
+
+async def test_new_node_is_private_unless_its_container_hands_down(world: World, storage: Storage) -> None:
+    await world.add("box", NodeType.CONTAINER, OPEN)
+    await storage.upload(await push(world, "box/data", await world.caller("owner")))
+    assert not (await world.node("box/data")).public
+
+
+async def test_replaced_bytes_are_obsolete_and_properties_gone(world: World, storage: Storage) -> None:
+    await world.add("data", NodeType.DATA, Changes(properties={"urn:x": "y"}, public=True))
+    owner = await world.caller("owner")
+    first = await storage.upload(await push(world, "data", owner))
+    before = await world.change("data", Changes(properties={"urn:x": "z"}))
+    second = await storage.upload(await push(world, "data", owner), b"other bytes")
+    after = await world.node("data")
+    assert (after.size, after.md5, after.properties, after.public) == (11, second.md5, {}, True)
+    assert (after.created, after.owner_id) == (before.created, before.owner_id)
+    assert before.modified is not None
+    assert after.modified is not None
+    assert after.modified > before.modified
+    assert await obsolete(world) == [first.location]
+
+
+async def test_properties_are_kept_if_the_job_says_so(world: World, storage: Storage) -> None:
+    await world.add("data", NodeType.DATA, Changes(properties={"urn:x": "y", TYPE: "text/old"}))
+    owner = await world.caller("owner")
+    await storage.upload(await push(world, "data", owner, keep_properties=True))
+    assert (await world.node("data")).properties == {"urn:x": "y"}
+
+
+async def test_second_writer_is_busy(world: World, storage: Storage) -> None:
+    await world.add("data", NodeType.DATA)
+    owner = await world.caller("owner")
+    for where in ("data", "home/new"):
+        caller = owner if where == "data" else await world.caller()
+        first = await storage.catalogue.claim_upload(await push(world, where, caller), size=None)
+        second = await push(world, where, caller)
+        with pytest.raises(NodeBusy, match="another transfer"):
+            await storage.catalogue.claim_upload(second, size=None)
+        if where == "data":
+            assert (await world.node(where)).busy
+            assert [one.busy for one in await world.listing("")] == [True, False]
+        await storage.catalogue.release(first, reason="cut")
+        await storage.upload(second)
+        assert not (await world.node(where)).busy
+
+
+async def test_lease_that_ran_out_is_taken_over(world: World, storage: Storage) -> None:
+    await world.add("data", NodeType.DATA)
+    owner = await world.caller("owner")
+    old_claims = await push(world, "data", owner)
+    old = await storage.catalogue.claim_upload(old_claims, size=None)
+    await age(world, "writers", "until", LEASE + 1)
+    assert not (await world.node("data")).busy
+    new = await storage.catalogue.claim_upload(await push(world, "data", owner), size=None)
+    assert (await world.node("data")).busy
+    assert not await storage.catalogue.renew(old)
+    with pytest.raises(NodeBusy, match="took this node over"):
+        await storage.store(old, stored_file())
+    await storage.store(new, stored := stored_file(b"new"))
+    assert (await world.node("data")).md5 == stored.md5
+    assert await phase(world, old_claims.job_id) is Phase.EXECUTING
+    assert await obsolete(world) == []
+
+
+async def test_lease_that_ran_out_and_was_not_taken_is_good(world: World, storage: Storage) -> None:
+    await world.add("data", NodeType.DATA)
+    claim = await storage.catalogue.claim_upload(await push(world, "data", await world.caller()), size=None)
+    await age(world, "writers", "until", LEASE + 1)
+    assert await storage.catalogue.renew(claim)
+    await storage.store(claim, stored_file())
+
+
+async def test_same_endpoint_may_try_again_at_once(world: World, storage: Storage) -> None:
+    await world.add("data", NodeType.DATA)
+    claims = await push(world, "data", await world.caller())
+    first = await storage.catalogue.claim_upload(claims, size=None)
+    second = await storage.catalogue.claim_upload(claims, size=None)
+    assert not await storage.catalogue.renew(first)
+    with pytest.raises(NodeBusy):
+        await storage.store(first, stored_file())
+    await storage.catalogue.release(first, reason="lost")
+    await storage.store(second, stored_file())
+
+
+async def test_retry_while_the_first_attempt_is_released_cannot_deadlock(world: World, storage: Storage) -> None:
+    await world.add("data", NodeType.DATA)
+    claims = await push(world, "data", await world.caller())
+    claim = await storage.catalogue.claim_upload(claims, size=None)
+
+    async def again() -> None:
+        await storage.catalogue.claim_upload(claims, size=None)
+
+    for _ in range(30):
+        claim = await storage.catalogue.claim_upload(claims, size=None)
+        await asyncio.gather(storage.catalogue.release(claim, reason="cut"), again(), again())
+
+
+async def test_failed_attempt_keeps_the_bytes_and_tells_why(world: World, storage: Storage) -> None:
+    owner = await world.caller()
+    first = await storage.upload(await push(world, "data", owner))
+    claims = await push(world, "data", owner)
+    claim = await storage.catalogue.claim_upload(claims, size=None)
+    await storage.catalogue.release(claim, reason="the connection broke")
+    row = await jobs.select(world.database, claims.job_id or "")
+    assert row is not None
+    assert (row.phase, row.message) == (Phase.EXECUTING, "the connection broke")
+    assert (await world.node("data")).md5 == first.md5
+    await storage.upload(claims)
+    row = await jobs.select(world.database, claims.job_id or "")
+    assert row is not None
+    assert (row.phase, row.message) == (Phase.COMPLETED, None)
+
+
+async def test_transaction_that_fails_changes_nothing(world: World, storage: Storage) -> None:
+    owner = await world.caller()
+    first = await storage.upload(await push(world, "data", owner))
+    claims = await push(world, "data", owner)
+    claim = await storage.catalogue.claim_upload(claims, size=None)
+
+    class DiskError(Exception):
+        pass
+
+    async def fail() -> None:
+        async with storage.catalogue.transaction(claim) as transaction:
+            await transaction.store(stored_file(b"never"))
+            raise DiskError
+
+    with pytest.raises(DiskError):
+        await fail()
+    assert (await world.node("data")).md5 == first.md5
+    assert await obsolete(world) == []
+    assert await phase(world, claims.job_id) is Phase.EXECUTING
+    await storage.store(claim, stored_file(b"second try"))
+
+
+async def test_own_error_is_seen_though_the_connection_is_dead(
+    world: World, storage: Storage, postgres_server: PostgresServer
+) -> None:
+    claim = await storage.catalogue.claim_upload(await push(world, "data", await world.caller()), size=None)
+
+    class DiskError(Exception):
+        pass
+
+    async def fail() -> None:
+        async with storage.catalogue.transaction(claim) as transaction:
+            await transaction.store(stored_file(b"never"))
+            await asyncio.to_thread(_kill_storage, postgres_server)
+            raise DiskError
+
+    with pytest.raises(DiskError):
+        await fail()
+    assert (await world.resolve("data")).node is None
+
+
+def _kill_storage(server: PostgresServer) -> None:
+    server.execute("select pg_terminate_backend(pid, 5000) from pg_stat_activity where application_name = 'storage'")
+
+
+async def test_outcome_is_unknown_if_the_commit_is_not_answered(
+    world: World, storage: Storage, postgres_server: PostgresServer
+) -> None:
+    claim = await storage.catalogue.claim_upload(await push(world, "data", await world.caller()), size=None)
+
+    async def lose() -> None:
+        async with storage.catalogue.transaction(claim) as transaction:
+            await transaction.store(stored_file(b"never"))
+            await asyncio.to_thread(_kill_storage, postgres_server)
+
+    with pytest.raises(OutcomeUnknownError):
+        await lose()
+
+
+# --------------------------------------------------------------------------------------- what happens in between
+
+
+async def test_node_that_was_deleted_meanwhile_stays_deleted(world: World, storage: Storage) -> None:
+    await world.add("data", NodeType.DATA)
+    claim = await storage.catalogue.claim_upload(await push(world, "data", await world.caller()), size=None)
+    await world.remove("data")
+    with pytest.raises(NodeNotFound):
+        await storage.store(claim, stored_file())
+    await world.add("data", NodeType.DATA)  # another one of that name is another one
+    with pytest.raises(NodeNotFound):
+        await storage.store(claim, stored_file())
+    assert (await world.node("data")).size is None
+
+
+async def test_container_that_was_deleted_meanwhile_stays_deleted(world: World, storage: Storage) -> None:
+    await world.add("box")
+    claim = await storage.catalogue.claim_upload(await push(world, "box/data", await world.caller()), size=None)
+    await world.remove("box")
+    with pytest.raises(ContainerNotFound):
+        await storage.store(claim, stored_file())
+
+
+async def test_bytes_follow_a_node_that_was_moved(world: World, storage: Storage) -> None:
+    for name in ("a", "a/box", "b"):
+        await world.add(name)
+    await world.add("a/box/old", NodeType.DATA)
+    caller = await world.caller()
+    to_old = await storage.catalogue.claim_upload(await push(world, "a/box/old", caller), size=None)
+    to_new = await storage.catalogue.claim_upload(await push(world, "a/box/new", caller), size=None)
+    assert await world.move("a/box", "b", "crate")
+    assert await world.move("b/crate/old", "b", "renamed")
+    await storage.store(to_old, old := stored_file(b"old"))
+    await storage.store(to_new, new := stored_file(b"new"))
+    assert (await world.node("b/renamed")).md5 == old.md5
+    assert (await world.node("b/crate/new")).md5 == new.md5
+
+
+async def test_node_that_somebody_made_meanwhile_is_written(world: World, storage: Storage) -> None:
+    await world.add("box")
+    caller = await world.caller("owner")
+    claim = await storage.catalogue.claim_upload(await push(world, "box/data", caller), size=None)
+    await world.add("box/data", NodeType.DATA)
+    await storage.store(claim, stored := stored_file())
+    assert (await world.node("box/data")).md5 == stored.md5
+    claim = await storage.catalogue.claim_upload(await push(world, "box/other", caller), size=None)
+    await world.add("box/other", NodeType.CONTAINER)
+    with pytest.raises(DuplicateNode, match="another type"):
+        await storage.store(claim, stored_file())
+
+
+@pytest.mark.parametrize("where", ["box/data", "box/new"])
+async def test_lock_stops_an_upload_that_had_begun(world: World, storage: Storage, where: str) -> None:
+    await world.add("box")
+    await world.add("box/data", NodeType.DATA)
+    claim = await storage.catalogue.claim_upload(await push(world, where, await world.caller()), size=None)
+    await world.change("box" if where == "box/new" else where, Changes(locked=True))
+    with pytest.raises(NodeLocked):
+        await storage.store(claim, stored_file())
+    with pytest.raises(NodeLocked):
+        await storage.catalogue.claim_upload(await push(world, where, await world.caller()), size=None)
+
+
+async def test_upload_waits_for_whom_it_meets(world: World, storage: Storage) -> None:
+    """A creation that is not committed yet, and goes away: the upload makes the node itself."""
+    await world.add("box")
+    claim = await storage.catalogue.claim_upload(await push(world, "box/data", await world.caller()), size=None)
+    box = await world.node("box")
+    inserted, undo = asyncio.Event(), asyncio.Event()
+
+    async def insert_and_roll_back() -> None:
+        async with world.database.connection() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            await connection.execute(
+                "insert into nodes (parent_id, name, type, owner_id) values ($1, 'data', 'DataNode', 1)", box.id
+            )
+            inserted.set()
+            await undo.wait()
+            await transaction.rollback()
+
+    other = asyncio.create_task(insert_and_roll_back())
+    await inserted.wait()
+    storing = asyncio.create_task(storage.store(claim, stored := stored_file()))
+    await waiting(world, 1)
+    undo.set()
+    await asyncio.gather(other, storing)
+    assert (await world.node("box/data")).md5 == stored.md5
+
+
+async def waiting(world: World, number: int) -> None:
+    """Wait until so many sessions wait for a lock."""
+    for _ in range(1000):
+        if await world.database.fetchval("select count(*) from pg_locks where not granted") >= number:
+            return
+        await asyncio.sleep(0.01)
+    raise TimeoutError
+
+
+# ------------------------------------------------------------------------------------------------ life of endpoints
+
+
+async def test_success_may_be_repeated_for_a_while(world: World, storage: Storage) -> None:
+    claims = await push(world, "data", await world.caller())
+    first = await storage.upload(claims)
+    second = await storage.upload(claims, b"repeated")
+    assert (await world.node("data")).md5 == second.md5
+    assert await obsolete(world) == [first.location]
+    late = await storage.catalogue.claim_upload(claims, size=None)
+    await age(world, "jobs", "ended", 61)
+    await storage.store(late, stored_file())  # it began in time
+    await age(world, "jobs", "ended", 61)
+    with pytest.raises(EndpointUsed):
+        await storage.catalogue.claim_upload(claims, size=None)
+    assert await storage.catalogue.current(claims) is not None
+
+
+async def test_repetition_does_not_bring_back_a_deleted_node(world: World, storage: Storage) -> None:
+    claims = await push(world, "data", await world.caller())
+    await storage.upload(claims)
+    await world.remove("data")
+    with pytest.raises(NodeNotFound):
+        await storage.upload(claims)
+
+
+async def test_endpoint_expires(world: World, storage: Storage) -> None:
+    caller = await world.caller()
+    claims = await push(world, "data", caller)
+    begun = await storage.catalogue.claim_upload(claims, size=None)
+    await age(world, "jobs", "expires", 3601)
+    with pytest.raises(PermissionDenied, match="expired"):
+        await storage.catalogue.current(claims)
+    with pytest.raises(PermissionDenied, match="expired"):
+        await storage.catalogue.claim_upload(claims, size=None)
+    assert await jobs.tidy(world.database, batch=100) == 0  # its bytes are on the way
+    assert await storage.catalogue.renew(begun)
+    await storage.store(begun, stored_file())
+    assert await phase(world, claims.job_id) is Phase.COMPLETED
+    reading = await pull(world, "data", caller)
+    await age(world, "jobs", "expires", 3601)
+    with pytest.raises(PermissionDenied, match="withdrawn"):
+        await storage.catalogue.claim_download(reading)
+
+
+async def test_unused_endpoint_is_aborted(world: World, storage: Storage) -> None:
+    claims = await push(world, "data", await world.caller())
+    gone = await push(world, "other", await world.caller())
+    await storage.catalogue.claim_upload(gone, size=None)  # and never heard of again
+    await age(world, "jobs", "expires", 3601)
+    await age(world, "writers", "until", LEASE + 3601)
+    assert await jobs.tidy(world.database, batch=100) == 2
+    assert await world.database.fetchval("select count(*) from writers") == 0
+    for one in (claims, gone):
+        row = await jobs.select(world.database, one.job_id or "")
+        assert row is not None
+        assert (row.phase, row.message) == (Phase.ABORTED, "the endpoint expired unused")
+    await age(world, "jobs", "destruction", 86401)
+    assert await jobs.tidy(world.database, batch=100) == 2
+    assert await jobs.select(world.database, claims.job_id or "") is None
+    with pytest.raises(PermissionDenied, match="withdrawn"):
+        await storage.catalogue.claim_upload(claims, size=None)
+
+
+async def test_aborted_job_takes_no_bytes(world: World, storage: Storage) -> None:
+    caller = await world.caller()
+    claims = await push(world, "data", caller)
+    begun = await storage.catalogue.claim_upload(claims, size=None)
+    assert await jobs.abort(world.database, claims.job_id or "", "as you wish")
+    assert not await storage.catalogue.renew(begun)
+    with pytest.raises(PermissionDenied, match="aborted"):
+        await storage.store(begun, stored_file())
+    with pytest.raises(PermissionDenied, match="aborted"):
+        await storage.catalogue.claim_upload(claims, size=None)
+    assert (await world.resolve("data")).node is None
+    await storage.upload(await push(world, "data", caller))  # nobody is busy there
+    reading = await pull(world, "data", caller)
+    await jobs.abort(world.database, reading.job_id or "", "as you wish")
+    with pytest.raises(PermissionDenied, match="withdrawn"):
+        await storage.catalogue.claim_download(reading)
+
+
+async def succeeds(call: Awaitable[object]) -> bool:
+    try:
+        await call
+    except PermissionDenied:
+        return False
+    return True
+
+
+async def test_abort_and_completion_compete(world: World, storage: Storage) -> None:
+    caller = await world.caller()
+    for turn in range(20):
+        claims = await push(world, "data", caller)
+        claim = await storage.catalogue.claim_upload(claims, size=None)
+        file = stored_file(f"turn {turn}".encode())
+
+        stored, aborted = await asyncio.gather(
+            succeeds(storage.store(claim, file)), jobs.abort(world.database, claims.job_id or "", "no")
+        )
+        assert stored is not aborted
+        node = (await world.resolve("data")).node
+        assert (node is not None and node.md5 == file.md5) is stored
+        assert await phase(world, claims.job_id) is (Phase.COMPLETED if stored else Phase.ABORTED)
+
+
+async def test_endpoints_do_one_thing(world: World, storage: Storage) -> None:
+    caller = await world.caller()
+    await storage.upload(await push(world, "data", caller))
+    reading, writing = await pull(world, "data", caller), await push(world, "data", caller)
+    with pytest.raises(PermissionDenied, match="withdrawn"):
+        await storage.catalogue.claim_upload(reading, size=None)
+    with pytest.raises(PermissionDenied, match="withdrawn"):
+        await storage.catalogue.claim_download(writing)
+    claim = await storage.catalogue.claim_download(reading)
+    await storage.catalogue.delivered(replace(claim, job_id=writing.job_id))
+    assert await phase(world, writing.job_id) is Phase.EXECUTING
+    other = await world.add("other", NodeType.DATA)
+    with pytest.raises(PermissionDenied, match="withdrawn"):
+        await storage.catalogue.claim_download(replace(reading, node_id=other.id))
+    stranger = await world.caller("stranger")
+    for forged in (replace(writing, user_id=stranger.id), replace(writing, user_id=None)):
+        with pytest.raises(PermissionDenied, match="withdrawn"):
+            await storage.catalogue.claim_upload(forged, size=None)
+
+
+async def test_size_limit_is_kept(world: World, storage: Storage) -> None:
+    claims = await push(world, "data", await world.caller(), size_limit=10)
+    with pytest.raises(RequestEntityTooLarge, match="11 bytes are more than the limit of 10"):
+        await storage.catalogue.claim_upload(claims, size=11)
+    assert (await storage.catalogue.claim_upload(claims, size=10)).limit == 10
+    assert (await storage.catalogue.claim_upload(claims, size=None)).limit == 10
+
+
+async def test_discarded_bytes_leave_no_trace(world: World, storage: Storage) -> None:
+    caller = await world.caller("owner")
+    claims = await push(world, "x", caller, discard=True)
+    assert await storage.catalogue.current(claims) is None
+    claim = await storage.catalogue.claim_upload(claims, size=5)
+    assert claim.discard
+    other = await storage.catalogue.claim_upload(await push(world, "x", caller, discard=True), size=5)
+    async with storage.catalogue.transaction(claim) as transaction:
+        await transaction.store(stored_file())
+    async with storage.catalogue.transaction(other) as transaction:
+        await transaction.store(stored_file())
+    assert await phase(world, claims.job_id) is Phase.COMPLETED
+    assert (await world.resolve("x")).node is None
+    assert await obsolete(world) == []
+
+
+async def test_current_tells_what_the_node_has(world: World, storage: Storage) -> None:
+    caller = await world.caller()
+    assert await storage.catalogue.current(await push(world, "data", caller)) is None
+    first = await push(world, "data", caller)
+    stored = stored_file(b"12345", "text/plain")
+    await storage.store(await storage.catalogue.claim_upload(first, size=None), stored)
+    assert await storage.catalogue.current(first) == stored
+    claim = await storage.catalogue.claim_upload(await push(world, "data", caller), size=None)
+    assert claim.current == stored
+
+
+# ------------------------------------------------------------------------------------------------------- downloads
+
+
+async def test_download_tells_where_the_bytes_are(world: World, storage: Storage) -> None:
+    caller = await world.caller()
+    stored = stored_file(b"12345", "text/plain")
+    claims = await push(world, "data", caller)
+    await storage.store(await storage.catalogue.claim_upload(claims, size=None), stored)
+    reading = await pull(world, "data", caller)
+    claim = await storage.catalogue.claim_download(reading)
+    node = await world.node("data")
+    assert (claim.name, claim.modified, claim.location) == ("data", node.modified, stored.location)
+    assert (claim.size, claim.md5, claim.sha256) == (5, stored.md5, stored.sha256)
+    assert (claim.content_type, claim.job_id) == ("text/plain", reading.job_id)
+    await storage.catalogue.delivered(claim)
+    assert await phase(world, reading.job_id) is Phase.COMPLETED
+    again = await storage.catalogue.claim_download(reading)
+    assert (again.job_id, again.location) == (None, stored.location)
+    without = await storage.catalogue.claim_download(await pull(world, "data", caller, with_job=False))
+    assert (without.job_id, without.location) == (None, stored.location)
+
+
+async def test_node_without_bytes_is_empty(world: World, storage: Storage) -> None:
+    await world.add("data", NodeType.DATA)
+    claim = await storage.catalogue.claim_download(await pull(world, "data", await world.caller("anonymous")))
+    assert (claim.location, claim.size, claim.md5) == (None, 0, None)
+    await world.remove("data")
+    await world.add("data", NodeType.DATA)
+    reading = await pull(world, "data", await world.caller())
+    await world.remove("data")
+    with pytest.raises(NodeNotFound):
+        await storage.catalogue.claim_download(reading)
+
+
+# -------------------------------------------------------------------------------------------------- obsolete bytes
+
+
+async def test_bytes_of_deleted_nodes_are_obsolete(world: World, storage: Storage) -> None:
+    caller = await world.caller()
+    await world.add("box")
+    await world.add("box/inner")
+    names = ("leaf", "box/a", "box/inner/b")
+    stored = [await storage.upload(await push(world, name, caller)) for name in names]
+    await world.remove("leaf")
+    assert await obsolete(world) == [stored[0].location]
+    await world.remove("box")
+    assert set(await obsolete(world)) == {one.location for one in stored}
+
+
+async def test_obsolete_bytes_are_taken_once(world: World, storage: Storage, storage_dsn: str) -> None:
+    caller = await world.caller()
+    locations = {(await storage.upload(await push(world, "data", caller))).location for _ in range(41)}
+    locations -= {(await storage.catalogue.claim_download(await pull(world, "data", caller))).location or ""}
+    assert await storage.catalogue.take_obsolete(grace=600, limit=100) == []
+    await age(world, "obsolete", "since", 601)
+    async with AsyncExitStack() as stack:
+        other = await Storage.open(storage_dsn, stack)
+        assert await other.catalogue.take_obsolete(grace=600, limit=100) == []  # another place
+        other.catalogue._storage = storage.id  # a second process of the same place
+        takes = await asyncio.gather(*(one.catalogue.take_obsolete(grace=600, limit=7) for one in (storage, other) * 5))
+    assert all(len(taken) <= 7 for taken in takes)
+    everything = [location for taken in takes for location in taken]
+    assert len(everything) == len(set(everything))
+    everything += await storage.catalogue.take_obsolete(grace=600, limit=100)
+    assert set(everything) == locations
+    assert await obsolete(world) == []
+
+
+async def test_unknown_is_what_nothing_names(world: World, storage: Storage, foreign: Storage) -> None:
+    caller = await world.caller()
+    claims = await push(world, "data", caller)
+    await world.database.fetchrow("update jobs set storage_id = (select id from storages where uuid = $1)", storage.id)
+    first = await storage.upload(claims)
+    second = await storage.upload(claims)
+    known = [first.location, second.location]
+    assert await storage.catalogue.unknown([*known, "aaa/lost"]) == ["aaa/lost"]
+    assert await storage.catalogue.unknown([]) == []
+    assert await foreign.catalogue.unknown(known) == known
+
+
+async def test_one_process_sweeps(world: World, storage: Storage) -> None:
+    turns = await asyncio.gather(*(storage.catalogue.claim_sweep(interval=3600) for _ in range(5)))
+    assert sorted(turns) == [False] * 4 + [True]
+    await age(world, "storages", "swept", timedelta(hours=2).total_seconds())
+    assert await storage.catalogue.claim_sweep(interval=3600)
+    assert not await storage.catalogue.claim_sweep(interval=3600)
+
+
+async def test_catalogue_is_ready(storage: Storage) -> None:
+    await storage.catalogue.ready()
