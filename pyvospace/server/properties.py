@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 from pyvospace.model.faults import InvalidArgument, PermissionDenied
+from pyvospace.model.instants import write_instant
 from pyvospace.model.nodes import Property
 from pyvospace.model.stored import Changes
 from pyvospace.model.vocabulary import (
@@ -165,11 +165,11 @@ def _facts(node: StoredNode) -> Iterator[Property]:
         yield Property(LENGTH, str(node.size or 0), True)
         if node.md5 is not None:
             yield Property(MD5, node.md5.hex(), True)
-    yield Property(DATE, instant(node.modified or node.changed), True)
-    yield Property(BTIME, instant(node.created), True)
-    yield Property(CTIME, instant(node.changed), True)
+    yield Property(DATE, write_instant(node.modified or node.changed), True)
+    yield Property(BTIME, write_instant(node.created), True)
+    yield Property(CTIME, write_instant(node.changed), True)
     if node.modified is not None:
-        yield Property(MTIME, instant(node.modified), True)
+        yield Property(MTIME, write_instant(node.modified), True)
     yield Property(CREATOR, node.owner, True)
     public = _bool(node.public)
     yield Property(IS_PUBLIC, public)
@@ -191,8 +191,3 @@ def _rights(node: StoredNode) -> Iterator[Property]:
 
 def _bool(value: bool) -> str:  # noqa: FBT001 (it has no other argument)
     return "true" if value else "false"
-
-
-def instant(when: datetime) -> str:
-    """Write an instant of the catalogue, which is in UTC."""
-    return when.isoformat(timespec="milliseconds")[:23] + "Z"

@@ -48,6 +48,7 @@ async def post(request: web.Request) -> web.StreamResponse:
     """Serve setNode, or tell the protocols of a node: the root element decides (rulings of A-20)."""
     ctx, path = context(request), node_path(request)
     if service_wire.root_name(await document(request), ctx.service.limits) == "protocols":
+        service_wire.parse_protocols_request(await document(request), ctx.service.limits)
         await nodes.get(ctx, path)
         return xml(service_wire.render_protocols((), _protocols(ctx)))
     changed = await nodes.set_properties(ctx, path, await _document(request, path))

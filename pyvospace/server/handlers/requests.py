@@ -102,11 +102,14 @@ async def body(request: web.Request) -> bytes:
     if _BODY in request:
         return request[_BODY]
     limits = request.app[SERVICE].settings.limits
-    try:
-        async with asyncio.timeout(limits.body_timeout):
-            read = await _read(request, limits.document_bytes)
-    except TimeoutError:
-        raise RequestTimeout(f"the document did not come within {limits.body_timeout:g} s") from None
+    if request.content.is_eof():  # it came with the head, as nearly all do: there is nothing to wait for
+        read = await _read(request, limits.document_bytes)
+    else:
+        try:
+            async with asyncio.timeout(limits.body_timeout):
+                read = await _read(request, limits.document_bytes)
+        except TimeoutError:
+            raise RequestTimeout(f"the document did not come within {limits.body_timeout:g} s") from None
     request[_BODY] = read
     return read
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from pyvospace.model.faults import Fault, InvalidArgument, NotFound, OperationNotSupported
+from pyvospace.model.instants import write_instant
 from pyvospace.model.jobs import Job, Result
 from pyvospace.model.vocabulary import Direction, Phase
 from pyvospace.server.handlers.requests import (
@@ -20,7 +21,6 @@ from pyvospace.server.handlers.requests import (
     xml,
 )
 from pyvospace.server.operations import transfers
-from pyvospace.server.properties import instant
 from pyvospace.uws import jobs
 from pyvospace.uws.transfers import unpack
 from pyvospace.wire import transfers as wire
@@ -150,7 +150,7 @@ async def get_part(request: web.Request) -> web.StreamResponse:
         "owner": row.owner or "",
         "quote": "",
         "executionduration": "0",
-        "destruction": instant(row.destruction),
+        "destruction": write_instant(row.destruction),
     }
     if part not in atoms:
         raise NotFound(f"a job has no part {part[:80]!r}")
