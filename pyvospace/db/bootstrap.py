@@ -45,7 +45,8 @@ class Bootstrap:
 
 def new_token() -> tuple[str, bytes]:
     """Make a token of 256 random bits; give it and its SHA-256, which is all that is kept."""
-    token = secrets.token_urlsafe(32)
+    # In hexadecimal: one that began with a hyphen would be an option to `vls --token`.
+    token = secrets.token_hex(32)
     return token, hashlib.sha256(token.encode()).digest()
 
 
