@@ -179,8 +179,6 @@ class LimitSettings(Section):
     document_depth: Positive = Field(32, description="Depth of its elements.")
     properties: Positive = Field(1000, description="Number of properties of a node.")
     property_bytes: Positive = Field(16 * 1024, description="Size of one property's value.")
-    name_bytes: int = Field(255, ge=1, le=255, description="Size of a node's name in UTF-8.")
-    path_depth: int = Field(200, ge=1, le=200, description="Number of names in a path.")
     upload_bytes: Positive | None = Field(None, description="Size of one upload. Not given: what the disk takes.")
     page: Positive = Field(1000, description="Children of a container that are read from the database at once.")
     header_timeout: Seconds = Field(30.0, description="How long a client may take to send the head of a request.")
