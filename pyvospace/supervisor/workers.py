@@ -132,14 +132,18 @@ def _try_port(listening: ServerSettings) -> None:
 
 def _run(server: Server, settings: Settings) -> None:
     # Imported here: each is slow to import and needs much that the other one and the supervisor do not.
-    if server == "metadata":
-        from pyvospace.server import app as metadata_server  # noqa: PLC0415
+    try:
+        if server == "metadata":
+            from pyvospace.server import app as metadata_server  # noqa: PLC0415
 
-        metadata_server.run(settings)
-    else:
-        from pyvospace.storage import app as storage_server  # noqa: PLC0415
+            metadata_server.run(settings)
+        else:
+            from pyvospace.storage import app as storage_server  # noqa: PLC0415
 
-        storage_server.run(settings)
+            storage_server.run(settings)
+    except ValueError as error:  # a setting that the server itself has to judge: an option of a plugin, say
+        log.debug("the %s server does not start", server, exc_info=True)
+        raise SupervisorError(str(error)) from error
 
 
 async def _serve_workers(

@@ -67,9 +67,9 @@ class Up:
 
     def finish(self) -> int:
         """Wait for its end."""
-        rest, _ = self.process.communicate(timeout=PATIENCE)
-        self.output += rest
-        return self.process.returncode
+        assert self.process.stdout is not None
+        self.output += self.process.stdout.read()
+        return self.process.wait(PATIENCE)
 
 
 @contextmanager

@@ -1,0 +1,253 @@
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pyvospace.config import ConfigError
+from pyvospace.supervisor.accounts import Account
+from pyvospace.supervisor.data import Access, DataDirectory
+from pyvospace.supervisor.pair import Options, settings_of_pair
+from tests.support.pair import free_ports
+from tests.support.up import PATIENCE, Up, running_up
+
+ROOT = Path(__file__).parents[2]
+NOBODY = Account.of(pwd.getpwnam("nobody"))
+PYTHONS = (sys.executable, f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")
+"""The second one is for a virtual environment whose Python is in the home of root."""
+LIBRARIES = {"PYTHONPATH": f"{ROOT}:{sysconfig.get_path('purelib')}"}
+
+
+@pytest.fixture
+def data(reachable_path: Path) -> Path:
+    return reachable_path / "data"
+
+
+@pytest.fixture
+def port() -> int:
+    """A free port whose neighbour is free too."""
+    while True:
+        [port] = free_ports(1)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port
+
+
+@pytest.fixture
+def options(port: int) -> list[str]:
+    return ["--port", str(port)]
+
+
+@pytest.fixture
+def up(data: Path, options: list[str]) -> Iterator[Up]:
+    with running_up(data, *options) as running:
+        running.wait_ready()
+        yield running
+
+
+def get(access: Access, path: str) -> int:
+    """Ask for something as the user; give the status."""
+    request = urllib.request.Request(access.url + path, headers={"Authorization": f"Bearer {access.token}"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def all_gone(processes: list[psutil.Process]) -> bool:
+    _, alive = psutil.wait_procs(processes, timeout=PATIENCE)
+    return not alive
+
+
+def test_it_runs_until_ctrl_c(up: Up, port: int) -> None:
+    access = up.access
+    assert access.url == f"http://127.0.0.1:{port}"
+    assert (access.authority, access.user, access.home) == ("localhost~space", "user", "/home/user")
+    assert get(access, f"/nodes{access.home}") == 200
+    assert up.data.access_file.stat().st_mode & 0o777 == 0o600
+    tree = up.tree()
+    assert not any(access.token in word for process in tree for word in process.cmdline())
+    assert up.stop(signal.SIGINT) == 0
+    assert all_gone(tree)
+    shown = up.output.decode()
+    for wanted in (access.url, access.authority, access.user, access.token, "access.env", " cp ", " ls ", "curl "):
+        assert wanted in shown
+
+
+def test_the_same_data_again(up: Up, data: Path, options: list[str]) -> None:
+    before = up.access
+    assert up.stop(signal.SIGTERM) == 0
+    with running_up(data, *options) as again:
+        again.wait_ready()
+        assert again.access == before
+        assert get(before, f"/nodes{before.home}") == 200
+        again.stop()
+        again.data.access_file.unlink()
+    with running_up(data, *options) as third:
+        third.wait_ready()
+        assert third.access.token != before.token
+        assert get(third.access, f"/nodes{before.home}") == 200
+
+
+def test_its_death_takes_everything_along(up: Up, data: Path, options: list[str]) -> None:
+    before = up.access
+    tree = up.tree()
+    up.process.kill()
+    with running_up(data, *options) as again:  # at once, while the old ones die
+        again.wait_ready()
+        assert get(before, f"/nodes{before.home}") == 200
+    assert all_gone(tree)
+
+
+def test_the_death_of_all_at_once(up: Up, data: Path, options: list[str]) -> None:
+    before = up.access
+    for process in up.tree():
+        process.kill()
+    with running_up(data, *options) as again:
+        again.wait_ready()
+        assert get(before, f"/nodes{before.home}") == 200
+
+
+@pytest.mark.parametrize("word", ["metadata", "storage", "-D"])
+def test_a_part_that_dies_comes_back(up: Up, word: str) -> None:
+    [part] = up.named(word)
+    part.kill()
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        time.sleep(0.1)
+        try:
+            if up.named(word) and get(up.access, f"/nodes{up.access.home}") == 200:
+                break
+        except (OSError, psutil.Error):
+            continue
+    else:
+        pytest.fail(up.errors())
+    assert up.stop() == 0
+
+
+def test_workers(data: Path, options: list[str]) -> None:
+    with running_up(data, *options, "--workers", "2") as up:
+        up.wait_ready()
+        assert [len(up.named(word)) for word in ("metadata", "storage")] == [2, 2]
+        tree = up.tree()
+        assert {get(up.access, f"/nodes{up.access.home}") for _ in range(10)} == {200}
+        assert up.stop() == 0
+        assert all_gone(tree)
+
+
+def test_a_second_one_on_the_same_data_is_refused(up: Up, data: Path) -> None:
+    with running_up(data, "--port", "1") as second:
+        assert second.finish() == 1
+        assert second.errors() == f"pyvospace: {data} is in use by process {up.process.pid}, another pyvospace up\n"
+    assert get(up.access, "/capabilities") == 200
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+def test_a_port_in_use_is_named_before_anything_starts(data: Path, port: int, offset: int) -> None:
+    with socket.create_server(("127.0.0.1", port + offset)), running_up(data, "--port", str(port)) as up:
+        assert up.finish() == 1
+        assert up.errors() == f"pyvospace: port {port + offset} of 127.0.0.1: in use\n"
+    assert [path.name for path in data.iterdir()] == ["lock"]
+
+
+def test_a_database_of_ones_own_is_not_for_it(data: Path) -> None:
+    with running_up(data, environment={"PYVOSPACE_DATABASE__DSN": "postgresql://joe:hunter2@host/db"}) as up:
+        assert up.finish() == 2
+        assert up.errors().startswith("pyvospace: database.dsn: `pyvospace up` brings a database of its own")
+        assert "hunter2" not in up.errors()
+    assert not data.exists()
+
+
+def test_another_user(up: Up, data: Path, options: list[str]) -> None:
+    up.stop()
+    with running_up(data, *options, "--user", "bob") as again:
+        again.wait_ready()
+        assert again.access.home == "/home/bob"
+        assert get(again.access, "/nodes/home/bob") == 200
+        assert get(again.access, "/nodes/home/user") == 403
+
+
+def test_another_authority_is_refused(up: Up, data: Path, options: list[str]) -> None:
+    up.stop()
+    with running_up(data, *options, environment={"PYVOSPACE_AUTHORITY": "example.org~vault"}) as again:
+        assert again.finish() == 1
+        assert "the database belongs to the space 'localhost~space', not 'example.org~vault'" in again.errors()
+
+
+def test_a_server_that_does_not_start_ends_it(data: Path, options: list[str]) -> None:
+    with running_up(data, *options, environment={"PYVOSPACE_STORAGE__BACKEND": "tape"}) as up:
+        assert up.finish() == 1
+        assert "no backend 'tape'" in up.errors()
+        assert up.errors().endswith("pyvospace: the storage server does not start; its last lines above say why\n")
+        assert "Traceback" not in up.errors()
+
+
+def may_run(python: str) -> bool:
+    """Tell whether an ordinary user can run pyvospace with this Python."""
+    try:
+        subprocess.run(
+            [python, "-c", "import pyvospace, asyncpg, pydantic_core"],
+            env=LIBRARIES,
+            user=NOBODY.uid,
+            group=NOBODY.gid,
+            extra_groups=[],
+            capture_output=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="all the other tests run as an ordinary user then")
+def test_an_ordinary_user_may(reachable_path: Path, options: list[str]) -> None:
+    python = next(filter(may_run, PYTHONS), None)
+    if python is None:
+        pytest.skip("this clone, or its Python, is closed to ordinary users")
+    home = reachable_path / "home"
+    home.mkdir()
+    shutil.chown(home, NOBODY.uid, NOBODY.gid)
+    environment = {**LIBRARIES, "HOME": str(home)}
+    for _ in range(2):
+        with running_up(home / "data", *options, environment=environment, python=python, account=NOBODY) as up:
+            up.wait_ready()
+            assert {process.uids().effective for process in up.tree()} == {NOBODY.uid}
+            assert get(up.access, f"/nodes{up.access.home}") == 200
+            assert up.stop() == 0
+
+
+def test_settings_of_the_pair(tmp_path: Path) -> None:
+    data = DataDirectory(tmp_path)
+    settings, _ = settings_of_pair(Options(data=tmp_path, port=9000, host="::1", workers=3), data)
+    assert (settings.metadata.port, settings.storage.port) == (9000, 9001)
+    assert (settings.metadata.host, settings.storage.host) == ("::1", "::1")
+    assert (settings.metadata.workers, settings.storage.workers) == (3, 3)
+    assert settings.storage.path == tmp_path / "storage"
+
+
+def test_settings_of_the_pair_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "pyvospace.toml"
+    file.write_text("[metadata]\nport = 9000\n[storage]\nport = 7000\npath = '/srv/bytes'\n")
+    data = DataDirectory(tmp_path)
+    settings, _ = settings_of_pair(Options(data=tmp_path, config=file), data)
+    assert (settings.metadata.port, settings.storage.port) == (9000, 7000)
+    assert settings.storage.path == Path("/srv/bytes")
+    settings, _ = settings_of_pair(Options(data=tmp_path, config=file, port=9100), data)
+    assert (settings.metadata.port, settings.storage.port) == (9100, 9101)
+    with pytest.raises(ConfigError, match=r"storage\.port: Input should be less than or equal to 65535"):
+        settings_of_pair(Options(data=tmp_path, port=65535), data)
