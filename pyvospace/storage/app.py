@@ -26,6 +26,7 @@ from pyvospace.storage.backend import BackendConfig, StorageBackend
 from pyvospace.storage.catalogue import Catalogue
 from pyvospace.storage.deliver import CONTENT_RANGE
 from pyvospace.storage.handlers import Files, Verifier
+from pyvospace.storage.ongoing import Ongoing
 from pyvospace.storage.receive import CLOSING
 from pyvospace.storage.room import Room
 from pyvospace.storage.sweep import Sweeper
@@ -75,7 +76,7 @@ def make_app(
     app.router.add_get("/readyz", health.ready)
     app.on_response_prepare.extend((add_headers, _finish_head))
     herald = Herald(settings, catalogue, room, identity)
-    app.cleanup_ctx.append(lambda _: _threads(workers))
+    app.cleanup_ctx.append(lambda _: _threads(workers, files.ongoing))
     app.cleanup_ctx.append(lambda _: _background(herald, _sweeper(settings, backend, catalogue)))
     return app
 
@@ -132,10 +133,11 @@ class Health:
         return None
 
 
-async def _threads(workers: Workers) -> AsyncIterator[None]:
+async def _threads(workers: Workers, ongoing: Ongoing) -> AsyncIterator[None]:
     """Own the threads, the default ones of the loop included."""
     asyncio.get_running_loop().set_default_executor(workers.quick)
     yield
+    await ongoing.end()
     workers.close()
 
 

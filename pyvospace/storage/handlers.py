@@ -24,6 +24,7 @@ from pyvospace.storage.catalogue import Catalogue
 from pyvospace.storage.deliver import Deliverer, answer_head, conditions_of
 from pyvospace.storage.hashing import Announced, announced
 from pyvospace.storage.jobs import ClaimedUpload, carry_out
+from pyvospace.storage.ongoing import Ongoing
 from pyvospace.storage.receive import HttpBody
 from pyvospace.storage.room import Room
 from pyvospace.storage.threads import Workers
@@ -61,6 +62,7 @@ class Files:
         self._verifier = verifier
         self._workers = workers
         self._room = room
+        self.ongoing = Ongoing()
         self._limit = settings.limits.upload_bytes
         self._idle = settings.storage.idle_timeout
         self._deliverer = Deliverer(
@@ -72,6 +74,15 @@ class Files:
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Serve the bytes, or with HEAD only say what they are."""
+        with self.ongoing:
+            return await self._get(request)
+
+    async def put(self, request: web.Request) -> web.StreamResponse:
+        """Take new bytes for the node."""
+        with self.ongoing:
+            return await self._put(request)
+
+    async def _get(self, request: web.Request) -> web.StreamResponse:
         claims = await self._verifier.verify(request.match_info["token"])
         if claims.operation == PUT and request.method == "HEAD":
             return answer_head(await self._catalogue.current(claims))
@@ -88,8 +99,7 @@ class Files:
                 log.warning("job %s: its delivery could not be recorded: %s", claim.job_id, error)
         return delivery.response
 
-    async def put(self, request: web.Request) -> web.Response:
-        """Take new bytes for the node."""
+    async def _put(self, request: web.Request) -> web.Response:
         claims = await self._verifier.verify(request.match_info["token"])
         if claims.operation != PUT:
             raise PermissionDenied("this endpoint is for reading")

@@ -84,8 +84,8 @@ class Sweeper:
         deleted = 0
         while True:
             due = await self._catalogue.take_obsolete(grace=self._obsolete_grace, limit=_DELETED_AT_ONCE)
-            crash_point("gc-row-deleted")
             for location in due:
+                crash_point("gc-row-deleted")
                 await self._backend.delete(location)
             deleted += len(due)
             if len(due) < _DELETED_AT_ONCE:

@@ -128,13 +128,14 @@ async def serving(
     catalogue: MemoryCatalogue | None = None,
     backend: StorageBackend | None = None,
     authority: trustme.CA | None = None,
+    patience: float = 5,
 ) -> AsyncIterator[Server]:
     """Run a server until the block is left; afterwards nothing may be left in the loop."""
     catalogue = catalogue or MemoryCatalogue()
     backend = backend or PosixBackend(settings.storage.path)
     identity = await backend.start()
     app = make_app(settings, catalogue=catalogue, backend=backend, identity=identity, verifier=OpenVerifier())
-    runner = web.AppRunner(app, access_log=None, auto_decompress=False, shutdown_timeout=5, lingering_time=1)
+    runner = web.AppRunner(app, access_log=None, auto_decompress=False, shutdown_timeout=patience, lingering_time=1)
     await runner.setup()
     offered = trusted = None
     if authority is not None:

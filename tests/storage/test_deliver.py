@@ -251,7 +251,7 @@ async def test_probe_of_opencadc_clients(storage_server: Server) -> None:
 
 
 async def test_delivery_is_told_once_it_is_complete(storage_server: Server, big: bytes) -> None:
-    await storage_server.put(big)
+    await storage_server.put(big * 6)  # more than the buffers of two sockets
     storage_server.catalogue.node(1).waiting_job = "job"
     deliveries = storage_server.catalogue.deliveries
     await storage_server.get(method="HEAD")

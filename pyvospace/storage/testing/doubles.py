@@ -18,6 +18,7 @@ from pyvospace.model.claims import (
 )
 from pyvospace.model.faults import Fault, NodeBusy, NodeNotFound
 from pyvospace.storage.body import CheckedBody, Received
+from pyvospace.storage.catalogue import StoreTransaction
 from pyvospace.storage.hashing import Announced, Hasher
 from pyvospace.storage.sink import Sink
 from pyvospace.storage.threads import Workers, run
@@ -103,7 +104,7 @@ class MemoryCatalogue:
         node.writer = None
 
     @asynccontextmanager
-    async def transaction(self, claim: UploadClaim) -> AsyncIterator["_Transaction"]:
+    async def transaction(self, claim: UploadClaim) -> AsyncIterator[StoreTransaction]:
         """See `Catalogue.transaction`."""
         self.before("transaction")
         transaction = _Transaction(self, claim)
