@@ -93,7 +93,7 @@ class Copier:
         folders = [(source, target)]
         while folders:
             folder, container = folders.pop()
-            with self._excused(folder):
+            with self.excused(folder):
                 await space.ensure_container(container)
                 async with aclosing(_entries(folder)) as entries:
                     async for name, kind in entries:
@@ -105,7 +105,7 @@ class Copier:
         if kind in _LEFT_OUT:
             self._observer.skipped(path, _LEFT_OUT[kind])
             return
-        with self._excused(path):
+        with self.excused(path):
             target = container.child(pushable_name(path.name))
             if kind is _Kind.FOLDER:
                 folders.append((path, target))
@@ -122,7 +122,7 @@ class Copier:
         containers = [(source, target)]
         while containers:
             container, folder = containers.pop()
-            with self._excused(container):
+            with self.excused(container):
                 if folder != target:
                     await asyncio.to_thread(_make_folder, folder)
                 async with aclosing(space.list(container, detail=Detail.MIN)) as children:
@@ -132,7 +132,7 @@ class Copier:
     async def _pull_child(
         self, space: Space, child: Node, folder: Path, containers: list[tuple[NodeUri, Path]]
     ) -> None:
-        with self._excused(child.uri):
+        with self.excused(child.uri):
             path = folder / check_name(child.uri.name)
             if child.type is NodeType.CONTAINER:
                 containers.append((child.uri, path))
@@ -147,7 +147,7 @@ class Copier:
 
     async def _run(self, what: object, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            with self._excused(what):
+            with self.excused(what):
                 await work()
         finally:
             self._free.release()
@@ -161,7 +161,7 @@ class Copier:
             await pull(source, target, progress=progress)
 
     @contextmanager
-    def _excused(self, what: object) -> Iterator[None]:
+    def excused(self, what: object) -> Iterator[None]:
         """Tell of a failure and go on, unless all else must fail too."""
         try:
             yield

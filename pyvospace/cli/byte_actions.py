@@ -1,0 +1,232 @@
+"""What the commands on bytes do: cp and cat."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import stat
+import sys
+import threading
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar, cast
+
+from pyvospace.cli.display import Display
+from pyvospace.cli.session import Place, Session
+from pyvospace.client.http import PIECE
+from pyvospace.client.locations import is_uri
+from pyvospace.client.media import content_type_of
+from pyvospace.client.trees import Copier, pushable_name
+from pyvospace.model.faults import InvalidArgument, NodeNotFound, OperationNotSupported
+from pyvospace.model.nodes import Node
+from pyvospace.model.vocabulary import Detail, NodeType
+
+T = TypeVar("T")
+
+STREAM: Final = "-"
+"""Standard input as a source, standard output as a destination."""
+_RANGE: Final = re.compile(r"(\d{1,18})-(\d{1,18})?|-(\d{1,18})")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How `cp` copies."""
+
+    recursive: bool = False
+    parallel: int = 4
+    quiet: bool = False
+
+
+async def cp(session: Session, sources: Sequence[str], destination: str, options: Options) -> None:
+    """Copy files and folders into a space or out of it.
+
+    Raises
+    ------
+    OperationNotSupported
+        From space to space.
+    InvalidArgument
+        From file to file, or several things to a place for one.
+    """
+    uris = [is_uri(one) for one in sources]
+    if is_uri(destination):
+        if any(uris):
+            raise OperationNotSupported(
+                "copies from space to space come with the jobs of a later release; until then copy to a file and back"
+            )
+        await _push(session, sources, destination, options)
+        return
+    if not all(uris):
+        raise InvalidArgument("one side must be in a space: vos:path (cp copies from file to file)")
+    await _pull(session, sources, destination, options)
+
+
+# ---------------------------------------------------------------------- into a space
+
+
+async def _push(session: Session, sources: Sequence[str], destination: str, options: Options) -> None:
+    place = await session.place(destination)
+    there = await place.space.find(place.uri)
+    into = _leads_into(there, destination, len(sources))
+    _require_different([_name_of(Path(one)) for one in sources] if into else [])
+    if STREAM in sources:
+        await _push_stream(session, place, sources, into=into, quiet=options.quiet)
+        return
+    async with _copying(session, options) as copier:
+        for source in sources:
+            with copier.excused(source):
+                path = Path(source)
+                folder = stat.S_ISDIR((await asyncio.to_thread(path.stat)).st_mode)
+                target = place.uri.child(pushable_name(_name_of(path))) if into else place.uri
+                if not folder:
+                    await copier.push(place.space, path, target)
+                elif options.recursive:
+                    await copier.push_tree(place.space, path, target)
+                else:
+                    raise InvalidArgument(f"{source} is a directory: copy it with all that is in it with -r")
+
+
+def _leads_into(there: Node | None, destination: str, sources: int) -> bool:
+    """Say whether the destination is a container to copy into, in contrast to the copy itself."""
+    if there is not None and there.type is NodeType.CONTAINER:
+        return True
+    if sources == 1 and not destination.endswith("/"):
+        return False
+    if there is None:
+        raise NodeNotFound(f"{destination}: there is no such container (pyvospace mkdir makes one)")
+    raise InvalidArgument(f"{destination} is no container")
+
+
+def _require_different(names: Sequence[str]) -> None:
+    """Refuse sources that would overwrite one another."""
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise InvalidArgument(f"several sources are called {', '.join(sorted(twice))}")
+
+
+def _name_of(path: Path) -> str:
+    """Give the name of a file, also of ``.`` and ``..``."""
+    return path.name if path.name not in {"", ".."} else Path(os.path.abspath(path)).name  # noqa: PTH100 (no links)
+
+
+async def _push_stream(session: Session, place: Place, sources: Sequence[str], *, into: bool, quiet: bool) -> None:
+    if len(sources) > 1 or into:
+        raise InvalidArgument("standard input needs a destination with a name of its own")
+    with Display(session, quiet=quiet) as display, display.file(place.uri.name) as progress:
+        await place.space.push(
+            _standard_input(), place.uri, content_type=content_type_of(place.uri.name), progress=progress
+        )
+
+
+async def _standard_input() -> AsyncGenerator[bytes]:
+    descriptor = sys.stdin.fileno()
+    while piece := await _waited_for(partial(os.read, descriptor, PIECE)):
+        yield piece
+
+
+# ---------------------------------------------------------------------- out of a space
+
+
+async def _pull(session: Session, sources: Sequence[str], destination: str, options: Options) -> None:
+    places = [place for one in sources for place in await session.places(one)]
+    if destination == STREAM:
+        await _write_out(session, places, start=0, stop=None)
+        return
+    target = Path(destination)
+    into = await asyncio.to_thread(target.is_dir)
+    if not into and (len(places) > 1 or destination.endswith("/")):
+        raise InvalidArgument(f"{destination} is no directory")
+    _require_different([place.uri.name for place in places] if into else [])
+    async with _copying(session, options) as copier:
+        for place in places:
+            with copier.excused(place.uri):
+                node = await place.space.get_node(place.uri, detail=Detail.MIN)
+                path = target / place.uri.name if into else target
+                if node.type is not NodeType.CONTAINER:
+                    await copier.pull(place.space, place.uri, path)
+                elif options.recursive:
+                    await copier.pull_tree(place.space, place.uri, path)
+                else:
+                    raise InvalidArgument(f"{place.uri} is a container: copy it with all that is in it with -r")
+
+
+async def cat(session: Session, uris: Sequence[str], byte_range: str | None) -> None:
+    """Write the bytes of nodes to standard output."""
+    start, stop = (0, None) if byte_range is None else read_range(byte_range)
+    for text in uris:
+        with session.excused():
+            await _write_out(session, await session.places(text), start=start, stop=stop)
+
+
+async def _write_out(session: Session, places: Sequence[Place], *, start: int, stop: int | None) -> None:
+    sys.stdout.flush()
+    descriptor = sys.stdout.fileno()
+    for place in places:
+        with session.excused():
+            async with aclosing(place.space.read(place.uri, start=start, stop=stop)) as pieces:
+                async for piece in pieces:
+                    await _waited_for(partial(_write_all, descriptor, piece))
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def read_range(text: str) -> tuple[int, int | None]:
+    """Read ``first-last``, ``first-`` or ``-number`` of bytes as start and stop of a slice.
+
+    Raises
+    ------
+    InvalidArgument
+        It is none of these.
+    """
+    found = _RANGE.fullmatch(text)
+    if found is None:
+        raise InvalidArgument(f"{text!r} is no range of bytes: write first-last, first- or -number")
+    first, last, suffix = found.groups()
+    if suffix is not None:
+        if int(suffix) == 0:
+            raise InvalidArgument("the last 0 bytes are no range")
+        return -int(suffix), None
+    if last is not None and int(last) < int(first):
+        raise InvalidArgument(f"the range {text} ends before it begins")
+    return int(first), None if last is None else int(last) + 1
+
+
+@asynccontextmanager
+async def _copying(session: Session, options: Options) -> AsyncIterator[Copier]:
+    with Display(session, quiet=options.quiet) as display:
+        async with Copier(display, parallel=options.parallel) as copier:
+            yield copier
+
+
+async def _waited_for(call: Callable[[], T]) -> T:
+    """Run a call that may never end (a pipe that nobody reads) so that the process can end without it."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[T] = loop.create_future()
+
+    def finish(value: T | None, error: OSError | None) -> None:
+        if result.done():
+            return
+        if error is not None:
+            result.set_exception(error)
+        else:
+            result.set_result(cast("T", value))
+
+    def work() -> None:
+        value, failure = None, None
+        try:
+            value = call()
+        except OSError as error:
+            failure = error
+        with suppress(RuntimeError):  # the loop has gone: nobody waits any more
+            loop.call_soon_threadsafe(finish, value, failure)
+
+    threading.Thread(target=work, daemon=True).start()
+    return await result

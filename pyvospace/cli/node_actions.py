@@ -1,0 +1,243 @@
+"""What the commands on nodes do: ls, info, mkdir, rm, ln, tag."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any, Final
+
+from pyvospace.cli.session import Place, Session, printable
+from pyvospace.client import Space
+from pyvospace.client.locations import is_uri
+from pyvospace.model.faults import InvalidArgument, NodeNotFound
+from pyvospace.model.nodes import Node, Property
+from pyvospace.model.vocabulary import (
+    CADC,
+    CORE,
+    CREATOR,
+    DATE,
+    GROUP_READ,
+    GROUP_WRITE,
+    INHERIT_PERMISSIONS,
+    IS_LOCKED,
+    IS_PUBLIC,
+    KNOWN_CORE,
+    LENGTH,
+    MD5,
+    TYPE,
+    Detail,
+    NodeType,
+)
+
+_SHORT: Final = {uri.removeprefix(CORE): uri for uri in KNOWN_CORE if uri.startswith(CORE)} | {
+    uri.removeprefix(CADC): uri for uri in (INHERIT_PERMISSIONS, IS_LOCKED)
+}
+"""Properties by the names that people write."""
+_LETTERS: Final = {NodeType.CONTAINER: "d", NodeType.LINK: "l"}
+
+
+async def ls(session: Session, uris: Sequence[str], *, long: bool, as_json: bool) -> None:
+    """List containers, or show other nodes."""
+    detail = Detail.FULL if long or as_json else Detail.MIN
+    several = len(uris) > 1 or any("*" in text for text in uris)
+    for text in uris:
+        with session.excused():
+            for place in await session.places(text):
+                with session.excused():
+                    await _list(place, detail, _json_line if as_json else _long_line if long else _line, several)
+
+
+async def _list(place: Place, detail: Detail, line: Any, several: bool) -> None:
+    space = place.space
+    node = await space.get_node(place.uri, detail=detail)
+    if node.type is NodeType.LINK and line is _line:
+        node = await space.find(place.uri) or node
+    if node.type is not NodeType.CONTAINER:
+        _print(line(replace(node, uri=place.uri)))
+        return
+    if several and line is not _json_line:
+        _print(f"{place.uri}:")
+    async with aclosing(space.list(node.uri, detail=detail)) as children:
+        async for child in children:
+            _print(line(child))
+
+
+def _print(text: str) -> None:
+    """Write a line of the result; on a terminal without anything that it might obey."""
+    sys.stdout.write((printable(text) if sys.stdout.isatty() else text) + "\n")
+
+
+def _line(node: Node) -> str:
+    name = node.uri.name or "/"
+    return f"{name}/" if node.type is NodeType.CONTAINER and node.uri.name else name
+
+
+def _long_line(node: Node) -> str:
+    owner, date = node.value(CREATOR) or "-", (node.value(DATE) or "-")[:19].replace("T", " ")
+    arrow = f" -> {node.target}" if node.type is NodeType.LINK else ""
+    return f"{_mode(node)}  {owner:<12} {node.value(LENGTH) or '-':>14}  {date:<19}  {_line(node)}{arrow}"
+
+
+def _mode(node: Node) -> str:
+    """Write the rights of owner, groups and everybody as ``ls`` does; nobody may execute."""
+    group = ("r" if node.value(GROUP_READ) else "-") + ("w" if node.value(GROUP_WRITE) else "-")
+    everybody = "r" if node.value(IS_PUBLIC) == "true" else "-"
+    return f"{_LETTERS.get(node.type, '-')}rw-{group}-{everybody}--"
+
+
+def _json_line(node: Node) -> str:
+    return json.dumps(described(node), ensure_ascii=False)
+
+
+def described(node: Node) -> dict[str, Any]:
+    """Describe a node for programs: what is always there first, then all properties by their URIs."""
+    length = node.value(LENGTH)
+    told: dict[str, Any] = {
+        "uri": str(node.uri),
+        "name": node.uri.name,
+        "path": "/" + "/".join(node.uri.path),
+        "type": str(node.type),
+        "length": int(length) if length is not None and length.isdecimal() else None,
+        "md5": node.value(MD5),
+        "date": node.value(DATE),
+        "creator": node.value(CREATOR),
+        "content_type": node.value(TYPE),
+        "public": node.value(IS_PUBLIC) == "true",
+        "group_read": (node.value(GROUP_READ) or "").split(),
+        "group_write": (node.value(GROUP_WRITE) or "").split(),
+        "busy": node.busy,
+    }
+    if node.type is NodeType.LINK:
+        told["target"] = node.target
+    told["properties"] = {one.uri: one.value for one in node.properties}
+    return told
+
+
+async def info(session: Session, uris: Sequence[str], *, as_json: bool) -> None:
+    """Show all that is known of nodes."""
+    for number, text in enumerate(uris):
+        with session.excused():
+            for place in await session.places(text):
+                node = await place.space.get_node(place.uri, detail=Detail.MAX)
+                if as_json:
+                    _print(json.dumps(described(node), ensure_ascii=False, indent=2 if len(uris) == 1 else None))
+                    continue
+                if number:
+                    _print("")
+                for name, value in _facts(node):
+                    _print(f"{name + ':':<20} {value}")
+
+
+def _facts(node: Node) -> Iterable[tuple[str, str]]:
+    yield "uri", str(node.uri)
+    yield "type", str(node.type)
+    if node.target is not None:
+        yield "target", node.target
+    if node.busy:
+        yield "busy", "true"
+    for one in node.properties:
+        yield _short_name(one.uri), one.value or ""
+    for word, views in (("accepts", node.accepts), ("provides", node.provides)):
+        if views:
+            yield word, " ".join(one.uri.removeprefix(CORE) for one in views)
+
+
+def _short_name(uri: str) -> str:
+    short = uri.removeprefix(CORE).removeprefix(CADC)
+    return short if _SHORT.get(short) == uri else uri
+
+
+async def mkdir(session: Session, uris: Sequence[str], *, parents: bool) -> None:
+    """Create container nodes."""
+    for text in uris:
+        with session.excused():
+            place = await session.place(text)
+            if parents:
+                await place.space.ensure_container(place.uri, parents=True)
+            else:
+                await place.space.create_node(Node(place.uri, NodeType.CONTAINER))
+
+
+async def rm(session: Session, uris: Sequence[str], *, recursive: bool, force: bool) -> None:
+    """Delete nodes; containers only if that was said."""
+    for text in uris:
+        with session.excused():
+            try:
+                for place in await session.places(text):
+                    with session.excused():
+                        await _remove(place, text, recursive=recursive, force=force)
+            except NodeNotFound:
+                if not force:
+                    raise
+
+
+async def _remove(place: Place, text: str, *, recursive: bool, force: bool) -> None:
+    if not place.uri.path or text.removeprefix("vos:") == "":
+        # An empty variable of the shell makes such an argument sooner than anybody's wish.
+        raise InvalidArgument(f"{text} is a root or your whole home: delete what is in it")
+    try:
+        node = await place.space.get_node(place.uri, detail=Detail.MIN)
+        if node.type is NodeType.CONTAINER and not recursive:
+            raise InvalidArgument(f"{place.uri} is a container: delete it with all that is in it with -r")
+        await place.space.delete_node(place.uri)
+    except NodeNotFound:
+        if not force:
+            raise
+
+
+async def ln(session: Session, target: str, link: str) -> None:
+    """Create a link node, inside of `link` if that is a container."""
+    place = await session.place(link)
+    if is_uri(target):
+        aim = await session.place(target)
+        leads_to, name = str(aim.uri), aim.uri.name
+    elif "://" in target:
+        leads_to, name = target, target.rstrip("/").rpartition("/")[2]
+    else:
+        raise InvalidArgument(f"{target!r} is no URI: a link leads to vos:path or to https://host/path")
+    there = await place.space.find(place.uri)
+    uri = place.uri
+    if there is not None and there.type is NodeType.CONTAINER and name:
+        uri = uri.child(name)
+    await place.space.link(leads_to, uri)
+
+
+async def tag(session: Session, uri: str, assignments: Sequence[str], *, deleted: Sequence[str]) -> None:
+    """Set and delete properties; without any of both show those that can be set."""
+    changes = [*(_assigned(text) for text in assignments), *(Property(property_uri(name), None) for name in deleted)]
+    for place in await session.places(uri):
+        with session.excused():
+            await _tag(place.space, place, changes)
+
+
+async def _tag(space: Space, place: Place, changes: Sequence[Property]) -> None:
+    if not changes:
+        for one in (await space.get_node(place.uri)).properties:
+            if not one.read_only:
+                _print(f"{_short_name(one.uri)}={one.value or ''}")
+        return
+    node = await space.get_node(place.uri, detail=Detail.MIN)
+    await space.set_node(Node(node.uri, node.type, properties=tuple(changes), target=node.target))
+
+
+def _assigned(text: str) -> Property:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InvalidArgument(f"{text!r} is no assignment: write {text}=value, or --delete {text}")
+    return Property(property_uri(name), value)
+
+
+def property_uri(name: str) -> str:
+    """Give the URI of a property: ``title`` is one of the standard's, what is not known stays as it is.
+
+    Raises
+    ------
+    InvalidArgument
+        There is no name.
+    """
+    if not name:
+        raise InvalidArgument("a property without a name")
+    return _SHORT.get(name, name)
