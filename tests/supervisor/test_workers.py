@@ -81,7 +81,18 @@ def test_settings_reach_the_workers(database_dsn: str, tmp_path: Path) -> None:
     with (
         (tmp_path / "metadata.log").open("wb") as log,
         subprocess.Popen(
-            [sys.executable, "-m", "pyvospace", "metadata", "--config", file.name, "--port", str(port), "--workers", "2"],
+            [
+                sys.executable,
+                "-m",
+                "pyvospace",
+                "metadata",
+                "--config",
+                file.name,
+                "--port",
+                str(port),
+                "--workers",
+                "2",
+            ],
             cwd=tmp_path,
             stderr=log,
         ) as process,

@@ -1,0 +1,77 @@
+import re
+import subprocess
+import sys
+
+import pytest
+import typer
+
+import pyvospace
+from pyvospace.cli import main
+from pyvospace.config import ConfigError, Problem
+from pyvospace.model.faults import NodeNotFound
+from pyvospace.supervisor import SupervisorError
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["--version"]) == 0
+    assert capsys.readouterr().out == f"pyvospace {pyvospace.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["frobnicate"], "pyvospace: No such command 'frobnicate'."),
+        (["up", "--frobnicate"], "pyvospace: No such option: --frobnicate"),
+        (["up", "--port", "many"], "pyvospace: Invalid value for '--port': "),
+    ],
+)
+def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str) -> None:
+    assert main.run(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith(complaint)
+    assert shown.out == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "lines"),
+    [
+        (NodeNotFound("vos://x~y/z"), 3, ["pyvospace: NodeNotFound vos://x~y/z"]),
+        (SupervisorError("port 1: in use"), 1, ["pyvospace: port 1: in use"]),
+        (ConfigError([Problem("a", "b"), Problem("c", "d")]), 2, ["pyvospace: a: b", "pyvospace: c: d"]),
+        (FileNotFoundError(2, "No such file", "x"), 1, ["pyvospace: [Errno 2] No such file: 'x'"]),
+        (typer.Abort(), 130, []),
+        (KeyboardInterrupt(), 130, []),
+    ],
+)
+def test_exit_codes(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    lines: list[str],
+) -> None:
+    def make_app() -> typer.Typer:
+        def fail() -> None:
+            raise error
+
+        app = typer.Typer()
+        app.command()(fail)
+        return app
+
+    monkeypatch.setattr(main, "make_app", make_app)
+    assert main.run([]) == code
+    assert capsys.readouterr().err.splitlines() == lines
+
+
+def test_a_reader_who_leaves_is_no_failure_worth_a_trace() -> None:
+    shown = subprocess.run(
+        f"{sys.executable} -m pyvospace config show | true", shell=True, capture_output=True, text=True, check=False
+    )
+    assert shown.stderr == ""
+
+
+def test_help_imports_nothing_that_is_slow() -> None:
+    script = "import sys; from pyvospace.cli import main; main.run(['--help']); print(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = set(re.split(r"\s", shown.stdout))
+    assert not loaded & {"aiohttp", "asyncpg", "lxml", "jose", "cryptography", "argon2", "psutil"}

@@ -1,0 +1,106 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from pyvospace.cli import main
+from tests.support.postgres import PostgresServer
+
+SECRET = "hunter2"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "pyvospace.toml"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in os.environ:
+        if name.startswith("PYVOSPACE_"):
+            monkeypatch.delenv(name)
+
+
+def test_config_check(file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text("[metadata]\nport = 9000\n")
+    assert main.run(["config", "check", str(file)]) == 0
+    assert capsys.readouterr() == ("", "")
+    file.write_text(f"[metadata]\nprot = 9000\nworkers = 0\n[database]\ndsn = '{SECRET}'\n")
+    monkeypatch.setenv("PYVOSPACE_STORAGE_PORT", "1")
+    assert main.run(["config", "check", str(file)]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"pyvospace: {file}: database.dsn: a DSN begins with postgresql://",
+        f"pyvospace: {file}: metadata.workers: Input should be greater than or equal to 1",
+        f"pyvospace: {file}: metadata.prot: unknown setting, did you mean port?",
+        "pyvospace: PYVOSPACE_STORAGE_PORT: unknown variable, did you mean PYVOSPACE_STORAGE__PORT?",
+    ]
+
+
+def test_config_show(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(f"[database]\ndsn = 'postgresql://joe:{SECRET}@host/space'\n[metadata]\nport = 9000\n")
+    assert main.run(["config", "show", "--config", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert "port = 9000\n" in shown
+    assert 'dsn = "**********"\n' in shown
+    assert SECRET not in shown
+
+
+@pytest.mark.parametrize("command", ["metadata", "storage", "up", "migrate"])
+def test_nothing_starts_with_wrong_settings(command: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text("authority = 'a/b'\n")
+    data = ["--data", str(file.parent / "data")] if command == "up" else []
+    assert main.run([command, "--config", str(file), *data]) == 2
+    assert capsys.readouterr().err.startswith(f"pyvospace: {file}: authority: an authority begins with")
+
+
+def test_a_missing_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["metadata", "--config", "/no/such/file.toml"]) == 2
+    assert capsys.readouterr().err == "pyvospace: /no/such/file.toml: No such file or directory\n"
+
+
+async def test_migrate(postgres_server: PostgresServer) -> None:
+    name = "test_migrate"
+    postgres_server.execute(f"create database {name} owner pyvospace")
+    command = [sys.executable, "-m", "pyvospace", "migrate"]
+    environment = {
+        "PYVOSPACE_DATABASE__DSN": postgres_server.dsn(name),
+        "PYVOSPACE_DATABASE__CHECK_DURABILITY": "false",
+        "PYVOSPACE_AUTHORITY": "example.org~vault",
+    }
+    try:
+        first = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert first.stdout.startswith("applied 0001_initial\n")
+        again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert again.stdout == ""
+        connection = await asyncpg.connect(postgres_server.dsn(name))
+        assert await connection.fetchval("select authority from space") == "example.org~vault"
+        await connection.close()
+        other = {**environment, "PYVOSPACE_AUTHORITY": "localhost~space"}
+        refused = subprocess.run(command, env=other, capture_output=True, text=True, check=False)
+        assert refused.returncode == 1
+        assert refused.stderr.splitlines()[-1].startswith("pyvospace: the database belongs to the space")
+    finally:
+        postgres_server.execute(f"drop database {name} with (force)")
+
+
+def test_without_a_database(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main.run(["migrate", "--data", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith(f"pyvospace: no database: `pyvospace up` does not run on {tmp_path}")
+
+
+@pytest.mark.parametrize("command", ["metadata", "storage"])
+def test_a_server_without_a_database(command: str) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "pyvospace", command, "--port", "48080"],
+        env={},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown.returncode == 1
+    assert "pyvospace: database.dsn" in shown.stderr
+    assert "Traceback" not in shown.stderr
