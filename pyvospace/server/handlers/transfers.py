@@ -83,7 +83,7 @@ async def _negotiate(ctx: Context, wanted: Transfer) -> str:
 async def post_jobs(request: web.Request) -> web.StreamResponse:
     """Refuse jobs that the client would have to start."""
     context(request).policy.exempt()
-    raise OperationNotSupported("jobs that wait for PHASE=RUN are not offered; POST the transfer to /synctrans")
+    raise OperationNotSupported("move, copy and other jobs at /transfers are not offered; bytes go by /synctrans")
 
 
 async def _job(request: web.Request) -> JobRow:
