@@ -10,7 +10,6 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from pyvospace.config.load import variable
 from pyvospace.config.settings import Settings
@@ -72,7 +71,7 @@ def _section(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def _setting(section: str, name: str, field: FieldInfo) -> Setting:
-    default = "" if field.default is PydanticUndefined or field.default is None else _toml(field.default)
+    default = "" if field.default_factory or field.default is None else _toml(field.default)
     location = (section, name) if section else (name,)
     return Setting(section, name, variable(location), default, field.description or "")
 

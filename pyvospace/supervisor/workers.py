@@ -24,7 +24,6 @@ from pyvospace.supervisor.processes import Processes, Program, Supervised, until
 log = logging.getLogger(__name__)
 
 Server = Literal["metadata", "storage"]
-SERVERS: tuple[Server, Server] = ("metadata", "storage")
 WORKER = f"{PREFIX}WORKER"
 """Environment variable that tells a process that it is one of several."""
 _PROBES: Mapping[Server, str] = {"metadata": "/capabilities", "storage": "/readyz"}
