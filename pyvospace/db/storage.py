@@ -111,8 +111,11 @@ class StorageCatalogue:
             transaction = connection.transaction()
             with translated():
                 await transaction.start()
+            opened = _Store(connection, self._storage, self._claims[claim.id], claim)
             try:
-                yield _Store(connection, self._storage, self._claims[claim.id], claim)
+                yield opened
+                if claim.discard:
+                    await opened.complete()
             except BaseException:
                 # What went wrong matters, not that a dead connection cannot even roll back.
                 with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
@@ -183,13 +186,12 @@ class _Store:
 
     async def store(self, file: StoredFile) -> None:
         """Point the node at `file`, mark what it had before as obsolete, complete the job."""
+        await self._store(file.location, file.size, file.md5, file.sha256, file.content_type)
+
+    async def complete(self) -> None:
+        """Complete the job of bytes that were dropped."""
+        await self._store(None, None, None, None, None)
+
+    async def _store(self, *values: object) -> None:
         with translated():
-            await self._connection.execute(
-                _Sql.store,
-                *self._ends,
-                file.location,
-                file.size,
-                file.md5,
-                file.sha256,
-                file.content_type,
-            )
+            await self._connection.execute(_Sql.store, *self._ends, *values)

@@ -86,8 +86,9 @@ def _add_routes(app: web.Application, base: str) -> None:
         app.router.add_put(base + path, nodes.put)
         app.router.add_post(base + path, nodes.post)
         app.router.add_delete(base + path, nodes.delete)
-    app.router.add_get(base + f"/files/{_PATH}", files.get)
-    app.router.add_put(base + f"/files/{_PATH}", files.put, expect_handler=files.leave_body)
+    for path in ("/files", f"/files/{_PATH}"):
+        app.router.add_get(base + path, files.get)
+        app.router.add_put(base + path, files.put, expect_handler=files.leave_body)
     app.router.add_get(base + "/synctrans", transfers.get_sync, allow_head=False)
     app.router.add_post(base + "/synctrans", transfers.post_sync)
     app.router.add_post(base + "/transfers", transfers.post_jobs)

@@ -68,7 +68,10 @@ def parse_transfer(body: bytes, limits: Limits = REQUEST) -> Transfer:
     if root.tag != _TRANSFER:
         raise InvalidArgument(f"the document is a {etree.QName(root).localname}, not a transfer")
     xml.check(root)
-    return transfer_of(root)
+    transfer = transfer_of(root)
+    if not transfer.direction:
+        raise InvalidArgument("the transfer has no direction")
+    return transfer
 
 
 def read_transfer(body: bytes) -> Transfer:

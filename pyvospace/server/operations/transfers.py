@@ -89,8 +89,7 @@ async def transfer(context: Context, wanted: Transfer) -> Negotiated:
 async def push_to_vospace(context: Context, wanted: Transfer) -> Negotiated:
     """Agree on where the client sends bytes to (section 6.4.1)."""
     path = context.own_path(wanted.target)
-    discard = path[-1:] == (NULL,)
-    if path[-1:] == (AUTO,) or discard:
+    if path[-1:] == (AUTO,):
         path = (*path[:-1], secrets.token_hex(10))
     target = await _push_target(context, path)
     _check_view(wanted, ACCEPTED_VIEWS)
@@ -101,7 +100,7 @@ async def push_to_vospace(context: Context, wanted: Transfer) -> Negotiated:
         context.caller,
         agreed,
         target,
-        discard=discard,
+        discard=path[-1:] == (NULL,),
         announced=_announced(wanted),
     )
     return await _with_endpoints(context, job, agreed, target)
