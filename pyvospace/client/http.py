@@ -228,14 +228,14 @@ class Http:
             )
         return self._session
 
-    def _tls(self) -> ssl.SSLContext | bool:
-        if self._ca_file is None:
-            return True
+    def _tls(self) -> ssl.SSLContext:
+        # Made here: aiohttp makes its own when it is imported, and so may not see SSL_CERT_FILE.
         context = ssl.create_default_context()
-        try:
-            context.load_verify_locations(self._ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise ServiceUnreachable(f"certificates {self._ca_file}: {error}", sent=False, permanent=True) from None
+        if self._ca_file is not None:
+            try:
+                context.load_verify_locations(self._ca_file)
+            except (OSError, ssl.SSLError) as error:
+                raise ServiceUnreachable(f"certificates {self._ca_file}: {error}", sent=False, permanent=True) from None
         return context
 
 
