@@ -16,7 +16,7 @@ Obligations of every backend, checked by `pyvospace.storage.testing.BackendContr
 
 Concurrency: one object serves one process. All methods are coroutines of one event loop and may run at the
 same time, also for the same location; several processes may serve the same place. A method must not block the
-loop: use ``asyncio.to_thread`` for calls that can wait.
+loop: use `in_thread` for calls that can wait.
 
 Failure: raise a `Fault` of `pyvospace.model.faults` if the client can do something about it: `ServiceBusy` for
 what may be over in a moment (the client is told to come again), `InsufficientStorage` for a full store. An
@@ -25,13 +25,14 @@ error. The core never repeats a call, because the bytes of a request come only o
 can repeat by itself, the client repeats the request.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Protocol, Self
+from typing import BinaryIO, ParamSpec, Protocol, Self, TypeVar
 from uuid import UUID
 
 from pyvospace.model.claims import OutcomeUnknownError
@@ -50,7 +51,31 @@ __all__ = [
     "StreamBytes",
     "Transaction",
     "UploadJob",
+    "in_thread",
 ]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call `function` in a thread and wait for its end, even if cancelled meanwhile.
+
+    ``asyncio.to_thread`` leaves a thread at work behind when it is cancelled: what an upload then deletes the
+    thread may write once more.
+    """
+    call = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(call)
+    except asyncio.CancelledError:
+        while not call.done():
+            try:
+                await asyncio.wait([call])
+            except asyncio.CancelledError:
+                continue
+        if not call.cancelled():
+            call.exception()  # seen: the cancellation is the news
+        raise
 
 
 class Body(ABC):

@@ -10,8 +10,8 @@ No name in here comes from a client. Nothing is ever written over: files are mad
 a new random number each time.
 """
 
-import asyncio
 import fcntl
+import io
 import json
 import os
 import re
@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Self
+from typing import BinaryIO, Final, Self, cast
 from uuid import UUID, uuid4
 
 import aiofiles
@@ -35,6 +35,7 @@ from pyvospace.storage.backend import (
     FileBytes,
     StorageBackend,
     UploadJob,
+    in_thread,
 )
 
 _LOCATION: Final = re.compile("([0-9a-f]{3})/([0-9a-f]{32})")
@@ -65,7 +66,7 @@ class PosixBackend(StorageBackend):
 
     async def start(self) -> UUID:
         """Make the directories if need be and open them."""
-        await asyncio.to_thread(self._prepare)
+        await in_thread(self._prepare)
         return await _identity(self._path / "storage.json")
 
     def _prepare(self) -> None:
@@ -97,10 +98,9 @@ class PosixBackend(StorageBackend):
             async with job.transaction() as transaction:
                 location = _new_location()
                 await transaction.store(location)
-                await asyncio.to_thread(self._publish, job.id, location)
+                await in_thread(self._publish, job.id, location)
         finally:
-            # Shielded: the thread does its work even if we are cancelled once more.
-            await asyncio.shield(asyncio.to_thread(staged.remove))
+            await in_thread(staged.remove)
 
     def _publish(self, staged: str, location: str) -> None:
         folder, name = location.split("/")
@@ -123,10 +123,9 @@ class PosixBackend(StorageBackend):
     async def download(self, job: DownloadJob, byte_range: ByteRange | None) -> Download:
         """Open the file; who reads it keeps it, also if it is deleted meanwhile."""
         del byte_range  # the core reads from the file what it needs
-        fd = await asyncio.to_thread(self._open_stored, job.location, job.size)
-        return FileBytes(os.fdopen(fd, "rb", buffering=0))
+        return FileBytes(await in_thread(self._open_stored, job.location, job.size))
 
-    def _open_stored(self, location: str, size: int) -> int:
+    def _open_stored(self, location: str, size: int) -> BinaryIO:
         parts = _LOCATION.fullmatch(location)
         if parts is None:
             raise FileNotFoundError(location)
@@ -136,13 +135,13 @@ class PosixBackend(StorageBackend):
         if not stat.S_ISREG(status.st_mode) or status.st_size != size:
             os.close(fd)
             raise OSError(f"{location} is damaged: it has {status.st_size} bytes and should have {size}")
-        return fd
+        return cast("BinaryIO", io.FileIO(fd))
 
     async def delete(self, location: str) -> None:
         """Delete the file. Readers that have it open are not disturbed."""
         parts = _LOCATION.fullmatch(location)
         if parts is not None:
-            await asyncio.to_thread(self._unlink, parts[1], parts[2])
+            await in_thread(self._unlink, parts[1], parts[2])
 
     def _unlink(self, folder: str, name: str) -> None:
         with suppress(FileNotFoundError), _opened(folder, self._data) as directory:
@@ -150,8 +149,8 @@ class PosixBackend(StorageBackend):
 
     async def locations(self) -> AsyncIterator[tuple[str, datetime]]:
         """Go through data/, a folder (one of 4096) at a time."""
-        for folder in sorted(await asyncio.to_thread(_names, self._data)):
-            for location in await asyncio.to_thread(self._files_in, folder):
+        for folder in sorted(await in_thread(_names, self._data)):
+            for location in await in_thread(self._files_in, folder):
                 yield location
 
     def _files_in(self, folder: str) -> list[tuple[str, datetime]]:
@@ -171,7 +170,7 @@ class PosixBackend(StorageBackend):
 
     async def sweep_staging(self, older_than: datetime) -> int:
         """Remove old staging files that no living process has locked."""
-        return await asyncio.to_thread(self._sweep_staging, older_than.timestamp())
+        return await in_thread(self._sweep_staging, older_than.timestamp())
 
     def _sweep_staging(self, older_than: float) -> int:
         removed = 0
@@ -193,17 +192,17 @@ class PosixBackend(StorageBackend):
 
     async def free_space(self) -> int:
         """Tell what the file system has left for us."""
-        status = await asyncio.to_thread(os.fstatvfs, self._data)
+        status = await in_thread(os.fstatvfs, self._data)
         return status.f_bavail * status.f_frsize
 
     async def total_space(self) -> int:
         """Tell the size of the file system."""
-        status = await asyncio.to_thread(os.fstatvfs, self._data)
+        status = await in_thread(os.fstatvfs, self._data)
         return status.f_blocks * status.f_frsize
 
     async def check(self) -> None:
         """Write a file and delete it."""
-        await asyncio.to_thread(self._probe)
+        await in_thread(self._probe)
 
     def _probe(self) -> None:
         name = uuid4().hex
@@ -275,8 +274,8 @@ async def _identity(path: Path) -> UUID:
         async with aiofiles.open(draft, "x", encoding="utf-8") as file:
             await file.write(json.dumps({"id": str(uuid4()), "made": datetime.now(UTC).isoformat()}) + "\n")
             await file.flush()
-            await asyncio.to_thread(os.fsync, file.fileno())
-        await asyncio.to_thread(_link_durably, draft, path)
+            await in_thread(os.fsync, file.fileno())
+        await in_thread(_link_durably, draft, path)
 
 
 def _link_durably(draft: Path, path: Path) -> None:
