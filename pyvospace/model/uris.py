@@ -100,11 +100,6 @@ def decode_path(path: str) -> tuple[str, ...]:
     return names
 
 
-def encode_name(name: str) -> str:
-    """Percent-encode a name for a URI."""
-    return quote(name, safe=_SAFE)
-
-
 def encode_path(names: tuple[str, ...]) -> str:
     """Percent-encode a path, without slashes at the ends."""
     return "/".join([quote(name, safe=_SAFE) for name in names])
@@ -155,10 +150,6 @@ class NodeUri:
     def child(self, name: str) -> NodeUri:
         """Give the URI of the child of that name."""
         return NodeUri(self.authority, (*self.path, name))
-
-    def is_below(self, other: NodeUri) -> bool:
-        """Say whether this node is `other` or below it."""
-        return self.authority == other.authority and self.path[: len(other.path)] == other.path
 
     def __str__(self) -> str:
         """Write the URI, percent-encoded (section 3.1)."""
