@@ -12,7 +12,7 @@ import pytest
 
 from pyvospace.supervisor import SupervisorError, postgres, processes
 from pyvospace.supervisor.accounts import Account, launch, unprivileged
-from pyvospace.supervisor.binaries import locate
+from pyvospace.supervisor.binaries import locate, reachable
 from pyvospace.supervisor.data import DATABASE, SUPERUSER, ClusterFile, DataDirectory
 from pyvospace.supervisor.postgres import Cluster
 from pyvospace.supervisor.processes import Processes
@@ -94,7 +94,8 @@ async def test_a_server_that_nobody_watches_is_stopped_first(data: DataDirectory
     async with running(data):
         pass
     [database] = data.database.glob("pg*")
-    command = [locate().program("postgres"), "-D", str(database), "-c", f"unix_socket_directories={data.database}"]
+    binaries = await reachable(locate(), unprivileged(), postgres.OUTSIDE)
+    command = [binaries.program("postgres"), "-D", str(database), "-c", f"unix_socket_directories={data.database}"]
     orphan = subprocess.Popen(
         launch(
             [*command, "-c", "listen_addresses="], account=unprivileged(), on_orphaned=signal.Signals(signal.SIGWINCH)
