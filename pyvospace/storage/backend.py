@@ -100,7 +100,7 @@ class Body(ABC):
 
     @abstractmethod
     def __aiter__(self) -> AsyncIterator[bytes]:
-        """Give the bytes in pieces of some 100 KiB to 2 MiB, hashed already; the way for object stores.
+        """Give the bytes in pieces of up to 2 MiB, none of them empty, hashed already; the way for object stores.
 
         At most one piece is held beside the one that was handed out.
         """

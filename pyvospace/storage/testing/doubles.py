@@ -275,5 +275,5 @@ class ScriptedBody(CheckedBody):
                 await asyncio.Event().wait()
             elif isinstance(piece, Exception):
                 raise piece
-            else:
+            elif piece:
                 yield piece
