@@ -76,7 +76,7 @@ class Sweeper:
             obsolete=await self._sweep_obsolete(),
             unknown=await self._sweep_unknown(before),
         )
-        log.info("swept: %s", swept)
+        log.info("swept: %d staged, %d obsolete, %d unknown", swept.staged, swept.obsolete, swept.unknown)
         return swept
 
     async def _sweep_obsolete(self) -> int:
