@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -24,7 +24,7 @@ from pyvospace.model.vocabulary import Detail
 from pyvospace.server.context import Context, Service
 from pyvospace.server.describe import describe
 from pyvospace.server.handlers import files, nodes, service, transfers
-from pyvospace.server.handlers.requests import CONTEXT, SERVICE
+from pyvospace.server.handlers.requests import CONTEXT, SERVICE, expect
 from pyvospace.service.auth import Authenticator
 from pyvospace.service.endpoints import EndpointSigner
 from pyvospace.service.faults import CALLER, add_headers, edge
@@ -36,6 +36,8 @@ from pyvospace.wire.xml import Limits
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
+
+    _Expect = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
     from pyvospace.config import Settings
 
@@ -81,30 +83,31 @@ def make_app(settings: Settings, database: Database) -> web.Application:
 
 
 def _add_routes(app: web.Application, base: str) -> None:
+    def add(methods: str, path: str, handler: Handler, expect_handler: _Expect = expect) -> None:
+        for method in methods.split():
+            app.router.add_route(method, base + path, handler, expect_handler=expect_handler)
+
     for path in ("/nodes", f"/nodes/{_PATH}"):
-        app.router.add_get(base + path, nodes.get)
-        app.router.add_put(base + path, nodes.put)
-        app.router.add_post(base + path, nodes.post)
-        app.router.add_delete(base + path, nodes.delete)
+        add("GET HEAD", path, nodes.get)
+        add("PUT", path, nodes.put)
+        add("POST", path, nodes.post)
+        add("DELETE", path, nodes.delete)
     for path in ("/files", f"/files/{_PATH}"):
-        app.router.add_get(base + path, files.get)
-        app.router.add_put(base + path, files.put, expect_handler=files.leave_body)
-    app.router.add_get(base + "/synctrans", transfers.get_sync, allow_head=False)
-    app.router.add_post(base + "/synctrans", transfers.post_sync)
-    app.router.add_post(base + "/transfers", transfers.post_jobs)
-    app.router.add_get(base + "/transfers/{job}", transfers.get_job)
-    app.router.add_get(base + "/transfers/{job}/results/transferDetails", transfers.get_details)
-    app.router.add_get(base + f"/transfers/{{job}}/{{part:{_PARTS}}}", transfers.get_part)
-    app.router.add_post(base + "/transfers/{job}/phase", transfers.post_phase)
-    for path, handler in (
-        ("/capabilities", service.capabilities),
-        ("/availability", service.availability),
-        ("/protocols", service.protocols),
-        ("/views", service.views),
-        ("/properties", service.properties),
-        ("/livez", service.live),
-    ):
-        app.router.add_get(base + path, handler)
+        add("GET HEAD", path, files.get)
+        add("PUT", path, files.put, files.leave_body)
+    add("GET", "/synctrans", transfers.get_sync)
+    add("POST", "/synctrans", transfers.post_sync)
+    add("POST", "/transfers", transfers.post_jobs)
+    add("GET HEAD", "/transfers/{job}", transfers.get_job)
+    add("GET HEAD", "/transfers/{job}/results/transferDetails", transfers.get_details)
+    add("GET HEAD", f"/transfers/{{job}}/{{part:{_PARTS}}}", transfers.get_part)
+    add("POST", "/transfers/{job}/phase", transfers.post_phase)
+    add("GET HEAD", "/capabilities", service.capabilities)
+    add("GET HEAD", "/availability", service.availability)
+    add("GET HEAD", "/protocols", service.protocols)
+    add("GET HEAD", "/views", service.views)
+    add("GET HEAD", "/properties", service.properties)
+    add("GET HEAD", "/livez", service.live)
 
 
 def identification(shared: Service, authenticator: Authenticator) -> Middleware:

@@ -51,6 +51,8 @@ HEADERS = {
 }
 """On every answer."""
 
+SERVER: Final = "pyvospace"
+
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 CALLER: Final = web.RequestKey("caller", str)
 """Name of the caller; not there if he is anonymous."""
@@ -75,7 +77,7 @@ def edge(access: AccessLog, *, challenges: Challenges | None = None, describe: D
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.monotonic()
-        request[REQUEST_ID] = f"{_PROCESS}{next(_NUMBERS):08x}"
+        request[REQUEST_ID] = _new_id()
         mark = request_id.set(request[REQUEST_ID])
         try:
             response = await _answer(request, handler, challenges, describe)
@@ -97,7 +99,7 @@ def edge(access: AccessLog, *, challenges: Challenges | None = None, describe: D
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Put the headers of every answer on it (signal ``on_response_prepare``)."""
     headers = response.headers
-    headers["Server"] = "pyvospace"
+    headers["Server"] = SERVER
     for name, value in HEADERS.items():
         headers.setdefault(name, value)
     if CALLER in request:
@@ -136,6 +138,20 @@ def _of_http(request: web.Request, answer: web.HTTPException) -> Fault:
         return known(answer.reason)
     log.warning("aiohttp answered %d: %s", answer.status, answer.reason)
     return InvalidArgument(answer.reason)
+
+
+def render_unasked(fault: Fault) -> web.Response:
+    """Write the answer to what never became a request, with the headers of every answer."""
+    response = render(fault)
+    response.headers.update(HEADERS)
+    response.headers["Server"] = SERVER
+    response.headers["X-Request-Id"] = _new_id()
+    response.force_close()
+    return response
+
+
+def _new_id() -> str:
+    return f"{_PROCESS}{next(_NUMBERS):08x}"
 
 
 def render(fault: Fault, *, challenges: Challenges | None = None, describe: Describe | None = None) -> web.Response:

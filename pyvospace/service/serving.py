@@ -6,14 +6,21 @@ import asyncio
 import logging
 import signal
 import ssl
-from typing import TYPE_CHECKING
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
+
+from pyvospace.model.faults import InternalFault, InvalidArgument
+from pyvospace.service.faults import render_unasked
 
 if TYPE_CHECKING:
     from pyvospace.config.settings import ServerSettings
 
 log = logging.getLogger(__name__)
+
+_LINE: Final = 256 * 1024
+"""Longest first line of a request: the deepest path of the longest names, percent-encoded, has 150 kB."""
 
 
 def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
@@ -34,6 +41,42 @@ def stop_event() -> asyncio.Event:
     return stop
 
 
+class _Connection(web.RequestHandler):
+    """Answers in our words what aiohttp refuses by itself, and keeps what strangers send out of the log."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no request, or what failed behind every middleware."""
+        del message
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun already")
+        if status == HTTPStatus.BAD_REQUEST:
+            log.info("no valid HTTP from %s: %s", request.remote, type(exc).__name__)
+            return render_unasked(InvalidArgument("this is no valid HTTP request"))
+        log.error("defect while answering %s", request.remote, exc_info=exc)
+        return render_unasked(InternalFault())
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Runner(web.AppRunner):
+    """Runs the application on connections of ours."""
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _Server(made.request_handler, request_factory=made.request_factory, **made._kwargs)  # noqa: SLF001
+
+
 async def serve(
     app: web.Application,
     settings: ServerSettings,
@@ -46,11 +89,12 @@ async def serve(
 
     Bodies are never inflated: what was sent is what counts against limits and what is stored.
     """
-    runner = web.AppRunner(
+    runner = _Runner(
         app,
         access_log=None,
         auto_decompress=False,
         handle_signals=False,
+        max_line_size=_LINE,
         keepalive_timeout=header_timeout,  # aiohttp's only limit for a slow head
         shutdown_timeout=shutdown_timeout,
     )

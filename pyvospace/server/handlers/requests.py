@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 
@@ -25,7 +26,9 @@ _BODY: Final = web.RequestKey("body", bytes)
 
 _XML: Final = frozenset({"text/xml", "application/xml", "application/octet-stream", "text/plain"})
 """What a document may call itself; a request without a type is taken at its word (A-05)."""
-FORM: Final = "application/x-www-form-urlencoded"
+_FORM: Final = "application/x-www-form-urlencoded"
+_PARAMETERS: Final = 100
+"""Most parameters of a request."""
 
 
 def context(request: web.Request) -> Context:
@@ -52,15 +55,46 @@ def node_path(request: web.Request) -> tuple[str, ...]:
 
 
 def parameters(request: web.Request) -> dict[str, list[str]]:
-    """Give the query's parameters, names in upper case (J6 of the clients), each with its values in order."""
-    return collect(request.query)
+    """Give the query's parameters, names in upper case (J6 of the clients), each with its values in order.
+
+    Raises
+    ------
+    InvalidArgument
+        They are no UTF-8, or too many.
+    """
+    query = request.rel_url.raw_query_string
+    return _collect(query) if query else {}
 
 
-def collect(pairs: Mapping[str, str]) -> dict[str, list[str]]:
-    """Group values by the name in upper case."""
+def _collect(encoded: str) -> dict[str, list[str]]:
+    try:
+        pairs = parse_qsl(encoded, keep_blank_values=True, errors="strict", max_num_fields=_PARAMETERS)
+    except UnicodeDecodeError:
+        raise InvalidArgument("a parameter is no UTF-8") from None
+    except ValueError:
+        raise InvalidArgument(f"there are more than {_PARAMETERS} parameters") from None
     found: dict[str, list[str]] = {}
-    for name, value in pairs.items():
+    for name, value in pairs:
         found.setdefault(name.upper(), []).append(value)
+    return found
+
+
+async def form(request: web.Request) -> dict[str, list[str]]:
+    """Give the parameters of the query, and behind them those of the body if it is a form.
+
+    Raises
+    ------
+    InvalidArgument
+        As `parameters`.
+    """
+    found = parameters(request)
+    if request.content_type == _FORM:
+        try:
+            encoded = (await body(request)).decode()
+        except UnicodeDecodeError:
+            raise InvalidArgument("the form is no UTF-8") from None
+        for name, values in _collect(encoded).items():
+            found.setdefault(name, []).extend(values)
     return found
 
 
@@ -78,6 +112,13 @@ def one(found: Mapping[str, list[str]], name: str) -> str | None:
     if values and "\0" in values[0]:
         raise InvalidArgument(f"{name.lower()} holds a NUL")
     return values[0] if values else None
+
+
+async def expect(request: web.Request) -> None:
+    """Ask for the body of a client that waits for 100-continue; any other expectation is none of ours."""
+    if request.version >= (1, 1) and request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer has not begun
 
 
 async def document(request: web.Request) -> bytes:

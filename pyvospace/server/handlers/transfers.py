@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
 
 from pyvospace.model.faults import Fault, InvalidArgument, NotFound, OperationNotSupported
 from pyvospace.model.instants import write_instant
 from pyvospace.model.jobs import Job, Result
 from pyvospace.model.vocabulary import Direction, Phase
 from pyvospace.server.handlers.requests import (
-    FORM,
-    body,
     context,
     document,
+    form,
     one,
     parameters,
     plain,
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
 
 async def post_sync(request: web.Request) -> web.StreamResponse:
     """Serve a synchronous transfer, given by parameters or by a document."""
-    asked = await _parameters(request)
+    asked = await form(request)  # a body of XML is none (T6 of the clients)
     if "TARGET" in asked or "DIRECTION" in asked:
         return await _by_parameters(request, asked)
     ctx = context(request)
@@ -47,16 +45,6 @@ async def post_sync(request: web.Request) -> web.StreamResponse:
 async def get_sync(request: web.Request) -> web.StreamResponse:
     """Serve a synchronous transfer by parameters: 303 to the endpoint (rulings of A-11)."""
     return await _by_parameters(request, parameters(request))
-
-
-async def _parameters(request: web.Request) -> dict[str, list[str]]:
-    """Look at the query, then at a form; a body of XML is none of both (T6 of the clients)."""
-    asked = parameters(request)
-    if request.content_type == FORM:
-        pairs = parse_qsl((await body(request)).decode("utf-8", "replace"), keep_blank_values=True)
-        for name, value in pairs:
-            asked.setdefault(name.upper(), []).append(value)
-    return asked
 
 
 async def _by_parameters(request: web.Request, asked: dict[str, list[str]]) -> web.StreamResponse:
@@ -159,7 +147,7 @@ async def get_part(request: web.Request) -> web.StreamResponse:
 
 async def post_phase(request: web.Request) -> web.StreamResponse:
     """Abort a job (UWS 1.1, section 2.2.3.6); a negotiated transfer runs already."""
-    asked = await _parameters(request)
+    asked = await form(request)
     row = await _job(request)
     phase = (one(asked, "PHASE") or "").upper()
     if phase == "ABORT":
