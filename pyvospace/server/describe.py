@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyvospace.model.nodes import Node, View
-from pyvospace.model.vocabulary import ANY_VIEW, BINARY_VIEW, DEFAULT_VIEW, Detail, NodeType
+from pyvospace.model.nodes import Node, Property, View
+from pyvospace.model.vocabulary import ANY_VIEW, BINARY_VIEW, DATE, DEFAULT_VIEW, Detail, NodeType
 from pyvospace.server.properties import describe_properties
 
 if TYPE_CHECKING:
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _ACCEPTS = (View(ANY_VIEW), View(BINARY_VIEW))
 _PROVIDES = (View(DEFAULT_VIEW), View(BINARY_VIEW))
+_NO_DATE = (Property(DATE, "1970-01-01T00:00:00.000Z", read_only=True),)
+"""Tells nothing, but vos cannot show a listing at all if a single child has no date (N2 of the clients)."""
 
 
 def describe(node: StoredNode, uri: NodeUri, detail: Detail) -> Node:
@@ -35,7 +37,8 @@ def describe(node: StoredNode, uri: NodeUri, detail: Detail) -> Node:
 def describe_child(node: StoredNode, uri: NodeUri, detail: Detail) -> Node:
     """Tell of a child in a listing; of one that the caller may not read, URI and type only (rulings of A-21)."""
     if not node.readable:
-        return Node(uri=uri, type=node.type, target="" if node.type is NodeType.LINK else None)
+        told = () if detail is Detail.MIN else _NO_DATE
+        return Node(uri=uri, type=node.type, properties=told, target="" if node.type is NodeType.LINK else None)
     if detail is Detail.MIN:
         return _bare(node, uri)
     return Node(
