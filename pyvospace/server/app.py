@@ -77,6 +77,7 @@ def make_app(settings: Settings, database: Database) -> web.Application:
     app[SERVICE] = shared
     for base in {"", urlsplit(settings.metadata.public_url).path}:
         _add_routes(app, base)
+    app.on_response_prepare.append(_hold_undecided)
     app.on_response_prepare.append(add_headers)
     app.cleanup_ctx.append(_tidying)
     return app
@@ -129,12 +130,22 @@ def identification(shared: Service, authenticator: Authenticator) -> Middleware:
             except StaleCallerError:
                 authenticator.forget(authorization)
                 continue
-            if not context.policy.asked:
-                raise InternalFault("an answer that nobody has decided about is not given")
+            _require_decision(context)
             return response
         raise ServiceBusy("users and groups are changing; try again")
 
     return middleware
+
+
+def _require_decision(context: Context) -> None:
+    if not context.policy.asked:
+        raise InternalFault("an answer that nobody has decided about is not given")
+
+
+async def _hold_undecided(request: web.Request, response: web.StreamResponse) -> None:
+    """Stop an answer that is about to be streamed though nobody was asked about it (signal on_response_prepare)."""
+    if CONTEXT in request and type(response) is web.StreamResponse:
+        _require_decision(request[CONTEXT])
 
 
 def _describe(shared: Service, fault: Fault) -> str:
