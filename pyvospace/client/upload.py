@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pyvospace.client.digests import Digester, Digests, told_digests
-from pyvospace.client.failures import ServiceUnreachable
+from pyvospace.client.failures import ContentChanged, ServiceUnreachable
 from pyvospace.client.http import Http, pieces
 from pyvospace.client.negotiation import Endpoints
 from pyvospace.client.progress import SILENT, Progress
@@ -47,16 +47,22 @@ class Sending:
         self._watch = watch
         self._times = http.timeouts
         self._progress = progress
-        self.digester = Digester()
+        self._digester = Digester()
+        self._hashing: asyncio.Future[None] | None = None
         self._body: AsyncGenerator[bytes] | None = None
         self.begun = False
+        self.sent = 0
+        """Bytes that aiohttp was given."""
         self.complete = False
+        """It was given all; whether they arrived is another matter."""
         self.error: Exception | None = None
         """Why the source could not be read; aiohttp tells it as a broken connection."""
 
     def body(self) -> AsyncGenerator[bytes]:
         """Give the pieces to aiohttp, from the beginning."""
-        self.digester = Digester()
+        self._digester = Digester()
+        self._progress.advance(-self.sent)
+        self.sent = 0
         self._body = self._pieces()
         return self._body
 
@@ -70,25 +76,45 @@ class Sending:
         try:
             async with aclosing(self._source.pieces()) as pieces_of:
                 async for piece in pieces_of:
-                    self.begun = True
-                    hashing = asyncio.ensure_future(self.digester.update(piece))  # while it is sent
+                    await self._account(piece)
                     yield piece
-                    await hashing
-                    self._move(self._times.read)
-                    self._progress.advance(len(piece))
+            if self.sent < (self._source.size or 0):
+                raise ContentChanged(f"the source became shorter: {self.sent} bytes, not {self._source.size}")
         except (OSError, Fault) as error:
             self.error = error
             raise
+        self._end()
+
+    async def _account(self, piece: bytes) -> None:
+        """Note a piece before aiohttp gets it: behind the last one it does not ask for more if it knows the size."""
+        await self.settle()
+        self._hashing = asyncio.ensure_future(self._digester.update(piece))  # while it is sent
+        self.begun = True
+        self.sent += len(piece)
+        self._move(self._times.read)
+        self._progress.advance(len(piece))
+        if self._source.size is not None and self.sent > self._source.size:
+            raise ContentChanged(f"the source has more than the {self._source.size} bytes that were announced")
+        if self.sent == self._source.size:
+            self._end()
+
+    def _end(self) -> None:
         self.complete = True
-        self._move(self._times.finish)
+        self._move(self._times.read + self._times.finish)
+
+    async def settle(self) -> None:
+        """Wait for the digests of what was sent so far."""
+        if self._hashing is not None:
+            await self._hashing
 
     def _move(self, seconds: float) -> None:
         with suppress(RuntimeError):  # the answer came before the end
             self._watch.reschedule(asyncio.get_running_loop().time() + seconds)
 
-    def stored(self) -> Stored:
+    async def stored(self) -> Stored:
         """Tell what was sent, once it is complete."""
-        return Stored(self.digester.size, self.digester.digests())
+        await self.settle()
+        return Stored(self.sent, self._digester.digests())
 
 
 class Upload:
@@ -140,7 +166,7 @@ class Upload:
             try:
                 return await self._send(endpoint, sending)
             except BaseException:
-                self._progress.advance(-sending.digester.size)
+                self._progress.advance(-sending.sent)
                 if sending.error is not None:
                     raise sending.error from None
                 raise
@@ -148,7 +174,7 @@ class Upload:
                 await sending.close()
                 self._begun |= sending.begun
                 if sending.complete:
-                    self._sent = sending.stored()
+                    self._sent = await sending.stored()
 
     async def _send(self, endpoint: str, sending: Sending) -> Stored:
         async with self._http.open(
@@ -161,10 +187,11 @@ class Upload:
         ) as response:
             if not sending.complete:
                 raise TransferFailed(f"{self._what}: the service was content before it had all bytes")
-            told_digests(response.headers).require(sending.stored().digests, self._what)
+            stored = await sending.stored()
+            told_digests(response.headers).require(stored.digests, self._what)
             async for _ in pieces(response, limit=_WORDS):
                 pass
-        return sending.stored()
+        return stored
 
     async def _arrived(self, endpoint: str, fault: Fault, sent: Stored) -> bool:
         """Find out whether the bytes are there, though the answer was lost."""

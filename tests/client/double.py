@@ -6,6 +6,7 @@ import hashlib
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from ssl import SSLContext
 
 from aiohttp import web
@@ -14,14 +15,16 @@ from yarl import URL
 
 from pyvospace.client import Retry, Space, Timeouts
 from pyvospace.client.digests import Digests
+from pyvospace.model.jobs import Job
 from pyvospace.model.nodes import Node
 from pyvospace.model.ranges import ByteRange, parse_range
-from pyvospace.model.transfers import Protocol
+from pyvospace.model.transfers import Protocol, Transfer
 from pyvospace.model.uris import NodeUri
-from pyvospace.model.vocabulary import STANDARD_NODES, STANDARD_SYNC, NodeType
+from pyvospace.model.vocabulary import STANDARD_NODES, STANDARD_SYNC, Direction, NodeType, Phase
 from pyvospace.model.vosi import Capability
 from pyvospace.wire.nodes import render_node
 from pyvospace.wire.transfers import parse_transfer, render_transfer
+from pyvospace.wire.uws import render_job
 from pyvospace.wire.vosi import render_capabilities
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -116,7 +119,7 @@ class Double:
             asked = parse_transfer(await request.read())
             endpoint = self.endpoint if "://" in self.endpoint else self.storage.url(self.endpoint)
             offered = tuple(Protocol(one.uri, endpoint) for one in asked.protocols)
-            self._details = render_transfer(asked.__class__(asked.target, asked.direction, protocols=offered))
+            self._details = render_transfer(Transfer(asked.target, asked.direction, protocols=offered))
             raise web.HTTPSeeOther(self.service.url("/transfers/1/results/transferDetails"))
         if path.endswith("/transferDetails"):
             return web.Response(body=self._details, content_type="text/xml")
@@ -161,6 +164,14 @@ class Double:
             return web.Response(body=self.content, headers=headers)
         headers["Content-Range"] = span.content_range(len(self.content))
         return web.Response(status=206, body=self.content[span.start : span.stop], headers=headers)
+
+    def no_endpoints(self) -> bytes:
+        """Write the details of a transfer that failed."""
+        return render_transfer(Transfer(str(ROOT), Direction.PUSH_TO_VOSPACE))
+
+    def failed_job(self, message: str) -> bytes:
+        """Write a job that failed."""
+        return render_job(Job("1", Phase.ERROR, None, datetime.now(UTC), fault="InternalFault", message=message))
 
     def cut_after(self, count: int) -> Handler:
         """Make a handler that sends so many bytes of the answer and hangs up."""
