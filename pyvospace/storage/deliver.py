@@ -3,9 +3,7 @@
 import asyncio
 import logging
 import os
-import socket
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import format_datetime
@@ -21,6 +19,7 @@ from pyvospace.service.content import content_disposition, content_type
 from pyvospace.storage.backend import Download, FileBytes, Redirect, StorageBackend, StreamBytes
 from pyvospace.storage.hashing import Digests
 from pyvospace.storage.jobs import ClaimedDownload
+from pyvospace.storage.outflow import limit_waiting, send_file
 from pyvospace.storage.threads import Workers, run
 
 log = logging.getLogger(__name__)
@@ -129,11 +128,13 @@ class Deliverer:
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the client is gone")
-        self._limit_waiting(transport)
+        limit_waiting(transport, self._idle)
         try:
-            await self._send_bytes(transport, response, source, span)
-        except ConnectionError:
-            raise
+            await self._send_bytes(request, transport, response, source, span)
+        except (ConnectionError, TimeoutError) as error:
+            log.info("a download was given up by its reader: %s", error)
+            transport.abort()
+            raise ConnectionAbortedError from error
         except Exception as error:
             # No fault can be told any more: it would be taken for bytes of the file.
             log.exception("a download broke off")
@@ -143,6 +144,7 @@ class Deliverer:
 
     async def _send_bytes(
         self,
+        request: web.Request,
         transport: asyncio.Transport,
         response: web.StreamResponse,
         source: FileBytes | StreamBytes,
@@ -153,15 +155,12 @@ class Deliverer:
         elif transport.get_extra_info("sslcontext") is not None:
             sent = await _send_pieces(response, self._pieces(source, span))
         else:
-            sent = await _send_file(transport, source, span)
+            await _flush(request, transport)
+            offset = source.offset + span.start
+            await send_file(transport, source.file.fileno(), offset, span.length, workers=self._workers)
+            return
         if sent != span.length:
             raise EOFError(f"{sent} bytes were there instead of {span.length}")
-
-    def _limit_waiting(self, transport: asyncio.Transport) -> None:
-        """Let the kernel end the connection of a client that reads nothing for too long."""
-        with suppress(AttributeError, OSError):  # not on every system
-            sock = transport.get_extra_info("socket")
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._idle * 1000))
 
     async def _pieces(self, source: FileBytes, span: ByteRange) -> AsyncIterator[bytes]:
         fd, position, left = source.file.fileno(), source.offset + span.start, span.length
@@ -239,19 +238,22 @@ def _redirect(source: Redirect) -> web.Response:
     return web.Response(status=HTTPStatus.TEMPORARY_REDIRECT, headers=headers)
 
 
-async def _send_file(transport: asyncio.Transport, source: FileBytes, span: ByteRange) -> int:
-    loop = asyncio.get_running_loop()
-    if transport.is_closing():
-        raise ConnectionResetError("the client is gone")
-    return await loop.sendfile(transport, source.file, source.offset + span.start, span.length)
-
-
 async def _send_pieces(response: web.StreamResponse, pieces: AsyncIterator[bytes]) -> int:
     sent = 0
     async for piece in pieces:
         await response.write(piece)
         sent += len(piece)
     return sent
+
+
+async def _flush(request: web.Request, transport: asyncio.Transport) -> None:
+    """Wait until the head, and the answers before it, have left: the file is to come behind them."""
+    if transport.get_write_buffer_size():
+        transport.set_write_buffer_limits(high=0)
+        try:
+            await request.writer.drain()
+        finally:
+            transport.set_write_buffer_limits()
 
 
 def _read(fd: int, position: int, size: int) -> bytes:

@@ -165,7 +165,7 @@ class HttpBody(CheckedBody):
 
     async def _slice(self, pump: Pump) -> Pumped:
         try:
-            outcome = await run(self._workers.receiving, pump.run)
+            outcome = await run(self._workers.moving, pump.run)
         except ConnectionError:
             raise self._cut(pump.received) from None
         if outcome is Pumped.CUT:

@@ -27,15 +27,15 @@ class Workers:
     Parameters
     ----------
     threads
-        How many threads receive and write at most.
+        How many threads move bytes at most.
     buffer_size
         Bytes gathered before they are hashed and written, if memory allows.
     """
 
     def __init__(self, *, threads: int = 32, buffer_size: int = 2 * _MIB) -> None:
         half = max(threads // 2, 1)
-        self.receiving = ThreadPoolExecutor(half, "receive")
-        """Reads sockets: a thread is busy as long as its client sends, up to a slice of time."""
+        self.moving = ThreadPoolExecutor(half, "move")
+        """Reads and feeds sockets: a thread is busy as long as its client is, up to a slice of time."""
         self.quick = ThreadPoolExecutor(max(threads - half, 1), "store")
         """Short jobs: a batch, an open, an fsync of something small."""
         self.hashing = ThreadPoolExecutor(os.cpu_count() or 1, "hash")
@@ -60,7 +60,7 @@ class Workers:
 
     def close(self) -> None:
         """Wait for what runs and end all threads."""
-        for pool in (self.receiving, self.quick, self.flushing, self.hashing):
+        for pool in (self.moving, self.quick, self.flushing, self.hashing):
             pool.shutdown()
 
 

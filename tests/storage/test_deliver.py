@@ -400,3 +400,19 @@ async def test_stream_of_the_wrong_length_cuts_the_connection(tmp_path: Path, bi
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await connection.reader.readexactly(len(big) + (kind == "long"))
         assert server.catalogue.deliveries == []
+
+
+async def test_a_file_comes_behind_the_answers_before_it(storage_server: Server, big: bytes) -> None:
+    """A client that pipelines and does not read: answers queue up in the transport, the file must wait for them."""
+    small = big[:60_000]
+    await storage_server.put(small, 2)
+    await storage_server.put(big, 1)
+    connection = await storage_server.connect()
+    heads = [connection.head("GET", f"/files/get-{node}/x", {}) for node in [2] * 150 + [1, 2]]
+    sending = asyncio.create_task(connection.send(b"".join(heads)))
+    await asyncio.sleep(0.3)
+    for _ in range(150):
+        assert (await connection.answer()).body == small
+    assert (await connection.answer()).body == big
+    assert (await connection.answer()).body == small
+    await sending

@@ -1,0 +1,106 @@
+"""Sending a file from a worker thread, so that a slow disk holds up nobody but its reader.
+
+`loop.sendfile` of asyncio would read the disk on the event loop: whatever is not in the page cache makes every other
+client wait.
+"""
+
+import asyncio
+import enum
+import os
+import select
+import socket
+import time
+from contextlib import suppress
+from typing import Final
+
+from pyvospace.storage.threads import Workers, run
+
+SLICE: Final = 1.0
+"""Seconds after which the thread goes back to its pool, so that all clients get their turn."""
+FULL: Final = 100
+"""Milliseconds in which the client takes nothing, after which it is waited for without a thread."""
+_AT_ONCE: Final = 8 << 20
+
+
+class Sent(enum.Enum):
+    """Why `Outflow.run` returned."""
+
+    ALL = enum.auto()
+    FULL = enum.auto()
+    SLICE = enum.auto()
+
+
+class Outflow:
+    """Some bytes of a file on their way into a socket."""
+
+    def __init__(self, sock: socket.socket, fd: int, offset: int, count: int) -> None:
+        self._socket = sock
+        self._fd = fd
+        self._offset = offset
+        self._left = count
+
+    def run(self) -> Sent:
+        """Send until all is sent, the client is slow, or the slice of time is over.
+
+        Raises
+        ------
+        EOFError
+            The file ended too early.
+        ConnectionError
+            The client is gone.
+        """
+        deadline = time.monotonic() + SLICE
+        poller = select.poll()
+        poller.register(self._socket, select.POLLOUT)
+        while self._left:
+            try:
+                sent = os.sendfile(self._socket.fileno(), self._fd, self._offset, min(self._left, _AT_ONCE))
+            except BlockingIOError:
+                if not poller.poll(FULL):
+                    return Sent.FULL
+                continue
+            if not sent:
+                raise EOFError(f"the file ended {self._left} bytes early")
+            self._offset += sent
+            self._left -= sent
+            if time.monotonic() > deadline:
+                return Sent.SLICE
+        return Sent.ALL
+
+
+async def send_file(transport: asyncio.Transport, fd: int, offset: int, count: int, *, workers: Workers) -> None:
+    """Send `count` bytes behind what `transport` was given before, which must have been sent.
+
+    A client that takes nothing is waited for: see `limit_waiting`.
+    """
+    sock = transport.get_extra_info("socket").dup()
+    try:
+        outflow = Outflow(sock, fd, offset, count)
+        outcome = Sent.SLICE
+        while outcome is not Sent.ALL:
+            if outcome is Sent.FULL:
+                await _writable(sock)
+            outcome = await run(workers.moving, outflow.run)
+    finally:
+        sock.close()
+
+
+def limit_waiting(transport: asyncio.Transport, seconds: float) -> None:
+    """Let the kernel end the connection of a client that takes no byte for so long.
+
+    It alone knows: a socket counts as writable only when a third of its buffer is free, which is a long time for
+    a slow client. Systems other than Linux go by their own limits.
+    """
+    with suppress(AttributeError, OSError):
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+
+
+async def _writable(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_writer(sock, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_writer(sock)
