@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 NOBODY = Account.of(pwd.getpwnam("nobody"))
 PYTHONS = (sys.executable, f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")
 """The second one is for a virtual environment whose Python is in the home of root."""
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root alone can run something as another user")
 LIBRARIES = {"PYTHONPATH": f"{ROOT}:{sysconfig.get_path('purelib')}"}
 
 
@@ -214,21 +215,60 @@ def may_run(python: str) -> bool:
     return True
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="all the other tests run as an ordinary user then")
-def test_an_ordinary_user_may(reachable_path: Path, options: list[str]) -> None:
+@pytest.fixture
+def ordinary() -> str:
+    """A Python that an ordinary user may run."""
     python = next(filter(may_run, PYTHONS), None)
     if python is None:
         pytest.skip("this clone, or its Python, is closed to ordinary users")
+    return python
+
+
+@pytest.fixture
+def home(reachable_path: Path) -> Path:
+    """A directory of an ordinary user."""
     home = reachable_path / "home"
     home.mkdir()
     shutil.chown(home, NOBODY.uid, NOBODY.gid)
+    return home
+
+
+@as_root
+def test_an_ordinary_user_may(home: Path, options: list[str], ordinary: str) -> None:
     environment = {**LIBRARIES, "HOME": str(home)}
     for _ in range(2):
-        with running_up(home / "data", *options, environment=environment, python=python, account=NOBODY) as up:
+        with running_up(home / "data", *options, environment=environment, python=ordinary, account=NOBODY) as up:
             up.wait_ready()
             assert {process.uids().effective for process in up.tree()} == {NOBODY.uid}
             assert get(up.access, f"/nodes{up.access.home}") == 200
             assert up.stop() == 0
+
+
+@as_root
+def test_root_becomes_the_owner_of_the_data(home: Path, options: list[str], ordinary: str) -> None:
+    with running_up(home, *options, environment=LIBRARIES, python=ordinary) as up:
+        up.wait_ready()
+        assert {process.uids().effective for process in up.tree()} == {NOBODY.uid}
+        assert up.stop() == 0
+    assert {path.stat().st_uid for path in home.rglob("*")} == {NOBODY.uid}
+
+
+def test_data_may_be_moved(up: Up, data: Path, options: list[str]) -> None:
+    before = up.access
+    up.stop()
+    with running_up(data.rename(data.with_name("moved")), *options) as again:
+        again.wait_ready()
+        assert get(before, f"/nodes{before.home}") == 200
+
+
+def test_interrupted_while_it_starts(data: Path, options: list[str]) -> None:
+    with running_up(data, *options) as up:
+        while not list(data.glob("database/pg*/postmaster.pid")):
+            time.sleep(0.01)
+        assert up.stop() == 0
+        assert b"ready" not in up.output
+    with running_up(data, *options) as again:
+        again.wait_ready()
 
 
 def test_settings_of_the_pair(tmp_path: Path) -> None:
