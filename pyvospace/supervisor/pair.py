@@ -12,17 +12,15 @@ from typing import Any
 
 from pyvospace.config import ConfigError, Problem, Settings, load
 from pyvospace.config.load import as_environment, environment_of
-from pyvospace.config.requirements import require_safe_versions
 from pyvospace.config.settings import ServerSettings
 from pyvospace.db.bootstrap import bootstrap, create_token
 from pyvospace.db.migrations import migrate
 from pyvospace.db.pool import Database
-from pyvospace.service.logs import set_up_logs
 from pyvospace.supervisor.accounts import become_owner
 from pyvospace.supervisor.data import DATABASE, STORAGE_ROLE, Access, ClusterFile, DataDirectory
 from pyvospace.supervisor.postgres import Cluster, Say
 from pyvospace.supervisor.processes import Processes, reap_adopted, until_signalled
-from pyvospace.supervisor.workers import programs, require_free_port, wait_until_ready
+from pyvospace.supervisor.workers import begin, programs, require_free_port, wait_until_ready
 
 FIRST_USER = "user"
 """Name of the ordinary user unless another is asked for."""
@@ -63,8 +61,7 @@ def up(options: Options, *, say: Say, announce: Callable[[Access], None]) -> Non
     become_owner(options.data)
     data = DataDirectory(options.data)
     settings, overrides = settings_of_pair(options, data)
-    require_safe_versions()
-    set_up_logs(settings.log)
+    begin(settings)
     with data.owned():
         require_free_port(settings.metadata)
         require_free_port(settings.storage)

@@ -16,6 +16,7 @@ import aiohttp
 
 from pyvospace.config import Settings
 from pyvospace.config.load import unknown_variables
+from pyvospace.config.requirements import require_safe_versions
 from pyvospace.config.settings import PREFIX, ServerSettings
 from pyvospace.service.logs import set_up_logs
 from pyvospace.supervisor.errors import SupervisorError
@@ -43,11 +44,10 @@ def serve(server: Server, settings: Settings, environment: Mapping[str, str]) ->
         The port is taken, or no worker comes up.
     """
     if WORKER in os.environ:
+        set_up_logs(settings.log)
         _run(server, settings)
         return
-    set_up_logs(settings.log)
-    for problem in unknown_variables():
-        log.warning("%s", problem)
+    begin(settings)
     listening = settings.metadata if server == "metadata" else settings.storage
     require_free_port(listening)
     if listening.workers == 1:
@@ -55,6 +55,20 @@ def serve(server: Server, settings: Settings, environment: Mapping[str, str]) ->
         return
     processes = Processes()
     asyncio.run(until_signalled(_serve_workers(server, listening, environment, processes), processes))
+
+
+def begin(settings: Settings) -> None:
+    """Do what comes first in a process that a user starts: logs, a word about odd variables, a look at libraries.
+
+    Raises
+    ------
+    ConfigError
+        A library is known to be dangerous.
+    """
+    set_up_logs(settings.log)
+    for problem in unknown_variables():
+        log.warning("%s", problem)
+    require_safe_versions()
 
 
 def programs(server: Server, listening: ServerSettings, environment: Mapping[str, str]) -> list[Program]:

@@ -1,3 +1,4 @@
+import json
 import os
 import pwd
 import shutil
@@ -291,3 +292,14 @@ def test_settings_of_the_pair_from_a_file(tmp_path: Path) -> None:
     assert (settings.metadata.port, settings.storage.port) == (9100, 9101)
     with pytest.raises(ConfigError, match=r"storage\.port: Input should be less than or equal to 65535"):
         settings_of_pair(Options(data=tmp_path, port=65535), data)
+
+
+def test_both_servers_write_the_log(data: Path, options: list[str]) -> None:
+    variables = {"PYVOSPACE_LOG__FORMAT": "json", "PYVOSPACE_METADATA_PORT": "1"}
+    with running_up(data, *options, environment=variables) as up:
+        up.wait_ready()
+        up.stop()
+        lines = [json.loads(line) for line in up.errors().splitlines() if line.startswith("{")]
+    assert len([line for line in lines if line.get("message", "").startswith("listening at")]) == 2
+    odd = [text for line in lines if "PYVOSPACE_METADATA_PORT" in (text := line.get("message", ""))]
+    assert odd == ["PYVOSPACE_METADATA_PORT: unknown variable, did you mean PYVOSPACE_METADATA__PORT?"]
