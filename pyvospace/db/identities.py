@@ -35,6 +35,7 @@ class _Sql(QueryFile, file="identities.sql"):
     remove_member: ClassVar[str]
     known: ClassVar[str]
     space: ClassVar[str]
+    epoch: ClassVar[str]
     make_space: ClassVar[str]
     set_group_prefixes: ClassVar[str]
     make_root: ClassVar[str]
@@ -96,6 +97,11 @@ async def space(database: Database) -> Space | None:
     """Give the row of the space; None before it was made."""
     row = await database.fetchrow(_Sql.space)
     return Space(row["authority"], tuple(row["group_prefixes"])) if row else None
+
+
+async def epoch(database: Database) -> int:
+    """Give the epoch of the catalogue (see `pyvospace.model.callers`)."""
+    return int(await database.fetchval(_Sql.epoch))
 
 
 async def make_space(database: Database, made: Space) -> None:

@@ -338,10 +338,10 @@ async def _turn(connection: Connection, source: StoredNode, container: StoredNod
     await connection.execute(_Sql.turn_tree, old, new)
 
 
-async def names_in_use(database: Database, caller: Caller, *, limit: int) -> list[str]:
-    """Give property URIs of nodes that the caller may read, in order, up to `limit`.
+async def names_in_use(database: Database, caller: Caller, *, limit: int) -> tuple[int, list[str]]:
+    """Give the epoch, and property URIs of nodes that the caller may read, in order, up to `limit`.
 
     Only the newest 10,000 nodes are looked at, so that the cost does not grow with the space.
     """
-    rows = await database.fetch(_Sql.names_in_use, caller.id, caller.groups, caller.admin, limit)
-    return [row["key"] for row in rows]
+    row = await database.fetchrow(_Sql.names_in_use, caller.id, caller.groups, caller.admin, limit)
+    return (row["epoch"], row["names"]) if row else (0, [])

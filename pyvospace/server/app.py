@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 
 import uvloop
 from aiohttp import web
+from aiohttp.http import StreamWriter
 
 from pyvospace.config.requirements import require_safe_versions
 from pyvospace.db import identities, keys
 from pyvospace.db.bootstrap import WrongSpaceError
+from pyvospace.db.errors import Unavailable
 from pyvospace.db.pool import Database
 from pyvospace.model.callers import StaleCallerError
 from pyvospace.model.faults import Fault, InternalFault, LinkFound, ServiceBusy
@@ -127,6 +129,7 @@ def identification(shared: Service, authenticator: Authenticator) -> Middleware:
                 request[CALLER] = caller.name
             try:
                 response = await handler(request)
+                await _confirm(context)
             except StaleCallerError:
                 authenticator.forget(authorization)
                 continue
@@ -137,6 +140,13 @@ def identification(shared: Service, authenticator: Authenticator) -> Middleware:
     return middleware
 
 
+async def _confirm(context: Context) -> None:
+    """Make sure of the caller behind an answer that does not depend on him; it is given though nobody can be asked."""
+    if context.policy.asked and not context.policy.confirmed:
+        with contextlib.suppress(Unavailable):
+            context.policy.check_epoch(await identities.epoch(context.database))
+
+
 def _require_decision(context: Context) -> None:
     if not context.policy.asked:
         raise InternalFault("an answer that nobody has decided about is not given")
@@ -144,7 +154,9 @@ def _require_decision(context: Context) -> None:
 
 async def _hold_undecided(request: web.Request, response: web.StreamResponse) -> None:
     """Stop an answer that is about to be streamed though nobody was asked about it (signal on_response_prepare)."""
-    if CONTEXT in request and type(response) is web.StreamResponse:
+    if CONTEXT in request and type(response) is web.StreamResponse and not request[CONTEXT].policy.asked:
+        if isinstance(request.writer, StreamWriter):
+            request.writer.chunked = False  # meant for the answer that is held back
         _require_decision(request[CONTEXT])
 
 

@@ -49,6 +49,9 @@ class Policy:
     def __init__(self, caller: Caller) -> None:
         self.caller = caller
         self.asked = False
+        """Somebody has decided whether there may be an answer."""
+        self.confirmed = caller.anonymous
+        """The caller is still who he was when he was identified."""
 
     def exempt(self) -> None:
         """Say that an answer tells nothing that depends on who asks."""
@@ -69,6 +72,7 @@ class Policy:
         self.asked = True
         if not self.caller.anonymous and epoch != self.caller.epoch:
             raise StaleCallerError
+        self.confirmed = True
 
     def require_way(self, found: Resolution) -> None:
         """Require that every container on the way may be read, down to where the path leads or ends.

@@ -72,6 +72,9 @@ select exists (select from groups where name = $1) as "group", exists (select fr
 -- name: space
 select authority, group_prefixes, epoch from space;
 
+-- name: epoch
+select epoch from space;
+
 -- name: make_space
 insert into space (authority, group_prefixes) values ($1, $2) on conflict do nothing;
 

@@ -235,11 +235,13 @@ select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public,
 -- name: names_in_use
 -- Property URIs, up to $4, of those of the newest 10,000 nodes that the caller $1 (groups $2, administrator $3) may
 -- read.
-select distinct key
-  from (select * from nodes order by id desc limit 10000) as n
- cross join jsonb_object_keys(n.properties) as key
- where n.properties <> '{}'
-   and may_read(n.owner_id, n.public, n.group_read, n.group_write, $1, $2::text[], $3)
-   and way_is_readable(n.parent_id, $1, $2::text[], $3)
- order by key
- limit $4;
+select (select epoch from space) as epoch, array(
+    select distinct key
+      from (select * from nodes order by id desc limit 10000) as n
+     cross join jsonb_object_keys(n.properties) as key
+     where n.properties <> '{}'
+       and may_read(n.owner_id, n.public, n.group_read, n.group_write, $1, $2::text[], $3)
+       and way_is_readable(n.parent_id, $1, $2::text[], $3)
+     order by key
+     limit $4
+) as names;

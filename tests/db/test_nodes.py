@@ -223,9 +223,10 @@ async def test_names_in_use_are_those_the_caller_may_see(world: World) -> None:
     await world.add("box", NodeType.CONTAINER, Changes(properties={"urn:box": ""}))
     await world.add("box/data", NodeType.DATA, Changes(public=True, properties={"urn:below": ""}))
     stranger, admin = await world.caller("stranger"), await world.caller()
-    assert await nodes.names_in_use(world.database, stranger, limit=10) == ["urn:open"]
-    assert await nodes.names_in_use(world.database, admin, limit=10) == ["urn:below", "urn:box", "urn:open"]
-    assert await nodes.names_in_use(world.database, admin, limit=2) == ["urn:below", "urn:box"]
+    assert await nodes.names_in_use(world.database, stranger, limit=10) == (stranger.epoch, ["urn:open"])
+    found = await nodes.names_in_use(world.database, admin, limit=10)
+    assert found == (admin.epoch, ["urn:below", "urn:box", "urn:open"])
+    assert (await nodes.names_in_use(world.database, admin, limit=2))[1] == ["urn:below", "urn:box"]
 
 
 # ----------------------------------------------------------------------------------------------------- handing down

@@ -95,8 +95,8 @@ async def views(request: web.Request) -> web.StreamResponse:
 async def properties(request: web.Request) -> web.StreamResponse:
     """Serve getProperties; ``contains`` tells what nodes use that the caller may read."""
     ctx = context(request)
-    ctx.policy.exempt()
-    used = await nodes.names_in_use(ctx.database, ctx.caller, limit=_CONTAINS)
+    epoch, used = await nodes.names_in_use(ctx.database, ctx.caller, limit=_CONTAINS)
+    ctx.policy.check_epoch(epoch)
     contains = sorted({*used, *vocabulary.PROVIDED_PROPERTIES})
     accepts, provides = sorted(vocabulary.ACCEPTED_PROPERTIES), sorted(vocabulary.PROVIDED_PROPERTIES)
     return xml(wire.render_properties(accepts, provides, contains))
