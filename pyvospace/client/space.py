@@ -179,8 +179,13 @@ class Space:
             Most children that come with a container; None: all of them, at most 64 MiB of document. To see the
             children of any container use `list`.
         """
-        url = await self._node_url(await self.uri(uri)) + node_query(detail=detail, limit=limit)
-        return read_node((await self._http.ask("GET", url)).body)
+        wanted = await self.uri(uri)
+        url = await self._node_url(wanted) + node_query(detail=detail, limit=limit)
+        node = read_node((await self._http.ask("GET", url)).body)
+        if node.uri.authority != wanted.authority:
+            # The path in the URL would fit any space: whoever configured this meant another one.
+            raise InvalidURI(f"the space at {self.url} calls itself {node.uri.authority}, not {wanted.authority}")
+        return node
 
     async def list(self, uri: NodeUri | str, *, detail: Detail = Detail.FULL) -> AsyncGenerator[Node]:
         """Give the children of a container as they arrive, in the order of the service.

@@ -65,10 +65,10 @@ class Server:
         seen = Seen(request.method, request.raw_path.partition("?")[0], request.query_string, dict(request.headers))
         self.seen.append(seen)
         handler = self.plan.pop(0) if self.plan else self.usual
-        response = await handler(request)
-        if request.can_read_body and request._read_bytes is not None:
-            seen.body = request._read_bytes
-        return response
+        try:
+            return await handler(request)
+        finally:
+            seen.body = request._read_bytes or b""
 
     def url(self, path: str = "") -> str:
         assert self.server is not None
