@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 _LINE: Final = 256 * 1024
 """Longest first line of a request: the deepest path of the longest names, percent-encoded, has 150 kB."""
+_READ_AHEAD: Final = 64 << 10
+"""Bytes of a body that are read before anybody wants them; each connection may hold so much, so it is not more."""
 
 
 def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
@@ -95,6 +97,7 @@ async def serve(
         auto_decompress=False,
         handle_signals=False,
         max_line_size=_LINE,
+        read_bufsize=_READ_AHEAD,
         keepalive_timeout=header_timeout,  # aiohttp's only limit for a slow head
         shutdown_timeout=shutdown_timeout,
     )

@@ -29,7 +29,6 @@ CONTENT_RANGE: Final = web.RequestKey("content_range", str)
 
 _SMALL: Final = 64 << 10
 """Up to this size one write of head and body is cheaper than sendfile."""
-_PIECE: Final = 1 << 20
 _SAFE: Final = {
     "Cache-Control": "private, no-cache",
     "Content-Security-Policy": "default-src 'none'; sandbox",
@@ -164,13 +163,16 @@ class Deliverer:
 
     async def _pieces(self, source: FileBytes, span: ByteRange) -> AsyncIterator[bytes]:
         fd, position, left = source.file.fileno(), source.offset + span.start, span.length
-        while left:
-            piece = await run(self._workers.quick, os.pread, fd, min(_PIECE, left), position)
-            if not piece:
-                return
-            position += len(piece)
-            left -= len(piece)
-            yield piece
+        with self._workers as workers:
+            while left:
+                # Half a batch: TLS holds it once more, encrypted.
+                size = min(workers.batch_size() // 2, left)
+                piece = await run(workers.quick, os.pread, fd, size, position)
+                if not piece:
+                    return
+                position += len(piece)
+                left -= len(piece)
+                yield piece
 
 
 def conditions_of(request: web.Request) -> Conditions:

@@ -33,8 +33,8 @@ class Pumped(enum.Enum):
 class Pump:
     """The body of one upload, read from a socket of its own in as many slices as it takes.
 
-    Two buffers: while MD5 is still busy with one, the other is filled. They live for one slice, so their
-    number is bounded by the threads and not by the clients.
+    The buffer has two halves: while MD5 is still busy with one, the other is filled. It lives for one slice, so
+    that the number of buffers is bounded by the threads and not by the clients.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Pump:
         self._socket = sock
         self._sink = sink
         self._head = memoryview(head)
-        self._buffer_size = max(buffer_size - buffer_size % BLOCK, BLOCK)
+        self._half = max(buffer_size // 2 - buffer_size // 2 % BLOCK, BLOCK)
         self.total = total
         self.received = 0
         self._cut = False
@@ -69,8 +69,8 @@ class Pump:
         """
         deadline = time.monotonic() + SLICE
         # Pages of an anonymous map go back to the system at once, unlike those of the heap.
-        memory = memoryview(mmap.mmap(-1, 2 * self._buffer_size))
-        halves = cycle((memory[: self._buffer_size], memory[self._buffer_size :]))
+        memory = memoryview(mmap.mmap(-1, 2 * self._half))
+        halves = cycle((memory[: self._half], memory[self._half :]))
         poller = select.poll()
         poller.register(self._socket, select.POLLIN)
         try:

@@ -16,8 +16,8 @@ T = TypeVar("T")
 
 _MIB = 1 << 20
 _BATCHES_HELD = 2
-"""Of each upload: one that fills while the other is written."""
-_LEAST_BATCH = _MIB // 4
+"""Of each transfer: one that fills while the other is written."""
+_LEAST_BATCH = _MIB // 8
 _FLUSHERS = 4
 
 
@@ -29,7 +29,7 @@ class Workers:
     threads
         How many threads move bytes at most.
     buffer_size
-        Bytes gathered before they are hashed and written, if memory allows.
+        Bytes that one transfer may hold in memory, if not too many of them share what there is for all.
     """
 
     def __init__(self, *, threads: int = 32, buffer_size: int = 2 * _MIB) -> None:
@@ -41,16 +41,16 @@ class Workers:
         self.hashing = ThreadPoolExecutor(os.cpu_count() or 1, "hash")
         self.flushing = ThreadPoolExecutor(_FLUSHERS, "flush")
         self.buffer_size = buffer_size
-        self._budget = half * _BATCHES_HELD * buffer_size
+        self._budget = half * buffer_size
         self._gathering = 0
 
     def batch_size(self) -> int:
-        """Tell how much one upload may gather, given how many do."""
-        share = self._budget // (_BATCHES_HELD * max(self._gathering, 1))
-        return max(min(share, self.buffer_size), _LEAST_BATCH)
+        """Tell how much one transfer may gather, given how many do."""
+        share = min(self._budget // max(self._gathering, 1), self.buffer_size)
+        return max(share // _BATCHES_HELD, _LEAST_BATCH)
 
     def __enter__(self) -> Self:
-        """Count an upload that gathers batches."""
+        """Count a transfer that gathers batches."""
         self._gathering += 1
         return self
 

@@ -135,7 +135,9 @@ async def serving(
     backend = backend or PosixBackend(settings.storage.path)
     identity = await backend.start()
     app = make_app(settings, catalogue=catalogue, backend=backend, identity=identity, verifier=OpenVerifier())
-    runner = web.AppRunner(app, access_log=None, auto_decompress=False, shutdown_timeout=patience, lingering_time=1)
+    runner = web.AppRunner(
+        app, access_log=None, auto_decompress=False, read_bufsize=1 << 16, shutdown_timeout=patience, lingering_time=1
+    )
     await runner.setup()
     offered = trusted = None
     if authority is not None:
