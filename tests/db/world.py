@@ -103,7 +103,9 @@ class World:
             self.database, admin, await self.node(source, admin), await self.node(container, admin), name
         )
 
-    async def listing(self, where: str, caller: Caller | None = None, *, page: int = 1000) -> list[StoredNode]:
+    async def listing(
+        self, where: str | Sequence[str], caller: Caller | None = None, *, page: int = 1000
+    ) -> list[StoredNode]:
         """Give all children of a container."""
         caller = caller or await self.caller()
         container = await self.node(where, caller)
