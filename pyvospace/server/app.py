@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from sys import maxsize
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -47,6 +48,8 @@ log = logging.getLogger(__name__)
 
 _STARTS: Final = 3
 """Starts of a request whose caller turned out to have changed."""
+_DOCUMENT: Final = {"standard": maxsize, "opencadc": 32 * 1024}
+"""Largest document by the rules that we follow, if the limit in the settings is not smaller."""
 _PATH: Final = "{path:(?s:.*)}"
 """Also with a line end in it, so that we are asked and refuse it ourselves."""
 _PARTS: Final = "phase|results|error|owner|quote|executionduration|destruction|parameters"
@@ -59,7 +62,7 @@ def make_app(settings: Settings, database: Database) -> web.Application:
         lambda: keys.signing_key(database, rotation=settings.endpoints.key_rotation, life=settings.endpoints.life),
     )
     limits = Limits(
-        document_bytes=settings.limits.document_bytes,
+        document_bytes=min(settings.limits.document_bytes, _DOCUMENT[settings.interop]),
         depth=settings.limits.document_depth,
         properties=settings.limits.properties,
         property_bytes=settings.limits.property_bytes,

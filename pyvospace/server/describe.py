@@ -34,9 +34,9 @@ def describe(node: StoredNode, uri: NodeUri, detail: Detail) -> Node:
     )
 
 
-def describe_child(node: StoredNode, uri: NodeUri, detail: Detail) -> Node:
-    """Tell of a child in a listing; of one that the caller may not read, URI and type only (rulings of A-21)."""
-    if not node.readable:
+def describe_child(node: StoredNode, uri: NodeUri, detail: Detail, *, seen: bool) -> Node:
+    """Tell of a child in a listing; of one that the caller may not see, URI and type only (rulings of A-21)."""
+    if not seen:
         told = () if detail is Detail.MIN else _NO_DATE
         return Node(uri=uri, type=node.type, properties=told, target="" if node.type is NodeType.LINK else None)
     if detail is Detail.MIN:

@@ -33,6 +33,8 @@ class Right(Enum):
 
     READ = auto()
     """Of the node, and of every container above it."""
+    SEE = auto()
+    """To be told of the node: as READ; with OpenCADC's rules, of a leaf, to read the way to it is enough."""
     WRITE = auto()
     """To the node: its properties, its bytes."""
     OWN = auto()
@@ -43,11 +45,21 @@ class Right(Enum):
     """To write to the container that the node is in."""
 
 
-class Policy:
-    """Decides for one caller, in one request."""
+_READING = frozenset({Right.READ, Right.SEE})
 
-    def __init__(self, caller: Caller) -> None:
+
+class Policy:
+    """Decides for one caller, in one request.
+
+    Parameters
+    ----------
+    opencadc
+        Decide as OpenCADC's services where they differ (rulings of A-21 and of locks).
+    """
+
+    def __init__(self, caller: Caller, *, opencadc: bool = False) -> None:
         self.caller = caller
+        self._opencadc = opencadc
         self.asked = False
         """Somebody has decided whether there may be an answer."""
         self.confirmed = caller.anonymous
@@ -59,7 +71,7 @@ class Policy:
 
     def settled(self) -> None:
         """Say that a statement has decided by itself, with ``may_read``, ``may_write`` and the caller's epoch."""
-        self.asked = True
+        self.asked = self.confirmed = True
 
     def check_epoch(self, epoch: int) -> None:
         """Make sure that the caller is still who he was when he was identified.
@@ -108,14 +120,29 @@ class Policy:
         if node is None:
             raise self._missing(right, found)
         if not self._allows(right, node, found):
-            raise self.refusal(found, "read" if right is Right.READ else "write")
-        if right is not Right.READ and not locked and (node.locked or (right is Right.DELETE and found.parent_locked)):
-            raise NodeLocked(path_text(found))
+            raise self.refusal(found, "read" if right in _READING else "write")
+        if right not in _READING and not locked:
+            self._require_unlocked(right, node, found)
         return node
+
+    def _require_unlocked(self, right: Right, node: StoredNode, found: Resolution) -> None:
+        if node.locked:
+            raise NodeLocked(path_text(found))
+        if right is Right.DELETE and found.parent_locked:
+            raise self._locked_container(found)
+
+    def _locked_container(self, found: Resolution) -> Fault:
+        return (PermissionDenied if self._opencadc else NodeLocked)(f"{path_text(found)} is in a locked container")
+
+    def sees(self, node: StoredNode) -> bool:
+        """Say whether a node in a container that the caller may read is told of, beyond its name and type."""
+        return node.readable or (self._opencadc and not node.is_container)
 
     def _allows(self, right: Right, node: StoredNode, found: Resolution) -> bool:
         if right is Right.READ:
             return node.readable
+        if right is Right.SEE:
+            return self.sees(node)
         if right is Right.WRITE:
             return node.writable
         if right is Right.OWN:
@@ -132,7 +159,7 @@ class Policy:
         if not container.writable:
             raise self.refusal(found, "write")
         if container.locked:
-            raise NodeLocked(path_text(found))
+            raise self._locked_container(found)
         return container
 
     @staticmethod
@@ -143,7 +170,7 @@ class Policy:
     def _missing(right: Right, found: Resolution) -> Fault:
         if found.last.type is NodeType.LINK:
             return LinkFound(path_text(found), link=found)
-        if right is Right.READ or (found.container is not None and right is not Right.CREATE):
+        if right in _READING or (found.container is not None and right is not Right.CREATE):
             return NodeNotFound(path_text(found))
         return ContainerNotFound(path_text(found))
 

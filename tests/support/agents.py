@@ -120,7 +120,7 @@ class Agent:
         checked: bool = True,
     ) -> Answer:
         """Send a request and follow no redirect; `path` is a path or a whole URL, percent-encoded."""
-        url = path if "://" in path else self.pair.url + path
+        url = path if path.startswith("http") else self.pair.url + path
         given = {"Authorization": f"Bearer {self.token}"} if self.token and url.startswith(self.pair.url) else {}
         content = body.encode() if isinstance(body, str) else body
         if content is not None and "Content-Type" not in (headers or {}):

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+
 from aiohttp import web
 
 from pyvospace.model.transfers import Protocol, Transfer
 from pyvospace.model.vocabulary import HTTPS_PUT, TYPE, Direction
 from pyvospace.server.handlers.requests import context, node_path, see_other
 from pyvospace.server.operations import transfers
+from pyvospace.server.policy import Right
 from pyvospace.service.content import content_disposition, content_type
 
-_EMPTY_MD5 = "md5=1B2M2Y8AsgTpgAmY7PhCfg=="
+_EMPTY_MD5 = hashlib.md5(usedforsecurity=False).digest()
 
 
 async def get(request: web.Request) -> web.StreamResponse:
     """Send the client to the bytes; a node without bytes is answered here."""
     ctx = context(request)
-    node, endpoint = await transfers.locate_file(ctx, node_path(request))
+    right = Right.SEE if request.method == "HEAD" else Right.READ
+    node, endpoint = await transfers.locate_file(ctx, node_path(request), right=right)
     if endpoint is not None:
         return see_other(endpoint)
     kind = content_type(node.properties.get(TYPE))
     headers = {
         "Content-Type": kind,
         "Content-Disposition": content_disposition(node.name, kind),
-        "Digest": _EMPTY_MD5,
+        "Digest": f"md5={base64.b64encode(node.md5 or _EMPTY_MD5).decode()}",
         "Accept-Ranges": "bytes",
         "Cache-Control": "no-cache",
     }
+    if node.size:
+        return web.Response(headers=headers | {"Content-Length": str(node.size)})
     return web.Response(status=204 if ctx.service.opencadc else 200, headers=headers)
 
 

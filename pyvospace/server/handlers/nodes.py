@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from pyvospace.model.nodes import Node
     from pyvospace.model.stored import StoredNode
-    from pyvospace.model.uris import NodeUri
     from pyvospace.server.context import Context
 
 log = logging.getLogger(__name__)
@@ -119,7 +118,7 @@ async def _listing(
     request: web.Request, whole: Node, pages: AsyncIterator[Sequence[StoredNode]], detail: Detail
 ) -> web.StreamResponse:
     """Write a container with its children, however many: what is read is written before the next page is read."""
-    pieces = _pieces(whole, whole.uri, pages, detail)
+    pieces = _pieces(context(request), whole, pages, detail)
     start = b""
     async for piece in pieces:
         start += piece
@@ -129,11 +128,13 @@ async def _listing(
 
 
 async def _pieces(
-    whole: Node, uri: NodeUri, pages: AsyncIterator[Sequence[StoredNode]], detail: Detail
+    ctx: Context, whole: Node, pages: AsyncIterator[Sequence[StoredNode]], detail: Detail
 ) -> AsyncIterator[bytes]:
     yield wire.node_head(whole)
+    uri, sees = whole.uri, ctx.policy.sees
     async for page in pages:
-        yield wire.render_children([describe_child(child, uri.child(child.name), detail) for child in page])
+        told = [describe_child(child, uri.child(child.name), detail, seen=sees(child)) for child in page]
+        yield wire.render_children(told)
         await asyncio.sleep(0)  # others wait for the loop
     yield wire.node_tail()
 

@@ -142,15 +142,16 @@ async def body(request: web.Request) -> bytes:
     """Read a small body within the limits, once."""
     if _BODY in request:
         return request[_BODY]
-    limits = request.app[SERVICE].settings.limits
+    service = request.app[SERVICE]
+    limit, patience = service.limits.document_bytes, service.settings.limits.body_timeout
     if request.content.is_eof():  # it came with the head, as nearly all do: there is nothing to wait for
-        read = await _read(request, limits.document_bytes)
+        read = await _read(request, limit)
     else:
         try:
-            async with asyncio.timeout(limits.body_timeout):
-                read = await _read(request, limits.document_bytes)
+            async with asyncio.timeout(patience):
+                read = await _read(request, limit)
         except TimeoutError:
-            raise RequestTimeout(f"the document did not come within {limits.body_timeout:g} s") from None
+            raise RequestTimeout(f"the document did not come within {patience:g} s") from None
     request[_BODY] = read
     return read
 

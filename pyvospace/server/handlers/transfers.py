@@ -51,8 +51,9 @@ async def _by_parameters(request: web.Request, asked: dict[str, list[str]]) -> w
     ctx = context(request)
     negotiated = await transfers.transfer(ctx, transfers.parameter_transfer(asked))
     wants = (one(asked, "REQUEST") or "").lower()
-    if ctx.service.opencadc or request.method == "GET" or wants == "redirect":
-        return see_other(negotiated.transfer.protocols[0].endpoint or "")
+    protocols = negotiated.transfer.protocols
+    if protocols and (ctx.service.opencadc or request.method == "GET" or wants == "redirect"):
+        return see_other(protocols[0].endpoint or "")
     return xml(wire.render_transfer(negotiated.transfer))
 
 

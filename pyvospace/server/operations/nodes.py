@@ -18,7 +18,7 @@ from pyvospace.server.properties import changes_of
 
 if TYPE_CHECKING:
     from pyvospace.model.nodes import Node
-    from pyvospace.model.stored import Changes, StoredNode
+    from pyvospace.model.stored import Changes, Resolution, StoredNode
     from pyvospace.server.context import Context
 
 _ATTEMPTS = 10
@@ -49,14 +49,21 @@ async def create(context: Context, path: tuple[str, ...], document: Node) -> tup
     kind = NodeType.DATA if document.type is NodeType.NODE else document.type
     target = _target_of(document)
     changes = changes_of(document.properties, None, lenient=context.service.opencadc, target=target)
+    place = path
     for _ in range(_ATTEMPTS):
         # One statement if all is well; what is wrong, if it is not, the second look tells.
-        made = path and await nodes.insert(context.database, context.caller, path, kind=kind, changes=changes)
+        made = place and await nodes.insert(context.database, context.caller, place, kind=kind, changes=changes)
         if made:
             context.policy.settled()
             return path, made
-        context.policy.require(Right.CREATE, await resolve(context, path))
+        context.policy.require(Right.CREATE, found := await _approach(context, path))
+        place = found.names
     raise ServiceBusy("others keep changing the container; try again")
+
+
+async def _approach(context: Context, path: tuple[str, ...]) -> Resolution:
+    """Walk to where something is made or deleted: links on the way are in the way, but not for OpenCADC (A-15)."""
+    return await (follow(context, path, last=False) if context.service.opencadc else resolve(context, path))
 
 
 def _target_of(document: Node) -> str | None:
@@ -71,7 +78,7 @@ def _target_of(document: Node) -> str | None:
 
 async def get(context: Context, path: tuple[str, ...]) -> StoredNode:
     """Give a node; a link comes as the link that it is (section 6.3.1)."""
-    return context.policy.require(Right.READ, await follow(context, path, last=False))
+    return context.policy.require(Right.SEE, await follow(context, path, last=False))
 
 
 def children(context: Context, container: StoredNode, page: Page) -> AsyncIterator[Sequence[StoredNode]]:
@@ -128,7 +135,7 @@ async def delete(context: Context, path: tuple[str, ...]) -> None:
     NodeNotFound, ContainerNotFound, LinkFound, PermissionDenied, NodeLocked
     """
     for _ in range(_ATTEMPTS):
-        node = context.policy.require(Right.DELETE, await resolve(context, path))
+        node = context.policy.require(Right.DELETE, await _approach(context, path))
         if node.id == ROOT_ID:
             raise PermissionDenied("the root cannot be deleted")
         if context.service.opencadc and node.is_container:

@@ -15,6 +15,7 @@ from pyvospace.model.faults import (
     InvalidArgument,
     NotAuthenticated,
     OperationNotSupported,
+    ProtocolNotSupported,
     ServiceBusy,
     ViewNotSupported,
 )
@@ -134,15 +135,18 @@ async def _pull_target(context: Context, path: tuple[str, ...]) -> Target:
     return Target(str(context.uri(found.names)), node.id, node.parent_id or 0, node.name, node.storage)
 
 
-async def locate_file(context: Context, path: tuple[str, ...]) -> tuple[StoredNode, str | None]:
-    """Find the bytes of a data node by its path: the node, and an endpoint for them; None: it has no bytes yet.
+async def locate_file(
+    context: Context, path: tuple[str, ...], *, right: Right = Right.READ
+) -> tuple[StoredNode, str | None]:
+    """Find the bytes of a data node by its path: the node, and an endpoint for them, or None.
 
-    The endpoint is good for a short time and has no job (it dies with the right to read).
+    The endpoint is good for a short time and has no job (it dies with the right to read). There is none as long as
+    no bytes have come, nor for somebody whose `right` is to see the node but not to read it.
     """
     found = await follow(context, path, last=True)
-    node = context.policy.require(Right.READ, found)
+    node = context.policy.require(right, found)
     _require_data(node)
-    if node.storage is None or node.storage_url is None:
+    if node.storage is None or node.storage_url is None or not node.readable:
         return node, None
     claims = EndpointClaims(
         operation="get",
@@ -176,7 +180,14 @@ def _announced(wanted: Transfer) -> int | None:
 
 def _agree(context: Context, wanted: Transfer) -> Transfer:
     offers = dict.fromkeys(offered(context, wanted.direction), "")
-    return replace(wanted, protocols=negotiate(wanted.protocols, offers, METHODS))
+    try:
+        protocols = negotiate(wanted.protocols, offers, METHODS)
+    except ProtocolNotSupported:
+        # OpenCADC gives an empty list if it is only for the security methods that nothing is left (A-35).
+        if not context.service.opencadc or offers.keys().isdisjoint(one.uri for one in wanted.protocols):
+            raise
+        protocols = ()
+    return replace(wanted, protocols=protocols)
 
 
 async def _with_endpoints(context: Context, job: Agreed, agreed: Transfer, target: Target) -> Negotiated:

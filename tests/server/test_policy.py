@@ -1,0 +1,265 @@
+"""Every route asks the policy or is on the list of those that need not; who forgets to ask gets no answer out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from pyvospace.config import Settings
+from pyvospace.db import identities
+from pyvospace.db.bootstrap import add_user, set_up
+from pyvospace.db.pool import Database
+from pyvospace.model.vocabulary import CORE
+from pyvospace.server.app import make_app
+from pyvospace.server.handlers.requests import CONTEXT
+from pyvospace.server.policy import Policy
+from tests.support.agents import node_document, transfer_document, uri_of
+
+SECRET = "/home/alice/secret"
+JOB = "JOB"
+USERS = ("alice", "bea", "nobody")
+
+PUBLIC = {
+    # What the service tells of itself is the same for everybody.
+    ("GET", "/capabilities"),
+    ("GET", "/availability"),
+    ("GET", "/protocols"),
+    ("GET", "/views"),
+    ("GET", "/livez"),
+    # Refused for everybody until there are jobs that a client starts.
+    ("POST", "/transfers"),
+}
+"""Routes whose answer does not depend on who asks."""
+
+TELLS_EACH_HIS_OWN = {("GET", "/properties")}
+"""Routes that ask, and give to each what he may know."""
+
+AT_THE_ROOT = {("GET", "/nodes"): 200, ("GET", "/files"): 400}
+"""The root is public, and holds no bytes."""
+
+DOCUMENT = node_document(SECRET, properties={})
+PULL = transfer_document(SECRET, "pullFromVoSpace", [CORE + "httpsget"])
+QUERY = f"TARGET={uri_of(SECRET)}&DIRECTION=pullFromVoSpace&PROTOCOL={CORE.replace('#', '%23')}httpsget"
+
+# Route: path and body of a request about what is alice's.
+REQUESTS: dict[tuple[str, str], tuple[str, str | None]] = {
+    ("GET", "/nodes"): ("", None),
+    ("PUT", "/nodes"): ("", node_document("", "ContainerNode")),
+    ("POST", "/nodes"): ("", node_document("", "ContainerNode", properties={"urn:x": "y"})),
+    ("DELETE", "/nodes"): ("", None),
+    ("GET", "/nodes/{path}"): (SECRET, None),
+    ("PUT", "/nodes/{path}"): (SECRET, DOCUMENT),
+    ("POST", "/nodes/{path}"): (SECRET, DOCUMENT),
+    ("DELETE", "/nodes/{path}"): (SECRET, None),
+    ("GET", "/files"): ("", None),
+    ("PUT", "/files"): ("", ""),
+    ("GET", "/files/{path}"): (SECRET, None),
+    ("PUT", "/files/{path}"): (SECRET, "x"),
+    ("GET", "/synctrans"): (f"?{QUERY}", None),
+    ("POST", "/synctrans"): ("", PULL),
+    ("GET", "/transfers/{job}"): (JOB, None),
+    ("GET", "/transfers/{job}/results/transferDetails"): (JOB, None),
+    ("GET", "/transfers/{job}/{part}"): (JOB, None),
+    ("POST", "/transfers/{job}/phase"): (JOB, "PHASE=ABORT"),
+}
+
+
+@dataclass
+class Asked:
+    """What a request asked the policy."""
+
+    epochs: int = 0
+    exempted: int = 0
+
+
+@dataclass
+class World:
+    """The application in this process, with somebody's secret in it."""
+
+    app: web.Application
+    database: Database
+    tokens: dict[str, str]
+    client: TestClient[web.Request, web.Application]
+    asked: Asked = field(default_factory=Asked)
+
+    async def send(
+        self, user: str, method: str, path: str, body: str | None = None, content_type: str = "text/xml"
+    ) -> tuple[int, str, Asked]:
+        headers = {"Authorization": f"Bearer {self.tokens[user]}"} if user in self.tokens else {}
+        if body is not None:
+            headers["Content-Type"] = content_type
+        self.asked = Asked()
+        async with self.client.request(method, path, data=body, headers=headers, allow_redirects=False) as response:
+            return response.status, await response.text(), self.asked
+
+    def watch(self, patch: pytest.MonkeyPatch) -> None:
+        check_epoch, exempt = Policy.check_epoch, Policy.exempt
+
+        def watched_check(policy: Policy, epoch: int) -> None:
+            self.asked.epochs += 1
+            check_epoch(policy, epoch)
+
+        def watched_exempt(policy: Policy) -> None:
+            self.asked.exempted += 1
+            exempt(policy)
+
+        patch.setattr(Policy, "check_epoch", watched_check)
+        patch.setattr(Policy, "exempt", watched_exempt)
+
+
+async def _forgetful_text(request: web.Request) -> web.StreamResponse:
+    return web.Response(text=f"secret of {request[CONTEXT].caller.name}")
+
+
+async def _forgetful_stream(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write(b"secret")
+    return response
+
+
+async def _forgetful_redirect(_: web.Request) -> web.StreamResponse:
+    return web.Response(status=303, headers={"Location": "http://localhost/secret"})
+
+
+@pytest.fixture
+async def world(
+    database: Database, database_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[World]:
+    await set_up(database, authority="localhost~space", group_prefixes=["ivo://localhost/space/gms?"])
+    tokens = {}
+    for name in ("alice", "bea"):
+        await add_user(database, name)
+        tokens[name] = f"token-of-{name}"
+        await identities.add_token(database, name, "test", hashlib.sha256(tokens[name].encode()).digest(), None)
+    app = make_app(database_settings, database)
+    for handler in (_forgetful_text, _forgetful_stream, _forgetful_redirect):
+        app.router.add_get(f"/{handler.__name__}", handler)
+    async with TestClient(TestServer(app)) as client:
+        made = World(app, database, tokens, client)
+        status, text, _ = await made.send("alice", "PUT", f"/nodes{SECRET}", DOCUMENT)
+        assert status == 201, text
+        made.watch(monkeypatch)
+        yield made
+
+
+def routes(app: web.Application) -> set[tuple[str, str]]:
+    """Give method and path of every route; HEAD has the handler of GET."""
+    found = set()
+    for route in app.router.routes():
+        assert route.resource is not None
+        if route.method != "HEAD" and not route.resource.canonical.startswith("/_forgetful"):
+            found.add((route.method, route.resource.canonical))
+    return found
+
+
+async def test_every_route_is_known_here(world: World) -> None:
+    """A new route is to be added to one of the tables above, and so is tested below."""
+    assert routes(world.app) == REQUESTS.keys() | PUBLIC | TELLS_EACH_HIS_OWN
+
+
+async def new_job(world: World) -> str:
+    """Make a job of alice; there is no storage, so that it fails at once, which is as secret."""
+    async with world.client.post(
+        "/synctrans",
+        data=transfer_document("/home/alice/missing", "pullFromVoSpace", [CORE + "httpsget"]),
+        headers={"Authorization": f"Bearer {world.tokens['alice']}"},
+        allow_redirects=False,
+    ) as response:
+        return response.headers["Location"].split("/transfers/")[1].split("/")[0]
+
+
+def url_of(route: tuple[str, str], job: str) -> str:
+    """Fill in the path of a route."""
+    where, _ = REQUESTS[route]
+    path = route[1].replace("/{path}", where if route[1].endswith("{path}") else "")
+    path = path.replace("{job}", job).replace("{part}", "results")
+    return path + where if where.startswith("?") else path
+
+
+async def test_routes_ask(world: World) -> None:
+    for route, (_, body) in REQUESTS.items():
+        job = await new_job(world)
+        content_type = "application/x-www-form-urlencoded" if route[1].endswith("/phase") else "text/xml"
+        for user in ("bea", "nobody"):
+            status, text, asked = await world.send(user, route[0], url_of(route, job), body, content_type)
+            # A denied transfer by document is a job that says so.
+            denied_job = (user, *route) == ("bea", "POST", "/synctrans")
+            assert asked.epochs or "/transfers/" in route[1], f"{route}: nobody was asked"
+            assert not asked.exempted or denied_job, route
+            expected = {"nobody": 401, "bea": 303 if denied_job else 403}[user]
+            assert status == AT_THE_ROOT.get(route, expected), (route, text)
+            assert "secret" not in text.replace(SECRET, "")
+
+
+async def test_public_routes_say_so(world: World) -> None:
+    for route in PUBLIC | TELLS_EACH_HIS_OWN:
+        answers = set()
+        for user in USERS:
+            status, text, asked = await world.send(user, *route)
+            assert status == (400 if route == ("POST", "/transfers") else 200)
+            assert bool(asked.exempted) == (route in PUBLIC)
+            assert asked.epochs or user == "nobody" or status == 400, f"{route}: he may have changed meanwhile"
+            answers.add(text)
+        assert len(answers) == 1, "the secret node has no properties yet"
+
+
+async def test_who_forgets_to_ask_gets_no_answer_out(world: World) -> None:
+    for handler in (_forgetful_text, _forgetful_stream, _forgetful_redirect):
+        for user in USERS:
+            headers = {"Authorization": f"Bearer {world.tokens[user]}"} if user in world.tokens else {}
+            url = f"/{handler.__name__}"
+            async with world.client.get(url, headers=headers, allow_redirects=False) as response:
+                text = await response.text()
+                assert response.status == 500
+                assert text.startswith("InternalFault")
+                assert "secret" not in text
+                assert "Location" not in response.headers
+
+
+async def test_properties_tells_each_his_own(world: World) -> None:
+    await world.send("alice", "POST", f"/nodes{SECRET}", node_document(SECRET, properties={"urn:secret:x": "1"}))
+    for user in USERS:
+        _, text, _ = await world.send(user, "GET", "/properties")
+        assert ("urn:secret:x" in text) == (user == "alice")
+
+
+async def test_rules_are_asked_in_the_database_too(world: World) -> None:
+    """Between the question and the change somebody takes the right away: the statement itself finds out."""
+    taken = False
+
+    async def take(*_: object) -> None:
+        nonlocal taken
+        if not taken:
+            taken = True
+            await world.database.fetch("update nodes set owner_id = 1 where name = 'secret'")
+
+    original = Policy.require
+
+    def require(policy: Policy, *args: object, **options: object) -> object:
+        found = original(policy, *args, **options)  # type: ignore[arg-type]
+        pending.append(take)
+        return found
+
+    pending: list[Callable[..., object]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Policy, "require", require)
+        fetchrow = Database.fetchrow
+
+        async def late(database: Database, *args: object, **options: object) -> object:
+            while pending:
+                await pending.pop()()  # type: ignore[misc]
+            return await fetchrow(database, *args, **options)  # type: ignore[arg-type]
+
+        patch.setattr(Database, "fetchrow", late)
+        document = node_document(SECRET, properties={"urn:x": "late"})
+        status, _, _ = await world.send("alice", "POST", f"/nodes{SECRET}", document)
+    assert taken
+    assert status == 403
+    rows = await world.database.fetch("select properties from nodes where name = 'secret'")
+    assert rows[0]["properties"] == "{}"

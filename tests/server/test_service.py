@@ -1,0 +1,121 @@
+"""What the service tells of itself: VOSI, /protocols, /views, /properties (R-META, R-VOSI, R-AUTH, D1 to D8)."""
+
+from __future__ import annotations
+
+from email.utils import parsedate_to_datetime
+
+import pytest
+
+from pyvospace.model.vocabulary import ACCEPTED_VIEWS, CORE, PROVIDED_VIEWS
+from pyvospace.wire.xml import V
+from tests.server.conftest import Space
+from tests.support.agents import Agent, endpoints_of
+from tests.support.pair import Pair
+
+VOSI = "ivo://ivoa.net/std/VOSI#"
+STD = "ivo://ivoa.net/std/VOSpace"
+EXPECTED = {
+    VOSI + "capabilities": ("/capabilities", "full"),
+    VOSI + "availability": ("/availability", "full"),
+    STD + "/v2.0#nodes": ("/nodes", "base"),
+    STD + "/v2.0#transfers": ("/transfers", "base"),
+    STD + "#sync-2.1": ("/synctrans", "full"),
+    STD + "/v2.0#sync": ("/synctrans", "full"),
+    STD + "/v2.0#views": ("/views", "full"),
+    STD + "/v2.0#protocols": ("/protocols", "full"),
+    STD + "/v2.0#properties": ("/properties", "full"),
+    STD + "#files-proto": ("/files", "base"),
+}
+PUBLIC_RESOURCES = ("/capabilities", "/availability", "/protocols", "/views", "/properties")
+
+
+async def test_capabilities(nobody: Agent, pair: Pair) -> None:
+    answer = (await nobody.send("GET", "/capabilities")).assert_status(200)
+    root = answer.xml
+    found = {one.get("standardID"): one for one in root}
+    assert found.keys() == EXPECTED.keys()
+    for standard, (path, use) in EXPECTED.items():
+        for interface in found[standard].iterfind("interface"):
+            url = interface.find("accessURL")
+            assert url is not None
+            assert (url.text, url.get("use")) == (pair.url + path, use)
+            assert interface.get("role") == "std"
+            assert (interface.get("{http://www.w3.org/2001/XMLSchema-instance}type") or "").endswith(":ParamHTTP")
+    own = found[VOSI + "capabilities"]
+    assert own.find("interface/securityMethod") is None
+    methods = [one.get("standardID") for one in found[STD + "/v2.0#nodes"].iterfind("interface/securityMethod")]
+    assert methods == ["ivo://ivoa.net/sso#token", "ivo://ivoa.net/sso#BasicAA"]
+    assert parsedate_to_datetime(answer.headers["Last-Modified"]) is not None
+
+
+async def test_what_is_registered_is_there(space: Space, nobody: Agent) -> None:
+    root = (await nobody.send("GET", "/capabilities")).xml
+    for url in {one.findtext("interface/accessURL") or "" for one in root}:
+        answer = await space.agent("alice").send("GET", url)
+        assert answer.status in {200, 400, 405}, url  # /synctrans wants parameters, /files a file, /transfers a job
+
+
+async def test_availability(nobody: Agent) -> None:
+    root = (await nobody.send("GET", "/availability")).assert_status(200).xml
+    space = root.tag.partition("}")[0] + "}"
+    assert [one.tag for one in root] == [space + "available", space + "upSince"]
+    assert root.findtext(space + "available") == "true"
+
+
+async def test_protocols(nobody: Agent) -> None:
+    root = (await nobody.send("GET", "/protocols")).assert_status(200).xml
+    assert [one.tag for one in root] == [V + "accepts", V + "provides"]
+    assert len(root[0]) == 0, "the service is no client of others yet"
+    assert {one.get("uri") for one in root[1]} == {
+        CORE + name for name in ("httpget", "httpput", "httpsget", "httpsput")
+    }
+
+
+async def test_what_the_protocols_say_is_true(alice: Agent, folder: str) -> None:
+    root = (await alice.send("GET", "/protocols")).xml
+    await alice.push(f"{folder}/a", b"x")
+    for uri in [one.get("uri") or "" for one in root[1]]:
+        direction = "pullFromVoSpace" if uri.endswith("get") else "pushToVoSpace"
+        _, endpoint = await alice.negotiate(f"{folder}/a", direction, uri)
+        method = "GET" if uri.endswith("get") else "PUT"
+        assert (await alice.send(method, endpoint, None if method == "GET" else b"x")).status in {200, 201}
+
+
+async def test_views(alice: Agent, nobody: Agent, folder: str) -> None:
+    root = (await nobody.send("GET", "/views")).assert_status(200).xml
+    assert [one.get("uri") for one in root[0]] == list(ACCEPTED_VIEWS)
+    assert [one.get("uri") for one in root[1]] == list(PROVIDED_VIEWS)
+    await alice.push(f"{folder}/a", b"x")
+    for direction, protocol, views in (
+        ("pushToVoSpace", "httpsput", ACCEPTED_VIEWS),
+        ("pullFromVoSpace", "httpsget", PROVIDED_VIEWS),
+    ):
+        for view in views:
+            answer = await alice.sync(f"{folder}/a", direction, CORE + protocol, view=view)
+            assert endpoints_of((await alice.send("GET", answer.location)).xml)
+
+
+async def test_properties(alice: Agent, nobody: Agent, folder: str) -> None:
+    root = (await nobody.send("GET", "/properties")).assert_status(200).xml
+    assert [one.tag for one in root] == [V + name for name in ("accepts", "provides", "contains")]
+    accepted = [one.get("uri") or "" for one in root[0]]
+    # What the list says is true: each of them can be set on a node.
+    values = {
+        uri: "" if uri.endswith(("read", "write", "Permissions", "public", "locked")) else "v" for uri in accepted
+    }
+    await alice.make(f"{folder}/a", properties=values)
+
+
+@pytest.mark.parametrize("path", PUBLIC_RESOURCES)
+async def test_read_only_and_head(nobody: Agent, path: str) -> None:
+    assert (await nobody.send("HEAD", path)).assert_status(200).body == b""
+    for method in ("PUT", "POST", "DELETE", "PATCH", "OPTIONS"):
+        answer = (await nobody.send(method, path)).assert_fault(405, "MethodNotAllowed")
+        assert answer.headers["Allow"] == "GET, HEAD"
+
+
+async def test_challenges_only_where_they_belong(nobody: Agent, alice: Agent) -> None:
+    for agent in (nobody, alice):
+        for path in PUBLIC_RESOURCES:
+            answer = await agent.send("GET", path)
+            assert (answer.status, answer.challenges) == (200, ())
