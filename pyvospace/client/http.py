@@ -164,6 +164,7 @@ class Http:
                     await self._refuse(response, credential=credential)
                     yield response
                     return
+                await _beginning(response, _FAULT_BYTES)
             finally:
                 # Whoever has not read to the end cannot use the connection any more; else it is back already.
                 response.close()

@@ -132,7 +132,7 @@ class Part:
 
 
 def _opened(path: Path) -> FileIO | None:
-    """Open a part for appending and lock it; None if somebody else has it, or it went away meanwhile."""
+    """Open a part for appending and lock it; None if somebody else has it or made it, or it went away meanwhile."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         file = FileIO(os.open(path, flags, 0o666), "r+")
@@ -147,7 +147,8 @@ def _opened(path: Path) -> FileIO | None:
     except (BlockingIOError, FileNotFoundError):
         file.close()
         return None
-    if (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino) or not stat.S_ISREG(mine.st_mode):
+    ours = stat.S_ISREG(mine.st_mode) and mine.st_uid == os.geteuid() and mine.st_nlink == 1
+    if not ours or (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
         file.close()
         return None
     file.seek(0, os.SEEK_END)

@@ -43,6 +43,8 @@ class Seen:
     path: str
     query: str
     headers: dict[str, str]
+    peer: object
+    """The connection that it came by."""
     body: bytes = b""
 
 
@@ -62,7 +64,10 @@ class Server:
         await self.server.start_server(ssl=ssl)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        seen = Seen(request.method, request.raw_path.partition("?")[0], request.query_string, dict(request.headers))
+        assert request.transport is not None
+        peer = request.transport.get_extra_info("peername")
+        path = request.raw_path.partition("?")[0]
+        seen = Seen(request.method, path, request.query_string, dict(request.headers), peer)
         self.seen.append(seen)
         handler = self.plan.pop(0) if self.plan else self.usual
         try:

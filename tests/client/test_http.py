@@ -10,7 +10,14 @@ from yarl import URL
 
 from pyvospace.client import ServiceUnreachable, Space
 from pyvospace.client.http import shown
-from pyvospace.model.faults import Fault, InternalFault, NotAuthenticated, PermissionDenied, TransferFailed
+from pyvospace.model.faults import (
+    Fault,
+    InternalFault,
+    NodeNotFound,
+    NotAuthenticated,
+    PermissionDenied,
+    TransferFailed,
+)
 from pyvospace.model.nodes import Node
 from pyvospace.model.vocabulary import NodeType
 from tests.client.double import QUICK, ROOT, TOKEN, Double, answers, redirects
@@ -190,3 +197,15 @@ async def test_a_name_that_is_nowhere() -> None:
         with pytest.raises(ServiceUnreachable) as failure:
             await space.authority()
     assert not failure.value.sent
+
+
+async def test_connections_are_used_again(double: Double) -> None:
+    double.service.plan = [redirects("/capabilities")]
+    async with double.space() as space:
+        for _ in range(3):
+            await space.push(b"bytes", "vos:x")
+            assert b"".join([piece async for piece in space.read("vos:x")]) == b"bytes"
+            with pytest.raises(NodeNotFound):
+                await space.get_node("vos:missing")
+    for server in (double.service, double.storage):
+        assert len({one.peer for one in server.seen}) == 1
