@@ -135,6 +135,7 @@ def identification(shared: Service, authenticator: Authenticator) -> Middleware:
                 await _confirm(context)
             except StaleCallerError:
                 authenticator.forget(authorization)
+                request.pop(CALLER, None)
                 continue
             _require_decision(context)
             return response
