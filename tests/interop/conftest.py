@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 import urllib.request
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -29,6 +30,7 @@ from tests.support.postgres import PostgresServer
 
 SECURE_AUTHORITY = "archive.example.org~vault"
 """Has the word that makes vos expect another service (D8)."""
+_PATIENCE = 30.0
 
 
 @dataclass(frozen=True)
@@ -161,12 +163,17 @@ def team(pair: Pair) -> Team:
 HOSTS = "hosts"
 
 
-@pytest.fixture
-def public_folder(pair: Pair, machine: Machine, team: Team) -> Folder:
-    """A container that everybody may read and that alice may write to, outside of her home, which is private."""
+def make_public_folder(pair: Pair, machine: Machine) -> Folder:
+    """Make a container that everybody may read and the hosts may write to, outside of homes, which are private."""
     admin = replace(machine, token=pair.admin_token)
     rights = {IS_PUBLIC: "true", GROUP_WRITE: f"{PREFIXES[0]}{HOSTS}"}
     return replace(make_folder(admin, parent="", properties=rights), machine=machine)
+
+
+@pytest.fixture
+def public_folder(pair: Pair, machine: Machine, team: Team) -> Folder:
+    """A fresh container that everybody may read and alice may write to."""
+    return make_public_folder(pair, machine)
 
 
 CROWD = [f"frame{number:04}.fits" for number in range(2500)]
@@ -174,9 +181,9 @@ CROWD = [f"frame{number:04}.fits" for number in range(2500)]
 
 
 @pytest.fixture(scope="session")
-def crowd(pair: Pair, machine: Machine) -> Folder:
-    """A container with very many children."""
-    folder = make_folder(machine)
+def crowd(pair: Pair, machine: Machine, team: Team) -> Folder:
+    """A container with very many children that only alice may read."""
+    folder = make_public_folder(pair, machine)
 
     async def fill() -> None:
         connector = aiohttp.TCPConnector(limit=8)
@@ -192,6 +199,14 @@ def crowd(pair: Pair, machine: Machine) -> Folder:
 
     asyncio.run(fill())
     return folder
+
+
+def wait_for_log(pair: Pair, text: str) -> None:
+    """Wait until the storage server has logged it: lines are gathered before they are written."""
+    end = time.monotonic() + _PATIENCE
+    while text not in pair.log("storage"):
+        assert time.monotonic() < end, f"not logged: {text}"
+        time.sleep(0.05)
 
 
 @pytest.fixture

@@ -53,15 +53,19 @@ class Machine:
         """The header that logs in."""
         return f"Authorization: Bearer {self.token}"
 
+    def settle(self) -> None:
+        """Keep vos from looking for newer versions of itself."""
+        versions = self.home / ".config/vos/caches/.pypi_versions.json"
+        versions.parent.mkdir(parents=True)
+        versions.write_text(json.dumps({"releases": {"3.7": []}}))
+
     def connect(self) -> None:
-        """Tell vos where the service is, and keep it from looking for newer versions of itself."""
+        """Tell vos where the service is."""
+        self.settle()
         registry = self.home / ".config/cadc-registry/resource-caps"
         registry.parent.mkdir(parents=True)
         registry.write_text(f"{self.resource} = {self.url}/capabilities\n")
         os.utime(registry, (FAR_FUTURE, FAR_FUTURE))
-        versions = self.home / ".config/vos/caches/.pypi_versions.json"
-        versions.parent.mkdir(parents=True)
-        versions.write_text(json.dumps({"releases": {"3.7": []}}))
 
     def run(
         self, *words: str | Path, code: int = 0, cwd: Path | None = None, environment: Mapping[str, str] | None = None

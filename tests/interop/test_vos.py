@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 
 from pyvospace.db.bootstrap import new_token
 from pyvospace.model.vocabulary import MTIME
-from tests.interop.conftest import CROWD, Team
+from tests.interop.conftest import CROWD, Team, wait_for_log
 from tests.interop.machine import Folder, Machine
 from tests.support.agents import Agent, children_of, properties_of
 from tests.support.pair import Pair
@@ -198,6 +197,18 @@ def test_rights(
     stranger.vos("vls", remote, code=EACCES)
 
 
+@pytest.mark.clause("N2")
+def test_listings_with_what_one_may_not_read(
+    machine: Machine, stranger: Machine, public_folder: Folder, small_file: Path
+) -> None:
+    assert {"alice", "surveyor"} <= set(stranger.vos("vls", "vos://localhost!space/home").lines)
+    machine.vos("vcp", small_file, public_folder.vos("a"))
+    machine.vos("vln", public_folder.vos("a"), public_folder.vos("link"))
+    assert stranger.vos("vls", public_folder.vos()).lines == ["a", "link"]
+    shown = stranger.vos("vls", "-l", public_folder.vos()).lines
+    assert [re.split(r"\s+", line, maxsplit=8)[4] for line in shown] == ["0", "0"]
+
+
 @pytest.mark.clause("T15")
 def test_vcat(machine: Machine, stranger: Machine, public_folder: Folder, tmp_path: Path) -> None:
     """It takes no token."""
@@ -353,8 +364,7 @@ def test_continued_download(pair: Pair, machine: Machine, folder: Folder, fits_f
     machine.vos("vcp", folder.vos(name), tmp_path)
     assert (tmp_path / name).read_bytes() == content
     assert not part.exists()
-    while f"{name} 206 " not in pair.log("storage"):  # lines are gathered before they are written
-        time.sleep(0.05)
+    wait_for_log(pair, f"{name} 206 ")
 
 
 def test_tokens_are_no_options() -> None:
