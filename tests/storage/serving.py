@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -74,6 +74,15 @@ class Server:
         connection = await self.connect()
         await connection.send(connection.head(method, f"/files/get-{node}/x", (headers or {}) | more))
         return await connection.answer(method)
+
+    async def hang_up(self) -> None:
+        """End all connections, at both ends."""
+        for writer in self.writers:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+        self.writers.clear()
+        await asyncio.sleep(0.02)
 
     @property
     def url(self) -> str:

@@ -333,10 +333,10 @@ async def test_descriptors_are_not_leaked(storage_server: Server, big: bytes) ->
         connection.writer.close()
 
     await round_trip(1)
-    await _closed(storage_server)
+    await storage_server.hang_up()
     before = open_files()
     await asyncio.gather(*(round_trip(node) for node in range(2, 12)))
-    await _closed(storage_server)
+    await storage_server.hang_up()
     await _until(lambda: len(storage_server.catalogue.released) == 11)
     await _until(lambda: open_files() <= before)
 
@@ -364,15 +364,6 @@ async def test_silent_clients_do_not_hold_up_others(tmp_path: Path, big: bytes) 
             await connection.send(big[2_000_000:])
         for connection in idle:
             assert (await connection.answer()).status == 201
-
-
-async def _closed(storage_server: Server) -> None:
-    for writer in storage_server.writers:
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
-    storage_server.writers.clear()
-    await asyncio.sleep(0.05)
 
 
 async def _until(condition: Callable[[], bool]) -> None:

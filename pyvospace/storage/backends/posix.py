@@ -98,15 +98,16 @@ class PosixBackend(StorageBackend):
             async with job.transaction() as transaction:
                 location = _new_location()
                 await transaction.store(location)
-                await in_thread(self._publish, job.id, location)
+                await in_thread(self._publish, staged, location)
         finally:
-            await in_thread(staged.remove)
+            if not staged.ended:
+                await in_thread(staged.remove)
 
-    def _publish(self, staged: str, location: str) -> None:
+    def _publish(self, staged: "_Staged", location: str) -> None:
         folder, name = location.split("/")
         self._make_folder(folder)
         with _opened(folder, self._data) as directory:
-            os.rename(staged, name, src_dir_fd=self._staging, dst_dir_fd=directory)
+            staged.move(directory, name)
             crash_point("after-rename")
             os.fsync(directory)
             crash_point("after-dirsync")
@@ -130,12 +131,13 @@ class PosixBackend(StorageBackend):
         if parts is None:
             raise FileNotFoundError(location)
         with _opened(parts[1], self._data) as directory:
-            fd = os.open(parts[2], _READ, dir_fd=directory)
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != size:
-            os.close(fd)
-            raise OSError(f"{location} is damaged: it has {status.st_size} bytes and should have {size}")
-        return cast("BinaryIO", io.FileIO(fd))
+            file = io.FileIO(os.open(parts[2], _READ, dir_fd=directory))
+        try:
+            _require_whole(os.fstat(file.fileno()), location, size)
+        except OSError:
+            file.close()
+            raise
+        return cast("BinaryIO", file)
 
     async def delete(self, location: str) -> None:
         """Delete the file. Readers that have it open are not disturbed."""
@@ -220,6 +222,11 @@ def _new_location() -> str:
     return f"{name[:3]}/{name}"
 
 
+def _require_whole(status: os.stat_result, location: str, size: int) -> None:
+    if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+        raise OSError(f"{location} is damaged: it has {status.st_size} bytes and should have {size}")
+
+
 def _names(directory: int) -> list[str]:
     return os.listdir(directory)
 
@@ -231,6 +238,8 @@ class _Staged:
         self._staging = staging
         self._name = name
         self._lock = -1
+        self.ended = False
+        """Whether it is no staging file any more."""
 
     def open(self) -> int:
         """Make it; the lock says that a living process owns it, so the sweep leaves it alone."""
@@ -243,12 +252,24 @@ class _Staged:
             raise
         return fd
 
+    def move(self, directory: int, name: str) -> None:
+        """Let it become a file of `directory`."""
+        os.rename(self._name, name, src_dir_fd=self._staging, dst_dir_fd=directory)
+        self._end()
+
     def remove(self) -> None:
-        """Delete what was not renamed away, and unlock."""
-        with suppress(FileNotFoundError):
-            os.unlink(self._name, dir_fd=self._staging)
-        if self._lock >= 0:
-            os.close(self._lock)
+        """Delete it if it was made."""
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(self._name, dir_fd=self._staging)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        self.ended = True
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            os.close(lock)
 
 
 @contextmanager
@@ -258,7 +279,8 @@ def _opened(folder: str, parent: int) -> Iterator[int]:
     try:
         yield directory
     finally:
-        os.close(directory)
+        with suppress(OSError):  # whatever had to be durable was synced
+            os.close(directory)
 
 
 async def _identity(path: Path) -> UUID:
