@@ -176,7 +176,7 @@ async def insert(
         json.dumps(dict(changes.properties)),
         changes.target,
         caller.id if owner is None else owner,
-        subject="/" + "/".join(path),
+        subject=path[-1],
     )
     return _node(row) if row else None
 

@@ -57,7 +57,7 @@ class Context:
     policy: Policy = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "policy", Policy(self.caller, opencadc=self.service.opencadc))
+        object.__setattr__(self, "policy", Policy(self.caller, self.service.authority, opencadc=self.service.opencadc))
 
     @property
     def database(self) -> Database:

@@ -21,6 +21,7 @@ from pyvospace.model.faults import (
     NotAuthenticated,
     PermissionDenied,
 )
+from pyvospace.model.uris import NodeUri
 from pyvospace.model.vocabulary import NodeType
 
 if TYPE_CHECKING:
@@ -53,12 +54,15 @@ class Policy:
 
     Parameters
     ----------
+    authority
+        Of the space, for the URIs in faults.
     opencadc
         Decide as OpenCADC's services where they differ (rulings of A-21 and of locks).
     """
 
-    def __init__(self, caller: Caller, *, opencadc: bool = False) -> None:
+    def __init__(self, caller: Caller, authority: str, *, opencadc: bool = False) -> None:
         self.caller = caller
+        self._authority = authority
         self._opencadc = opencadc
         self.asked = False
         """Somebody has decided whether there may be an answer."""
@@ -127,12 +131,12 @@ class Policy:
 
     def _require_unlocked(self, right: Right, node: StoredNode, found: Resolution) -> None:
         if node.locked:
-            raise NodeLocked(path_text(found))
+            raise NodeLocked(self._uri(found))
         if right is Right.DELETE and found.parent_locked:
             raise self._locked_container(found)
 
     def _locked_container(self, found: Resolution) -> Fault:
-        return (PermissionDenied if self._opencadc else NodeLocked)(f"{path_text(found)} is in a locked container")
+        return (PermissionDenied if self._opencadc else NodeLocked)(f"{self._uri(found)} is in a locked container")
 
     def sees(self, node: StoredNode) -> bool:
         """Say whether a node in a container that the caller may read is told of, beyond its name and type."""
@@ -152,7 +156,7 @@ class Policy:
     def _require_container(self, found: Resolution) -> StoredNode:
         if found.node is not None:
             allowed = found.parent_writable if found.names else found.last.writable
-            raise DuplicateNode(path_text(found)) if allowed else self.refusal(found, "write")
+            raise DuplicateNode(self._uri(found)) if allowed else self.refusal(found, "write")
         container = found.container
         if container is None:
             raise self._missing(Right.CREATE, found)
@@ -166,21 +170,19 @@ class Policy:
     def _is_data(node: StoredNode) -> bool:
         return not node.is_container and node.type is not NodeType.LINK
 
-    @staticmethod
-    def _missing(right: Right, found: Resolution) -> Fault:
+    def _missing(self, right: Right, found: Resolution) -> Fault:
         if found.last.type is NodeType.LINK:
-            return LinkFound(path_text(found), link=found)
+            return LinkFound(self._uri(found), link=found)
         if right in _READING or (found.container is not None and right is not Right.CREATE):
-            return NodeNotFound(path_text(found))
-        return ContainerNotFound(path_text(found))
+            return NodeNotFound(self._uri(found))
+        return ContainerNotFound(self._uri(found))
+
+    def _uri(self, found: Resolution) -> NodeUri:
+        """Give the URI that was asked for: what a fault reports (section 6.5)."""
+        return NodeUri(self._authority, found.names)
 
     def refusal(self, found: Resolution, what: str) -> Fault:
         """Refuse, in words that tell an anonymous caller to log in."""
         if self.caller.anonymous:
-            return NotAuthenticated(f"log in to {what} {path_text(found)}")
-        return PermissionDenied(f"you may not {what} {path_text(found)}")
-
-
-def path_text(found: Resolution) -> str:
-    """Write the path that was asked for, as a message shows it."""
-    return "/" + "/".join(found.names)
+            return NotAuthenticated(f"log in to {what} {self._uri(found)}")
+        return PermissionDenied(f"you may not {what} {self._uri(found)}")

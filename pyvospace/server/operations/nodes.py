@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyvospace.db import nodes
-from pyvospace.model.faults import InvalidArgument, InvalidURI, PermissionDenied, ServiceBusy
+from pyvospace.model.faults import DuplicateNode, InvalidArgument, InvalidURI, PermissionDenied, ServiceBusy
 from pyvospace.model.stored import ROOT_ID
 from pyvospace.model.uris import AUTO, NULL
 from pyvospace.model.vocabulary import NodeType
@@ -52,7 +52,10 @@ async def create(context: Context, path: tuple[str, ...], document: Node) -> tup
     place = path
     for _ in range(_ATTEMPTS):
         # One statement if all is well; what is wrong, if it is not, the second look tells.
-        made = place and await nodes.insert(context.database, context.caller, place, kind=kind, changes=changes)
+        try:
+            made = place and await nodes.insert(context.database, context.caller, place, kind=kind, changes=changes)
+        except DuplicateNode:
+            raise DuplicateNode(context.uri(place)) from None
         if made:
             context.policy.settled()
             return path, made
@@ -142,7 +145,7 @@ async def delete(context: Context, path: tuple[str, ...]) -> None:
             await _require_empty(context, node)
         if await nodes.delete(context.database, context.caller, node):
             return
-    raise ServiceBusy(f"others keep changing /{'/'.join(path)}; try again")
+    raise ServiceBusy(f"others keep changing {context.uri(path)}; try again")
 
 
 async def _require_empty(context: Context, node: StoredNode) -> None:

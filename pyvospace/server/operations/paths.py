@@ -40,7 +40,7 @@ async def follow(context: Context, path: tuple[str, ...], *, last: bool) -> Reso
         if not found.last.readable:
             raise context.policy.refusal(found, "read")
         path = _target(context, found) + path[found.depth :]
-    raise UnreadableLinkTarget(f"/{'/'.join(path)}: a loop, or more than {hops} links")
+    raise UnreadableLinkTarget(f"{context.uri(path)}: a loop, or more than {hops} links")
 
 
 def _target(context: Context, found: Resolution) -> tuple[str, ...]:
