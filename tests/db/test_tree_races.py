@@ -1,0 +1,487 @@
+"""Many at once in one tree, through two pools as of two servers: whatever they do, it stays a tree.
+
+While they work the checks of the tree run beside them, each in a snapshot of its own: what must hold after a change
+must hold at every moment that anybody can see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import asyncpg
+import pytest
+
+from pyvospace.config.settings import DatabaseSettings
+from pyvospace.db import nodes
+from pyvospace.db.pool import Database
+from pyvospace.model.faults import (
+    ContainerNotFound,
+    DuplicateNode,
+    Fault,
+    InvalidArgument,
+    NodeBusy,
+    NodeNotFound,
+    PermissionDenied,
+)
+from pyvospace.model.stored import Changes, StoredNode
+from pyvospace.model.vocabulary import NodeType
+from tests.db.world import OPEN, Storage, World, path, push, stored_file
+from tests.support.tree_check import damages
+
+T = TypeVar("T")
+PATIENCE = 60.0
+"""Seconds after which something hangs."""
+LOST = (DuplicateNode, InvalidArgument, ContainerNotFound, NodeNotFound, NodeBusy)
+"""How one may lose against others."""
+
+
+@dataclass
+class Servers:
+    """Two metadata servers on one database."""
+
+    worlds: Sequence[World]
+
+    def any(self, rng: random.Random) -> World:
+        return rng.choice(self.worlds)
+
+
+@pytest.fixture
+async def servers(world: World, database_dsn: str) -> AsyncIterator[Servers]:
+    other = await Database.connect(database_dsn, DatabaseSettings(check_durability=False, lock_timeout=30))
+    yield Servers([world, World(other)])
+    await other.close()
+
+
+async def deadlocks(world: World) -> int:
+    """Count the deadlocks that PostgreSQL had to resolve."""
+    await world.database.fetchval("select pg_stat_force_next_flush()")
+    number = await world.database.fetchval("select deadlocks from pg_stat_database where datname = current_database()")
+    assert isinstance(number, int)
+    return number
+
+
+async def outcome(call: Awaitable[T]) -> T | Fault:
+    """Give the result, or the fault by which it lost; every other error fails the test."""
+    try:
+        return await call
+    except LOST as fault:
+        return fault
+
+
+async def race(*calls: Awaitable[T]) -> list[T | Fault]:
+    """Start all at once, and see all of them end."""
+    async with asyncio.timeout(PATIENCE):
+        return await asyncio.gather(*map(outcome, calls))
+
+
+async def move(world: World, source: str, container: str, name: str) -> StoredNode | None:
+    """Move as an operation does: look, act, and look again if something has changed."""
+    admin = await world.caller()
+    for _ in range(100):
+        found, into = await world.resolve(source, admin), await world.resolve(container, admin)
+        if found.node is None or into.node is None or not into.node.is_container:
+            raise NodeNotFound(source)
+        if moved := await nodes.move(world.database, admin, found.node, into.node, name):
+            return moved
+    raise AssertionError(source)
+
+
+async def delete(world: World, where: str) -> bool:
+    admin = await world.caller()
+    for _ in range(100):
+        found = await world.resolve(where, admin)
+        if found.node is None:
+            raise NodeNotFound(where)
+        if await nodes.delete(world.database, admin, found.node):
+            return True
+    raise AssertionError(where)
+
+
+async def create(world: World, where: str, kind: NodeType = NodeType.CONTAINER) -> StoredNode:
+    admin = await world.caller()
+    for _ in range(100):
+        if made := await nodes.insert(world.database, admin, path(where), kind=kind, changes=OPEN):
+            return made
+        if (await world.resolve(where, admin)).container is None:
+            raise ContainerNotFound(where)
+    raise AssertionError(where)
+
+
+def won(results: Sequence[object]) -> int:
+    return sum(not isinstance(one, Fault) for one in results)
+
+
+# ------------------------------------------------------------------------------------------------------ one on one
+
+
+@pytest.mark.parametrize("kind", [NodeType.DATA, NodeType.CONTAINER])
+async def test_one_of_many_creators_wins(servers: Servers, kind: NodeType) -> None:
+    for turn in range(5):
+        results = await race(*(create(servers.worlds[i % 2], f"x{turn}", kind) for i in range(16)))
+        assert won(results) == 1
+        assert Counter(type(one) for one in results if isinstance(one, Fault)) == {DuplicateNode: 15}
+    assert await damages(servers.worlds[0].database) == []
+
+
+async def test_creation_and_deletion_of_the_tree(servers: Servers) -> None:
+    first, second = servers.worlds
+    for turn in range(15):
+        for where in ("t", "t/a", "t/a/b"):
+            await first.add(where)
+        results = await race(
+            *(create(second, f"t/a/b/c{i}", NodeType.CONTAINER if i % 2 else NodeType.DATA) for i in range(6)),
+            delete(first, "t"),
+            *(create(second, f"t/d{i}") for i in range(3)),
+        )
+        assert results[6] is True
+        assert {type(one) for one in results if isinstance(one, Fault)} <= {ContainerNotFound}
+        assert (await first.resolve("t")).node is None, turn
+        assert await damages(first.database) == []
+    assert await deadlocks(first) == 0
+
+
+async def test_deletion_of_a_tree_and_of_its_parts(servers: Servers) -> None:
+    first, second = servers.worlds
+    for _ in range(10):
+        for where in ("t", "t/a", "t/a/b", "t/a/b/c"):
+            await first.add(where)
+            await first.add(f"{where}/data", NodeType.DATA)
+        results = await race(
+            *(delete(second, where) for where in ("t/a/b", "t/a/data", "t/a/b/c", "t/a", "t/a/b/c/data")),
+            delete(first, "t"),
+        )
+        assert results[-1] is True
+        assert await damages(first.database) == []
+    assert await deadlocks(first) == 0
+
+
+async def test_creation_in_a_tree_that_moves(servers: Servers) -> None:
+    first, second = servers.worlds
+    for where in ("here", "there", "here/t", "here/t/a", "here/t/a/b"):
+        await first.add(where)
+    made = 0
+    for turn in range(12):
+        source, target = ("here", "there") if turn % 2 == 0 else ("there", "here")
+        results = await race(
+            *(create(second, f"{source}/t/a/b/n{turn}-{i}") for i in range(4)),
+            move(first, f"{source}/t", target, "t"),
+            *(create(second, f"{source}/t/m{turn}-{i}", NodeType.DATA) for i in range(4)),
+        )
+        assert not isinstance(results[4], Fault)
+        made += won(results) - 1
+        assert await damages(first.database) == []
+    container = "here" if (await first.resolve("here/t")).node else "there"
+    found = [*await first.listing(f"{container}/t"), *await first.listing(f"{container}/t/a/b")]
+    assert len(found) == made + 1  # and t/a
+    assert await deadlocks(first) == 0
+
+
+@pytest.mark.parametrize("inner", ["", "/m", "/m/n"])
+async def test_two_containers_are_not_moved_into_each_other(servers: Servers, inner: str) -> None:
+    first, second = servers.worlds
+    for turn in range(10):
+        for top in ("a", "b"):
+            for where in (f"{top}{turn}", f"{top}{turn}/m", f"{top}{turn}/m/n"):
+                await first.add(where)
+        results = await race(
+            move(first, f"a{turn}", f"b{turn}{inner}", "a"), move(second, f"b{turn}", f"a{turn}{inner}", "b")
+        )
+        assert won(results) == 1
+        assert await damages(first.database) == []
+    assert await deadlocks(first) == 0
+
+
+async def test_ring_of_moves_does_not_close(servers: Servers) -> None:
+    first = servers.worlds[0]
+    ring = [f"r{i}" for i in range(6)]
+    for name in ring:
+        await first.add(name)
+    results = await race(*(move(servers.worlds[i % 2], name, ring[(i + 1) % 6], "x") for i, name in enumerate(ring)))
+    assert won(results) < 6
+    assert await damages(first.database) == []
+    assert await deadlocks(first) == 0
+
+
+async def test_one_of_many_moves_takes_the_name(servers: Servers) -> None:
+    first = servers.worlds[0]
+    await first.add("into")
+    for i in range(8):
+        await first.add(f"s{i}", NodeType.CONTAINER if i % 2 else NodeType.DATA)
+    results = await race(*(move(servers.worlds[i % 2], f"s{i}", "into", "same") for i in range(8)))
+    assert won(results) == 1
+    assert len(await first.listing("into")) == 1
+    assert await damages(first.database) == []
+
+
+async def test_two_nodes_cannot_swap_names(servers: Servers) -> None:
+    first, second = servers.worlds
+    await first.add("a")
+    await first.add("b")
+    for turn in range(10):
+        await first.add("a/x", NodeType.DATA)
+        await first.add("b/y", NodeType.DATA)
+        results = await race(move(first, "a/x", "b", "y"), move(second, "b/y", "a", "x"))
+        assert won(results) <= 1, turn
+        for where in ("a/x", "b/y"):
+            if (await first.resolve(where)).node:
+                await first.remove(where)
+
+
+async def test_move_and_deletion(servers: Servers) -> None:
+    first, second = servers.worlds
+    for turn in range(12):
+        for where in ("s", "s/a", "s/a/b", "d"):
+            await first.add(where)
+        await first.add("s/a/b/data", NodeType.DATA)
+        rivals = [("s/a", "d"), ("s/a/b/data", "d"), ("s", "d")]
+        source, target = rivals[turn % 3]
+        moving, deleting = await race(move(first, source, target, "moved"), delete(second, "s" if turn % 2 else "d"))
+        if deleting is not True:  # it had been moved away before
+            assert (source, type(deleting)) == ("s", NodeNotFound)
+            assert turn % 2
+        if not isinstance(moving, Fault) and not turn % 2:
+            assert (await first.resolve("d")).node is None  # with all that was moved into it
+        assert await damages(first.database) == []
+        for left in ("s", "d"):
+            if (await first.resolve(left)).node:
+                await first.remove(left)
+    assert await deadlocks(first) == 0
+
+
+async def test_node_is_at_one_place_in_every_snapshot(servers: Servers) -> None:
+    first, second = servers.worlds
+    for where in ("here", "there", "here/t", "here/t/a"):
+        await first.add(where)
+    await first.add("here/t/a/data", NodeType.DATA)
+    done = asyncio.Event()
+
+    async def back_and_forth() -> None:
+        for turn in range(40):
+            source, target = ("here", "there") if turn % 2 == 0 else ("there", "here")
+            await move(first, f"{source}/t", target, "t")
+        done.set()
+
+    query = """
+        select count(*) filter (where c.path::text ~ ('^1\\.' || p.id || '\\.')), count(*)
+          from containers c join nodes n on n.id = c.id and n.name = 'a'
+          join nodes t on t.id = n.parent_id join nodes p on p.id = t.parent_id"""
+    mover = asyncio.create_task(back_and_forth())
+    async with asyncio.timeout(PATIENCE):
+        while not done.is_set():
+            row = await second.database.fetchrow(query)
+            assert tuple(row or ()) == (1, 1)
+            assert await damages(second.database) == []
+    await mover
+
+
+@asynccontextmanager
+async def creating(dsn: str, world: World, where: str) -> AsyncIterator[None]:
+    """Have a container created in a transaction that ends with the block."""
+    admin = await world.caller()
+    connection = await asyncpg.connect(dsn)
+    try:
+        async with connection.transaction():
+            row = await connection.fetchrow(
+                nodes._Sql.insert, path(where)[:-1], admin.id, admin.groups, admin.admin, admin.epoch, path(where)[-1],
+                "ContainerNode", None, None, None, None, False, "{}", None, admin.id,
+            )  # fmt: skip
+            assert row is not None
+            yield
+    finally:
+        await connection.close()
+
+
+async def blocked(world: World) -> None:
+    """Wait until somebody waits for a lock."""
+    async with asyncio.timeout(PATIENCE):
+        while not await world.database.fetchval("select count(*) from pg_locks where not granted"):
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("action", ["delete", "move"])
+async def test_what_is_created_while_a_tree_is_being_locked_belongs_to_it(
+    servers: Servers, database_dsn: str, action: str
+) -> None:
+    """A container appears in the part that is locked already, and another in it while the rest is waited for."""
+    first, second = servers.worlds
+    for where in ("t", "t/a", "t/b"):
+        await first.add(where)
+    async with AsyncExitStack() as held_back:
+        async with creating(database_dsn, first, "t/a/new"):
+            await held_back.enter_async_context(creating(database_dsn, first, "t/b/other"))
+            acting = asyncio.create_task(delete(second, "t") if action == "delete" else move(second, "t", "home", "t"))
+            await blocked(first)
+        async with creating(database_dsn, first, "t/a/new/inner"):
+            await held_back.aclose()
+            await asyncio.sleep(0.1)  # it goes on, as far as it gets
+            assert not acting.done()
+    assert await acting
+    assert await damages(first.database) == []
+    assert (await first.resolve("home/t/a/new/inner")).node is not None or action == "delete"
+    assert (await first.resolve("t")).node is None
+
+
+# --------------------------------------------------------------------------------------------------------- uploads
+
+
+async def test_upload_and_deletion_of_its_tree(servers: Servers, storage: Storage) -> None:
+    first, second = servers.worlds
+    for turn in range(12):
+        await first.add("t")
+        await first.add("t/a")
+        await first.add("t/a/old", NodeType.DATA)
+        admin = await first.caller()
+        claims = [await push(first, f"t/a/{name}", admin) for name in ("old", "new", "other")]
+        leases = [await storage.catalogue.claim_upload(one, size=None) for one in claims]
+        files = [stored_file() for _ in leases]
+        *stored, deleted = await race(
+            *(storage.store(lease, file) for lease, file in zip(leases, files, strict=True)),
+            delete(second, "t" if turn % 2 else "t/a"),
+        )
+        assert deleted is True
+        # Bytes that were acknowledged and then deleted are known to be obsolete; the others never were there.
+        rows = await first.database.fetch("delete from obsolete returning location")
+        assert {row[0] for row in rows} == {
+            file.location for file, result in zip(files, stored, strict=True) if not isinstance(result, Fault)
+        }
+        assert {type(one) for one in stored if isinstance(one, Fault)} <= {NodeNotFound, ContainerNotFound}
+        assert await damages(first.database) == []
+        if (await first.resolve("t")).node:
+            await first.remove("t")
+    assert await deadlocks(first) == 0
+
+
+async def test_upload_and_move_of_its_tree(servers: Servers, storage: Storage) -> None:
+    first, second = servers.worlds
+    for where in ("here", "there", "here/t", "here/t/a"):
+        await first.add(where)
+    await first.add("here/t/a/old", NodeType.DATA)
+    admin = await first.caller()
+    for turn in range(12):
+        source, target = ("here", "there") if turn % 2 == 0 else ("there", "here")
+        claims = [await push(first, f"{source}/t/a/{name}", admin) for name in ("old", f"new{turn}")]
+        leases = [await storage.catalogue.claim_upload(one, size=None) for one in claims]
+        files = [stored_file(bytes([turn])), stored_file(bytes([turn]))]
+        results = await race(
+            *(storage.store(lease, file) for lease, file in zip(leases, files, strict=True)),
+            move(second, f"{source}/t", target, "t"),
+        )
+        assert won(results) == 3
+        for name in ("old", f"new{turn}"):
+            assert (await first.node(f"{target}/t/a/{name}")).md5 == files[0].md5
+        assert await damages(first.database) == []
+    assert await deadlocks(first) == 0
+
+
+async def test_of_two_uploads_one_is_there(servers: Servers, storage: Storage) -> None:
+    world = servers.worlds[0]
+    admin = await world.caller()
+    for turn in range(10):
+        where = f"data{turn % 2}"
+        claims = [await push(world, where, admin) for _ in range(4)]
+        results = await race(*(storage.upload(one, f"{turn} {i}".encode()) for i, one in enumerate(claims)))
+        assert {type(one) for one in results if isinstance(one, Fault)} <= {NodeBusy}
+        stored = [one for one in results if not isinstance(one, Fault)]
+        assert stored
+        assert (await world.node(where)).md5 in {one.md5 for one in stored}
+    assert await damages(world.database) == []
+
+
+# ----------------------------------------------------------------------------------------------------------- storm
+
+
+NAMES = ("a", "b", "c")
+WAY = """
+    with recursive way as (
+        select id, parent_id, name as path from (
+            select * from nodes where id > 2 and type = any ($1) order by random() limit 1) as one
+        union all
+        select p.id, p.parent_id, p.name || '/' || w.path from way w join nodes p on p.id = w.parent_id and p.id > 1
+    )
+    select path from way where parent_id = 1"""
+ANY = ("ContainerNode", "DataNode")
+
+
+class Storm:
+    """Many tasks that do anything anywhere in a small tree."""
+
+    def __init__(self, servers: Servers, storage: Storage) -> None:
+        self._servers = servers
+        self._storage = storage
+        self.results: Counter[str] = Counter()
+
+    async def rage(self, seed: int, turns: int) -> None:
+        rng = random.Random(seed)
+        actions: list[tuple[str, Callable[[random.Random, World], Awaitable[object]]]] = [
+            ("create", self._create),
+            ("create leaf", self._create_leaf),
+            ("move", self._move),
+            ("upload", self._upload),
+            ("change", self._change),
+            ("delete", self._delete),
+        ]
+        for _ in range(turns):
+            name, act = rng.choices(actions, weights=[6, 2, 4, 3, 2, 1])[0]
+            result = await outcome(act(rng, self._servers.any(rng)))
+            self.results[f"{name}: {type(result).__name__ if isinstance(result, Fault) else 'done'}"] += 1
+
+    async def _some(self, world: World, *types: str) -> str:
+        """Give the path of some node that is there now; '': the root, if there is none."""
+        return await world.database.fetchval(WAY, list(types or ("ContainerNode",))) or ""
+
+    async def _place(self, rng: random.Random, world: World) -> str:
+        container = await self._some(world) if rng.random() < 0.8 else ""
+        return f"{container}/{rng.choice(NAMES)}"
+
+    async def _create(self, rng: random.Random, world: World) -> object:
+        return await create(world, await self._place(rng, world))
+
+    async def _create_leaf(self, rng: random.Random, world: World) -> object:
+        return await create(world, await self._place(rng, world), NodeType.DATA)
+
+    async def _move(self, rng: random.Random, world: World) -> object:
+        source, target = await self._some(world, *ANY), await self._some(world)
+        return await move(world, source or "a", target, rng.choice(NAMES))
+
+    async def _delete(self, _: random.Random, world: World) -> object:
+        return await delete(world, await self._some(world, *ANY) or "a")
+
+    async def _upload(self, rng: random.Random, world: World) -> object:
+        where = await self._place(rng, world) if rng.random() < 0.5 else await self._some(world, "DataNode")
+        admin = await world.caller()
+        try:
+            return await self._storage.upload(await push(world, where or "c", admin))
+        except (AssertionError, PermissionDenied):  # the container was gone before the negotiation
+            raise ContainerNotFound(where) from None
+
+    async def _change(self, rng: random.Random, world: World) -> object:
+        admin = await world.caller()
+        found = await world.resolve(await self._some(world, *ANY), admin)
+        changes = Changes(properties={"urn:x": str(rng.random())})
+        return found.node and await nodes.update(world.database, admin, found.node, changes)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_storm_leaves_a_tree(servers: Servers, storage: Storage, seed: int) -> None:
+    storm = Storm(servers, storage)
+    first = servers.worlds[0]
+    tasks = [asyncio.create_task(storm.rage(100 * seed + i, 80)) for i in range(16)]
+    async with asyncio.timeout(2 * PATIENCE):
+        while not all(task.done() for task in tasks):
+            assert await damages(first.database) == []
+            await asyncio.sleep(0.02)
+    await asyncio.gather(*tasks)
+    assert await damages(first.database) == []
+    for action in ("create", "create leaf", "move", "delete", "upload", "change"):
+        assert storm.results[f"{action}: done"] > 0
+    named = {row[0] for row in await first.database.fetch("select location from nodes where location is not null")}
+    known = {row[0] for row in await first.database.fetch("select location from obsolete")}
+    assert not named & known
+    assert len(named | known) == storm.results["upload: done"]
+    assert await deadlocks(first) == 0
