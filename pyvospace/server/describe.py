@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 _ACCEPTS = (View(ANY_VIEW), View(BINARY_VIEW))
 _PROVIDES = (View(DEFAULT_VIEW), View(BINARY_VIEW))
-_NO_DATE = (Property(DATE, "1970-01-01T00:00:00.000Z", read_only=True),)
-"""Tells nothing, but vos cannot show a listing at all if a single child has no date (N2 of the clients)."""
+_NO_DATE = (Property(DATE, "2000-01-01T00:00:00.000Z", read_only=True),)
+"""Tells nothing. vos cannot show a listing at all if one child has no date, or that of 1970 (N2 of the clients)."""
 
 
 def describe(node: StoredNode, uri: NodeUri, detail: Detail) -> Node:
