@@ -328,7 +328,7 @@ async def impatient(
     postgres_server: PostgresServer, database_name: str, tmp_path: Path
 ) -> AsyncIterator[tuple[Pair, aiohttp.ClientSession]]:
     """Servers that wait for nobody."""
-    environment = {"PYVOSPACE_LIMITS__BODY_TIMEOUT": "0.2", "PYVOSPACE_STORAGE__IDLE_TIMEOUT": "0.2"}
+    environment = {"PYVOSPACE_LIMITS__BODY_TIMEOUT": "0.5", "PYVOSPACE_STORAGE__IDLE_TIMEOUT": "0.5"}
     pair = await asyncio.to_thread(
         Pair,
         postgres_server.dsn(database_name),
