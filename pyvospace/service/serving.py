@@ -57,8 +57,8 @@ class _Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answer what is no request, or what failed behind every middleware."""
         del message
-        if request.writer.output_size > 0:
-            raise ConnectionError("the answer has begun already")
+        if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
+            raise ConnectionError("the client is gone, or has begun to get the answer") from exc
         if status == HTTPStatus.BAD_REQUEST:
             log.info("no valid HTTP from %s: %s", request.remote, type(exc).__name__)
             return render_unasked(InvalidArgument("this is no valid HTTP request"))

@@ -18,6 +18,7 @@ from xml.parsers import expat
 from lxml import etree
 
 from pyvospace.model.faults import InvalidArgument, InvalidData, RequestEntityTooLarge, TypeNotSupported
+from pyvospace.model.uris import MAX_DEPTH, MAX_NAME_BYTES
 from pyvospace.model.vocabulary import NodeType
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Limits:
     properties: int = 1000
     property_bytes: int = 16 << 10
     """Of one text or URI, of a property or of anything else, in UTF-8."""
+    uri_bytes: int = 512 + MAX_DEPTH * (3 * MAX_NAME_BYTES + 1)
+    """Of the URI of a node, a target or a direction: room for the deepest path of the longest names, encoded."""
 
 
 REQUEST = Limits()
@@ -61,6 +64,8 @@ _ELEMENTS = frozenset(
     }
 )  # fmt: skip
 """Elements of the three documents that a client may send."""
+_PLACES = frozenset({"node", "target", "direction"})
+"""Elements that name a node by its whole path."""
 _ATTRIBUTES = frozenset({"uri", "version", "busy", "readOnly", "original", "standardID"})
 _SKIPPED = "nodes"
 """Children are neither created nor changed by a document (sections 6.2.1 and 6.3.2): nobody reads them."""
@@ -163,6 +168,7 @@ class _Builder:
         local = local_name(name)
         self._admit(local)
         known = {key: value for one, given in attributes.items() for key, value in self._attribute(one, given)}
+        self._check_length(local, "uri", known.get("uri", ""))
         if self._path:
             element = etree.SubElement(self._path[-1], V + local, known)
         else:
@@ -192,8 +198,6 @@ class _Builder:
             return []
         if local not in _ATTRIBUTES:
             raise InvalidArgument(f"the attribute {local[:200]!r} is not known here")
-        if local == "uri" and len(value.encode()) > self._limits.property_bytes:
-            raise InvalidArgument(f"a uri is longer than {self._limits.property_bytes} bytes")
         return [(local, value)]
 
     def _type(self, value: str) -> NodeType:
@@ -216,12 +220,13 @@ class _Builder:
     def _close(self, element: Element, local: str, characters: str) -> None:
         if local not in _VALUES and not characters.strip():
             return  # what makes a document pretty
-        limit = self._limits.property_bytes
-        if len(characters.encode()) > limit:
-            raise InvalidArgument(
-                f"the text of {local} {(element.get('uri') or '')[:200]} is longer than {limit} bytes"
-            )
+        self._check_length(local, (element.get("uri") or "text")[:200], characters)
         element.text = characters or None
+
+    def _check_length(self, local: str, what: str, value: str) -> None:
+        limit = self._limits.uri_bytes if local in _PLACES else self._limits.property_bytes
+        if len(value.encode()) > limit:
+            raise InvalidArgument(f"{what} of {local} is longer than {limit} bytes")
 
 
 def read_request(body: bytes, limits: Limits = REQUEST) -> Element:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 from xml.sax.saxutils import escape, quoteattr
@@ -21,6 +22,7 @@ from tests.support.pair import AUTHORITY, Pair
 if TYPE_CHECKING:
     from lxml.etree import _Element as Element
 
+_LARGE = 1 << 20
 U = f"{{{UWS}}}"
 _LEAKS = (
     "Traceback",
@@ -126,7 +128,11 @@ class Agent:
         if content is not None and "Content-Type" not in (headers or {}):
             given["Content-Type"] = "text/xml"
         async with self.session.request(
-            method, URL(url, encoded=True), data=content, headers={**given, **(headers or {})}, allow_redirects=False
+            method,
+            URL(url, encoded=True),
+            data=_payload(content),
+            headers={**given, **(headers or {})},
+            allow_redirects=False,
         ) as response:
             challenges = tuple(response.headers.getall("WWW-Authenticate", []))
             answer = Answer(response.status, response.headers, await response.read(), challenges)
@@ -194,6 +200,11 @@ class Agent:
     async def error(self, job: str) -> str:
         """Give the name of the fault of a job."""
         return (await self.send("GET", f"{job}/error")).assert_status(200).text
+
+
+def _payload(content: bytes | None) -> bytes | BytesIO | None:
+    """Give large bytes in the form in which aiohttp wants them."""
+    return BytesIO(content) if content is not None and len(content) > _LARGE else content
 
 
 def uri_of(path: str, authority: str = AUTHORITY) -> str:

@@ -382,7 +382,7 @@ def test_limits() -> None:
         wire.parse_node(with_property(long.replace("éé", " " * 65)), limits=Limits(property_bytes=64))
     target = document(f"<vos:target>{'a' * 65}</vos:target>", kind=' xsi:type="vos:LinkNode"')
     with pytest.raises(InvalidArgument, match="longer than"):
-        wire.parse_node(target, limits=Limits(property_bytes=64))
+        wire.parse_node(target, limits=Limits(uri_bytes=64))
     spread = document(" " * 65 + "<vos:properties>" + " " * 65 + "</vos:properties>")
     assert wire.parse_node(spread, limits=Limits(property_bytes=64)).properties == ()
     with pytest.raises(InvalidArgument, match="elements"):

@@ -26,7 +26,7 @@ _BODY: Final = web.RequestKey("body", bytes)
 
 _XML: Final = frozenset({"text/xml", "application/xml", "application/octet-stream", "text/plain"})
 """What a document may call itself; a request without a type is taken at its word (A-05)."""
-_FORM: Final = "application/x-www-form-urlencoded"
+FORM: Final = "application/x-www-form-urlencoded"
 _PARAMETERS: Final = 100
 """Most parameters of a request."""
 
@@ -88,7 +88,7 @@ async def form(request: web.Request) -> dict[str, list[str]]:
         As `parameters`.
     """
     found = parameters(request)
-    if request.content_type == _FORM:
+    if request.content_type == FORM:
         try:
             encoded = (await body(request)).decode()
         except UnicodeDecodeError:

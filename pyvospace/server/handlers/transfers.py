@@ -9,6 +9,7 @@ from pyvospace.model.instants import write_instant
 from pyvospace.model.jobs import Job, Result
 from pyvospace.model.vocabulary import Direction, Phase
 from pyvospace.server.handlers.requests import (
+    FORM,
     context,
     document,
     form,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 async def post_sync(request: web.Request) -> web.StreamResponse:
     """Serve a synchronous transfer, given by parameters or by a document."""
     asked = await form(request)  # a body of XML is none (T6 of the clients)
-    if "TARGET" in asked or "DIRECTION" in asked:
+    if "TARGET" in asked or "DIRECTION" in asked or request.content_type == FORM:
         return await _by_parameters(request, asked)
     ctx = context(request)
     wanted = wire.parse_transfer(await document(request), ctx.service.limits)
