@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pyvospace.db import identities, nodes
@@ -28,6 +29,10 @@ ADMIN = "admin"
 """Name of the administrator who owns root and /home."""
 HOME = "home"
 """Container of the homes, below the root."""
+
+
+_ATTEMPTS = 10
+"""Starts of a creation while others keep changing users and groups."""
 
 
 class WrongSpaceError(Exception):
@@ -80,10 +85,11 @@ async def set_up(database: Database, *, authority: str, group_prefixes: Sequence
             f"the database belongs to the space {there.authority if there else None!r}, not {wanted.authority!r}"
         )
     if await identities.by_name(database, ADMIN) is None:
-        await identities.add_user(database, ADMIN, password=None, admin=True)
-    admin = await _caller(database, ADMIN)
-    await identities.make_root(database, admin.id)
-    await _container_once(database, admin, (HOME,), public=True)
+        with suppress(InvalidArgument):  # another process was quicker, or he is disabled
+            await identities.add_user(database, ADMIN, password=None, admin=True)
+    if admin := await identities.by_name(database, ADMIN):
+        await identities.make_root(database, admin[0].id)
+        await _container_once(database, ADMIN, (HOME,), public=True)
 
 
 async def add_user(
@@ -104,7 +110,7 @@ async def add_user(
 
 async def make_home(database: Database, name: str) -> None:
     """Make the home of a user unless there is one."""
-    await _container_once(database, await _caller(database, name), (HOME, name), public=False)
+    await _container_once(database, name, (HOME, name), public=False)
 
 
 async def create_token(database: Database, user: str, label: str, *, expires: datetime | None = None) -> str:
@@ -118,9 +124,10 @@ async def _add_user_once(database: Database, name: str) -> bool:
     try:
         await add_user(database, name)
     except InvalidArgument:
-        if await identities.by_name(database, name) is None:
+        if not await identities.has_user(database, name):
             raise
-        await make_home(database, name)
+        if await identities.by_name(database, name):  # he is not disabled
+            await make_home(database, name)
         return False
     return True
 
@@ -132,17 +139,13 @@ async def _caller(database: Database, name: str) -> Caller:
     return found[0]
 
 
-async def _container_once(database: Database, owner: Caller, path: tuple[str, ...], *, public: bool) -> None:
+async def _container_once(database: Database, owner: str, path: tuple[str, ...], *, public: bool) -> None:
     """Make a container that its owner could not make himself, since he may not write to its parent."""
-    admin = await _caller(database, ADMIN)
-    try:
-        await nodes.insert(
-            database,
-            admin,
-            path,
-            kind=NodeType.CONTAINER,
-            changes=Changes(public=public),
-            owner=owner.id,
-        )
-    except DuplicateNode:
-        return
+    for _ in range(_ATTEMPTS):
+        maker = replace(await _caller(database, owner), admin=True)
+        try:
+            if await nodes.insert(database, maker, path, kind=NodeType.CONTAINER, changes=Changes(public=public)):
+                return
+        except DuplicateNode:
+            return
+    raise InvalidArgument(f"/{'/'.join(path)} cannot be made: its container is missing or locked")

@@ -93,6 +93,12 @@ async def by_name(database: Database, name: str) -> tuple[Caller, str | None] | 
     return (_caller(row), row["password"]) if row else None
 
 
+async def has_user(database: Database, name: str) -> bool:
+    """Say whether there is a user of that name, disabled or not."""
+    row = await database.fetchrow(_Sql.known, "", name)
+    return bool(row and row["user"])
+
+
 async def space(database: Database) -> Space | None:
     """Give the row of the space; None before it was made."""
     row = await database.fetchrow(_Sql.space)
