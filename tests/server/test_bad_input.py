@@ -310,8 +310,10 @@ async def test_unknown_resources(nobody: Agent, path: str) -> None:
     "credential",
     [
         "Bearer", "Bearer ", "Bearer x", "Bearer " + "x" * 8000, "Bearer \xff\xfe", "bearer null", "Bearer a b",
-        "Basic", "Basic x", "Basic " + "=" * 100, "Basic YWxpY2U6", "Basic YWxpY2U6d3Jvbmc=", "Basic OmFsaWNl", "Basic AAAA",
-        "Basic bm9ib2R5Ong=", "Digest username=alice", "Negotiate x", "x", "", " ", ",", "Bearer x, Basic YTpi",
+        "Basic", "Basic x",
+        "Basic " + "=" * 100, "Basic YWxpY2U6", "Basic YWxpY2U6d3Jvbmc=", "Basic OmFsaWNl",
+        "Basic AAAA", "Basic bm9ib2R5Ong=", "Digest username=alice", "Negotiate x", "x", "", " ", ",",
+        "Bearer x, Basic YTpi",
         "Bearer eyJhbGciOiJub25lIn0.e30.", "Basic /////w==",
     ],
 )  # fmt: skip
