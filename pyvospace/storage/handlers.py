@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 GET: Final = "get"
 PUT: Final = "put"
+_LONGEST_TYPE: Final = 255
 _NO_DATE: Final = datetime.fromtimestamp(0, UTC)
 """Writers compare entity tags; who comes with a date is not refused (RFC 9110, section 13.1.4)."""
 
@@ -118,7 +119,7 @@ class Files:
             idle=self._idle,
             announced=digests,
         )
-        job = ClaimedUpload(claim, self._catalogue, body, request.headers.get("Content-Type"))
+        job = ClaimedUpload(claim, self._catalogue, body, _content_type(request))
         await carry_out(job, self._backend, body, self._catalogue)
         return web.Response(status=HTTPStatus.CREATED, headers=body.digests().headers())
 
@@ -151,6 +152,12 @@ def _acceptable(request: web.Request) -> Announced:
     if "Content-Range" in request.headers:
         raise InvalidArgument("a part of a file cannot be written")
     return announced(request.headers)
+
+
+def _content_type(request: web.Request) -> str | None:
+    """Give the type as the client named it, unless it could never be sent back."""
+    text = request.headers.get("Content-Type")
+    return text if text and text.isascii() and text.isprintable() and len(text) <= _LONGEST_TYPE else None
 
 
 def _announced_total(headers: Mapping[str, str]) -> int | None:

@@ -51,6 +51,14 @@ async def test_type_that_cannot_stand_in_a_header(storage_server: Server, conten
     assert (await storage_server.get()).headers["content-type"] == "application/octet-stream"
 
 
+@pytest.mark.parametrize("content_type", ["téxt/plain", "a/" + "b" * 300, ""])
+async def test_type_that_nobody_could_send_back(storage_server: Server, content_type: str) -> None:
+    assert (await storage_server.put(DATA, Content_Type=content_type)).status == 201
+    node = storage_server.catalogue.node(1).stored
+    assert node is not None
+    assert node.content_type is None
+
+
 @pytest.mark.parametrize(
     ("header", "expected"),
     [

@@ -132,6 +132,31 @@ def test_endpoints_of_others_are_refused(own_pair: Pair) -> None:
     assert get(own_pair, "refused") == OLD
 
 
+@pytest.mark.parametrize(
+    "token", ["x", "a.b.c", "..", "%00", "%FF%FE", "%C3%A9.%C3%A9.x", "e" * 5000, "eyJhbGciOiJub25lIn0.e30."]
+)
+def test_what_is_no_token(own_pair: Pair, token: str) -> None:
+    for method, body in (("GET", None), ("HEAD", None), ("PUT", b"x")):
+        status, _, _ = request(own_pair, method, f"{own_pair.storage_url}/files/{token}/x", body)
+        assert status in {400, 403, 404}
+
+
+@pytest.mark.parametrize(
+    "name", ["Content-Type", "Digest", "Content-MD5", "If-Match", "If-None-Match", "Expect", "X-Total-Length"]
+)
+def test_odd_headers(own_pair: Pair, name: str) -> None:
+    """Whatever stands in them, it is a fault of the client or none at all."""
+    done.add(name)
+    assert put(own_pair, name, OLD) == 201
+    url = urlsplit(endpoint(own_pair, "PUT", name))
+    for value in ("\xe9", '"', "W/", "*" * 3000, "=", "\x7f", "-1", "9" * 400):
+        connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=60)
+        connection.request("PUT", url.path, b"x", {name: value})
+        status = connection.getresponse().status
+        connection.close()
+        assert status in {201, 400, 409, 412, 417}, value
+
+
 def test_tokens_do_not_stand_in_logs(own_pair: Pair) -> None:
     assert put(own_pair, "logged", OLD) == 201
     done.add("logged")
