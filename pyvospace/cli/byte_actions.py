@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import stat
@@ -24,6 +25,7 @@ from pyvospace.client.media import content_type_of
 from pyvospace.client.trees import Copier, pushable_name
 from pyvospace.model.faults import InvalidArgument, NodeNotFound, OperationNotSupported
 from pyvospace.model.nodes import Node
+from pyvospace.model.uris import AUTO
 from pyvospace.model.vocabulary import Detail, NodeType
 
 T = TypeVar("T")
@@ -52,6 +54,9 @@ async def cp(session: Session, sources: Sequence[str], destination: str, options
     InvalidArgument
         From file to file, or several things to a place for one.
     """
+    if "" in {*sources, destination}:
+        # An empty variable of the shell: as a path it would mean the whole current directory.
+        raise InvalidArgument("an empty name is given as source or destination")
     uris = [is_uri(one) for one in sources]
     if is_uri(destination):
         if any(uris):
@@ -72,6 +77,8 @@ async def _push(session: Session, sources: Sequence[str], destination: str, opti
     place = await session.place(destination)
     there = await place.space.find(place.uri)
     into = _leads_into(there, destination, len(sources))
+    if place.uri.name == AUTO and not into:
+        raise InvalidArgument(f"{destination}: the service would choose a name and not tell it; choose one")
     _require_different([_name_of(Path(one)) for one in sources] if into else [])
     if STREAM in sources:
         await _push_stream(session, place, sources, into=into, quiet=options.quiet)
@@ -139,7 +146,10 @@ async def _pull(session: Session, sources: Sequence[str], destination: str, opti
     target = Path(destination)
     into = await asyncio.to_thread(target.is_dir)
     if not into and (len(places) > 1 or destination.endswith("/")):
-        raise InvalidArgument(f"{destination} is no directory")
+        exists = await asyncio.to_thread(target.exists)
+        raise InvalidArgument(f"{destination} is no directory" if exists else f"there is no directory {destination}")
+    if not await asyncio.to_thread(target.parent.is_dir):
+        raise FileNotFoundError(errno.ENOENT, "there is no such directory", str(target.parent))
     _require_different([place.uri.name for place in places] if into else [])
     async with _copying(session, options) as copier:
         for place in places:

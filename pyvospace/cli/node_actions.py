@@ -12,8 +12,9 @@ from typing import Any, Final
 from pyvospace.cli.session import Place, Session, printable
 from pyvospace.client import Space
 from pyvospace.client.locations import is_uri
-from pyvospace.model.faults import InvalidArgument, NodeNotFound
+from pyvospace.model.faults import InvalidArgument, NodeNotFound, PermissionDenied
 from pyvospace.model.nodes import Node, Property
+from pyvospace.model.uris import AUTO
 from pyvospace.model.vocabulary import (
     CADC,
     CORE,
@@ -26,14 +27,17 @@ from pyvospace.model.vocabulary import (
     IS_PUBLIC,
     KNOWN_CORE,
     LENGTH,
+    MANAGED,
     MD5,
+    READABLE,
     TYPE,
+    WRITABLE,
     Detail,
     NodeType,
 )
 
 _SHORT: Final = {uri.removeprefix(CORE): uri for uri in KNOWN_CORE if uri.startswith(CORE)} | {
-    uri.removeprefix(CADC): uri for uri in (INHERIT_PERMISSIONS, IS_LOCKED)
+    uri.removeprefix(CADC): uri for uri in (INHERIT_PERMISSIONS, IS_LOCKED, READABLE, WRITABLE)
 }
 """Properties by the names that people write."""
 _LETTERS: Final = {NodeType.CONTAINER: "d", NodeType.LINK: "l"}
@@ -78,6 +82,8 @@ def _line(node: Node) -> str:
 def _long_line(node: Node) -> str:
     owner, date = node.value(CREATOR) or "-", (node.value(DATE) or "-")[:19].replace("T", " ")
     arrow = f" -> {node.target}" if node.type is NodeType.LINK else ""
+    if {one.uri for one in node.properties} <= {DATE}:
+        date = arrow = ""  # it may not be read, and what is told of it means nothing
     return f"{_mode(node)}  {owner:<12} {node.value(LENGTH) or '-':>14}  {date:<19}  {_line(node)}{arrow}"
 
 
@@ -133,7 +139,7 @@ async def info(session: Session, uris: Sequence[str], *, as_json: bool) -> None:
 
 def _facts(node: Node) -> Iterable[tuple[str, str]]:
     yield "uri", str(node.uri)
-    yield "type", str(node.type)
+    yield "node", str(node.type)  # "type" is the content type
     if node.target is not None:
         yield "target", node.target
     if node.busy:
@@ -158,7 +164,9 @@ async def mkdir(session: Session, uris: Sequence[str], *, parents: bool) -> None
             if parents:
                 await place.space.ensure_container(place.uri, parents=True)
             else:
-                await place.space.create_node(Node(place.uri, NodeType.CONTAINER))
+                made = await place.space.create_node(Node(place.uri, NodeType.CONTAINER))
+                if place.uri.name == AUTO:
+                    _print(str(made.uri))
 
 
 async def rm(session: Session, uris: Sequence[str], *, recursive: bool, force: bool) -> None:
@@ -179,13 +187,24 @@ async def _remove(place: Place, text: str, *, recursive: bool, force: bool) -> N
         # An empty variable of the shell makes such an argument sooner than anybody's wish.
         raise InvalidArgument(f"{text} is a root or your whole home: delete what is in it")
     try:
-        node = await place.space.get_node(place.uri, detail=Detail.MIN)
-        if node.type is NodeType.CONTAINER and not recursive:
+        if not recursive and await _type(place) is NodeType.CONTAINER:
             raise InvalidArgument(f"{place.uri} is a container: delete it with all that is in it with -r")
         await place.space.delete_node(place.uri)
     except NodeNotFound:
         if not force:
             raise
+
+
+async def _type(place: Place) -> NodeType:
+    """Tell the type of a node, also of one that may not be read if its container may."""
+    try:
+        return (await place.space.get_node(place.uri, detail=Detail.MIN)).type
+    except PermissionDenied:
+        async with aclosing(place.space.list(place.uri.parent, detail=Detail.MIN)) as children:
+            async for child in children:
+                if child.uri == place.uri:
+                    return child.type
+        raise
 
 
 async def ln(session: Session, target: str, link: str) -> None:
@@ -207,7 +226,7 @@ async def ln(session: Session, target: str, link: str) -> None:
 
 async def tag(session: Session, uri: str, assignments: Sequence[str], *, deleted: Sequence[str]) -> None:
     """Set and delete properties; without any of both show those that can be set."""
-    changes = [*(_assigned(text) for text in assignments), *(Property(property_uri(name), None) for name in deleted)]
+    changes = [*(_assigned(text) for text in assignments), *(Property(_settable(name), None) for name in deleted)]
     for place in await session.places(uri):
         with session.excused():
             await _tag(place.space, place, changes)
@@ -227,7 +246,20 @@ def _assigned(text: str) -> Property:
     name, equals, value = text.partition("=")
     if not equals:
         raise InvalidArgument(f"{text!r} is no assignment: write {text}=value, or --delete {text}")
-    return Property(property_uri(name), value)
+    uri = _settable(name)
+    if uri in {GROUP_READ, GROUP_WRITE}:
+        for group in value.replace(",", " ").split():
+            if "://" not in group:
+                raise InvalidArgument(f"{group!r} is no URI of a group; pyvospace group list shows the URIs")
+    return Property(uri, value)
+
+
+def _settable(name: str) -> str:
+    """Give the URI of a property that clients may set; of the others the service would ignore it silently."""
+    uri = property_uri(name)
+    if uri in MANAGED:
+        raise InvalidArgument(f"{name} is for the service to say and cannot be set")
+    return uri
 
 
 def property_uri(name: str) -> str:

@@ -17,7 +17,7 @@ import typer
 
 from pyvospace.client import Access, Space, find_spaces
 from pyvospace.client.locations import authority_of, is_uri
-from pyvospace.model.faults import Fault, InvalidURI, NodeNotFound
+from pyvospace.model.faults import ContainerNotFound, Fault, InvalidURI, NodeNotFound, NotAuthenticated
 from pyvospace.model.uris import NodeUri
 from pyvospace.model.vocabulary import Detail
 
@@ -61,7 +61,7 @@ class Session:
             It is no URI, or of a space that is not known.
         """
         if not is_uri(text):
-            raise InvalidURI(f"{text!r} is no URI of a node: it does not begin with vos:")
+            raise InvalidURI(f"{text!r} is no URI of a node: write vos:path, vos:/path or vos://authority/path")
         access = self._spaces.of(authority_of(text))
         space = self._open.get(access)
         if space is None:
@@ -103,7 +103,16 @@ class Session:
     def note(self, error: Fault | OSError, what: object | None = None) -> None:
         """Tell of a failure, and of what it happened to, unless the error says so itself."""
         self.failure = self.failure or error
-        complain(error if what is None else f"{words(error)} ({what})")
+        told = words(error) if what is None else f"{words(error)} ({what})"
+        complain(told + self._advice(error))
+
+    def _advice(self, error: Fault | OSError) -> str:
+        """Say what to do about a failure, if that is plain."""
+        if isinstance(error, ContainerNotFound):
+            return "; pyvospace mkdir -p makes the containers above"
+        if isinstance(error, NotAuthenticated) and all(one.authorization() is None for one in self._open):
+            return "; no token is given: set VOSPACE_TOKEN, or use --token"
+        return ""
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -169,5 +178,6 @@ def run(options: Access, action: Callable[[Session], Awaitable[None]]) -> None:
 
 async def _run(options: Access, action: Callable[[Session], Awaitable[None]]) -> Fault | OSError | None:
     async with Session(options) as session:
-        await action(session)
+        with session.excused():
+            await action(session)
     return session.failure

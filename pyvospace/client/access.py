@@ -57,7 +57,7 @@ class Access:
             No URL is said.
         """
         if self.url is None:
-            raise InvalidArgument("no space is named: give --url, or set VOSPACE_URL")
+            raise InvalidArgument("no space is named: give --url, or set VOSPACE_URL (access.env of pyvospace up does)")
         return {one.name: getattr(self, one.name) for one in fields(self)}
 
     def authorization(self) -> str | None:

@@ -30,8 +30,10 @@ from pyvospace.model.faults import (
     DuplicateNode,
     Fault,
     InvalidArgument,
+    InvalidData,
     InvalidURI,
     NodeNotFound,
+    NotFound,
     OperationNotSupported,
     PermissionDenied,
     UnreadableLinkTarget,
@@ -156,8 +158,11 @@ class Space:
         """Find the URL of a resource, by the first of its names that the service knows."""
         async with self._finding:
             if self._urls is None:
-                answer = await self._http.ask("GET", f"{self.url}/capabilities")
-                known = reversed(parse_capabilities(answer.body))
+                try:
+                    answer = await self._http.ask("GET", f"{self.url}/capabilities")
+                    known = reversed(parse_capabilities(answer.body))
+                except (InvalidData, NotFound) as fault:
+                    raise type(fault)(f"there is no VOSpace at {self.url} (/capabilities: {fault.detail})") from None
                 self._urls = {one.standard_id: one.url.rstrip("/") for one in known}
         for standard in standards:
             if standard in self._urls:

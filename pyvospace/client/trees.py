@@ -118,7 +118,10 @@ class Copier:
         Links are left out. Whatever the service lists, nothing is written outside of `target`: names with a slash
         and ``..`` are refused, and below `target` no symbolic link is followed.
         """
-        await asyncio.to_thread(target.mkdir, parents=False, exist_ok=True)
+        try:
+            await asyncio.to_thread(target.mkdir, parents=False, exist_ok=True)
+        except FileExistsError:
+            raise NotADirectoryError(errno.ENOTDIR, "is there and is no folder", str(target)) from None
         containers = [(source, target)]
         while containers:
             container, folder = containers.pop()

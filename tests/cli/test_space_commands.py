@@ -193,6 +193,10 @@ def test_tag(shell: Shell) -> None:
     assert shell("tag", "vos:x", "quota=5") == 5
     assert shell("tag", "vos:x", "novalue") == 2
     assert shell("tag", "vos:x", "=value") == 2
+    assert shell("tag", "vos:x", "length=5") == 2
+    assert "cannot be set" in shell.err
+    assert shell("tag", "vos:x", "groupread=survey") == 2
+    assert "pyvospace group list" in shell.err
 
 
 def test_cat(shell: Shell) -> None:
@@ -239,6 +243,31 @@ def test_cp_into(shell: Shell) -> None:
     Path("sub/a").write_text("another a")
     assert shell("cp", "a", "sub/a", "vos:box") == 2
     assert "called a" in shell.err
+
+
+def test_what_cannot_be_copied_is_said_with_what_to_do(shell: Shell) -> None:
+    Path("file").write_text("x")
+    shell.space.push(b"x", "vos:file")
+    shell.space.ensure_container("vos:folder")
+    for arguments, code, words in (
+        (["file", "vos:no/where"], 3, "no/where (file); pyvospace mkdir -p makes the containers above\n"),
+        (["vos:file", "no/where"], 1, "pyvospace: no: there is no such directory\n"),
+        (["vos:file", "no/"], 2, "there is no directory no/\n"),
+        (["vos:file", "file/"], 2, "file/ is no directory\n"),
+        (["-r", "vos:folder", "file"], 1, "pyvospace: file: is there and is no folder"),
+        (["-r", "", "vos:"], 2, "an empty name"),
+        (["vos:file", ""], 2, "an empty name"),
+        (["file", "vos:.auto"], 2, "choose one"),
+    ):
+        assert shell("cp", *arguments) == code
+        assert words in shell.err
+    assert shell("mkdir", "vos:a/b") == 3
+    assert "mkdir -p" in shell.err
+    assert shell("ls", "folder") == 2
+    assert "write vos:path, " in shell.err
+    assert shell.lines("ls") == ["file", "folder/"]
+    (made,) = shell.lines("mkdir", "vos:.auto")
+    assert f"{made.rpartition('/')[2]}/" in shell.lines("ls")
 
 
 def test_cp_folders(shell: Shell) -> None:
@@ -311,6 +340,35 @@ def test_options_come_before_the_environment(shell: Shell, pair: Pair) -> None:
     assert "NotAuthenticated" in shell.err
     assert shell("ls", "--url", pair.url + "/", "--token", pair.token) == 0
     assert shell("ls", "--url", "nonsense") == 2
+
+
+def test_without_a_token(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VOSPACE_TOKEN")
+    assert shell("ls") == 5
+    assert shell.err.endswith("; no token is given: set VOSPACE_TOKEN, or use --token\n")
+
+
+def test_a_url_of_something_else(shell: Shell, pair: Pair) -> None:
+    assert shell("ls", "--url", pair.storage_url) == 3
+    assert f"there is no VOSpace at {pair.storage_url} " in shell.err
+
+
+def test_what_another_user_put_into_a_shared_container(shell: Shell, pair: Pair) -> None:
+    shell.space.ensure_container("vos:box")
+    path = "/" + "/".join(shell.home.path)
+    with Space(pair.url, token=pair.admin_token, authority=pair.authority, home=path) as admin:
+        admin.push(b"x", "vos:box/file")
+        admin.ensure_container("vos:box/folder")
+    assert shell("info", "vos:box/file") == 5
+    folder, file = sorted(shell.lines("ls", "-l", "vos:box"))[::-1]
+    assert folder.split() == ["drw-------", "-", "-", "folder/"]
+    assert file.split() == ["-rw-------", "-", "-", "file"]
+    assert shell("rm", "vos:box/folder") == 2
+    assert "with -r" in shell.err
+    assert shell("rm", "vos:box/nothing") == 3
+    assert shell("rm", "vos:box/file") == 0
+    assert shell("rm", "-r", "vos:box/folder") == 0
+    assert shell.lines("ls", "vos:box") == []
 
 
 def test_without_a_space(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
