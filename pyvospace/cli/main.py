@@ -74,7 +74,13 @@ def run(arguments: list[str] | None = None) -> int:
 def _words(error: Exception) -> list[str]:
     if isinstance(error, ConfigError):
         return [str(problem) for problem in error.problems]
-    return [error.format_message() if isinstance(error, TyperException) else str(error)]
+    if not isinstance(error, TyperException):
+        return [str(error)]
+    message, context = error.format_message(), getattr(error, "ctx", None)
+    if not message:  # the help has been shown instead
+        return []
+    # The parser names the wrong one of several missing arguments, so let the whole line be seen.
+    return [message] if context is None else [message, f"{context.get_usage()} (--help tells more)"]
 
 
 def _code(error: Exception) -> int:

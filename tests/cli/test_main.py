@@ -32,6 +32,23 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: list[str], c
     assert shown.out == ""
 
 
+def test_wrong_usage_shows_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["cp", "image.fits"]) == 2
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "pyvospace: Usage: pyvospace cp [OPTIONS] {SOURCE}... {DESTINATION} (--help tells more)"
+    ]
+
+
+@pytest.mark.parametrize("arguments", [[], ["user"], ["config"]])
+def test_without_a_command_there_is_help_and_nothing_else(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert main.run(arguments) == 2
+    shown = capsys.readouterr()
+    assert "Usage: pyvospace" in shown.out
+    assert shown.err == ""
+
+
 @pytest.mark.parametrize(
     ("error", "code", "lines"),
     [
