@@ -121,7 +121,11 @@ def list_users(*, as_json: JsonOption = False, config: ConfigOption = None, data
         if as_json:
             typer.echo(json.dumps({name: getattr(user, name) for name in user.__slots__}))
         else:
-            marks = [mark for mark, true in (("admin", user.admin), ("disabled", user.disabled), ("password", user.has_password)) if true]
+            marks = [
+                mark
+                for mark, true in (("admin", user.admin), ("disabled", user.disabled), ("password", user.has_password))
+                if true
+            ]
             typer.echo(" ".join([user.name, *marks]))
 
 

@@ -142,7 +142,8 @@ async def _add(database: Database, what: str, name: str, sql: str, *values: obje
             except asyncpg.UniqueViolationError:
                 raise InvalidArgument(f"there is a {what} {name!r} already") from None
             except asyncpg.CheckViolationError:
-                raise InvalidArgument(f"{name!r} cannot be the name of a {what}") from None
+                rule = "at most 64 of A-Z, a-z, 0-9 and . _ -, the first a letter or digit"
+                raise InvalidArgument(f"{name!r} cannot be the name of a {what}: {rule}") from None
 
 
 async def change_user(
@@ -186,8 +187,17 @@ async def add_token(database: Database, user: str, label: str, digest: bytes, ex
 
 
 async def tokens(database: Database, user: str) -> list[TokenRow]:
-    """List the tokens of a user, oldest first."""
-    return [TokenRow(**row) for row in await database.fetch(_Sql.tokens, user)]
+    """List the tokens of a user, oldest first.
+
+    Raises
+    ------
+    InvalidArgument
+        There is no such user.
+    """
+    found = [TokenRow(**row) for row in await database.fetch(_Sql.tokens, user)]
+    if not found and all(one.name != user for one in await users(database)):
+        raise InvalidArgument(f"there is no user {user!r}")
+    return found
 
 
 async def revoke_token(database: Database, user: str, token: int) -> None:

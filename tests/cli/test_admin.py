@@ -83,6 +83,8 @@ def test_revoked_token_is_refused(pair: Pair) -> None:
     run(pair, "token", "revoke", "carol", str(listed["id"]))
     assert status(pair, "/nodes/home/carol", f"Bearer {token}") == 401
     run(pair, "token", "revoke", "carol", str(listed["id"]), code=2)
+    assert run(pair, "token", "list", "carol") == ""
+    assert "there is no user 'nobody'" in run(pair, "token", "list", "nobody", code=2)
 
 
 def test_password_lets_in_until_the_user_is_disabled(pair: Pair) -> None:
