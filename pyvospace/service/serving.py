@@ -26,11 +26,22 @@ _READ_AHEAD: Final = 64 << 10
 
 
 def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
-    """Read certificate and key; None: plain HTTP."""
+    """Read certificate and key; None: plain HTTP.
+
+    Raises
+    ------
+    ValueError
+        They cannot be read, or do not belong together.
+    """
     if settings.tls_cert is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except OSError as error:  # names no file
+        raise ValueError(
+            f"tls_cert {settings.tls_cert}, tls_key {settings.tls_key}: {error.strerror or error}"
+        ) from error
     return context
 
 

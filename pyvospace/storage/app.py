@@ -200,7 +200,7 @@ async def _main(settings: Settings) -> None:
     stop = stop_event()
     dsn = settings.database.storage_dsn or settings.database.dsn
     if dsn is None:
-        raise ValueError("database.dsn: the storage server needs a database")
+        raise ValueError("database.storage_dsn is not set")
     backend = load_backend(settings)
     identity = await backend.start()
     database = await Database.connect(dsn.get_secret_value(), settings.database, name="pyvospace-storage")

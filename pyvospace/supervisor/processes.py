@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE = 0.5
 """Seconds before a program that fell is started again; doubled each time."""
 LONGEST_PAUSE = 30.0
+ANNOUNCED = 2.0
+"""Seconds of stopping after which it is said why it takes so long."""
 SETTLED = 60.0
 """Seconds after which a program counts as healthy and its pauses begin anew."""
 
@@ -80,13 +82,20 @@ class Supervised:
         self._signal(self.program.stop_with)
         hurried = asyncio.create_task(self._hurried.wait())
         waits: set[asyncio.Task[bool] | asyncio.Task[None]] = {hurried, self._task}
+        notice = asyncio.get_running_loop().call_later(ANNOUNCED, self._ask_for_patience)
         await asyncio.wait(waits, timeout=self.program.patience, return_when=asyncio.FIRST_COMPLETED)
+        notice.cancel()
         hurried.cancel()
         if not self._task.done():
             log.warning("%s does not end, it is killed", self.program.name)
             self._signal(signal.SIGKILL)
         with contextlib.suppress(SupervisorError, OSError):  # said when it happened
             await self._task
+
+    def _ask_for_patience(self) -> None:
+        if self.program.patience is not None:
+            log.info("%s lets transfers end, for at most %g s; Ctrl-C again ends it now",
+                     self.program.name, self.program.patience)  # fmt: skip
 
     def hurry(self) -> None:
         """Have no more patience while stopping; not with what is never killed."""

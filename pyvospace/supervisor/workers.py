@@ -126,7 +126,7 @@ def require_free_port(listening: ServerSettings, *, patience: float = 1.0) -> No
             if error.errno == errno.EADDRINUSE and time.monotonic() < end:
                 time.sleep(0.05)
                 continue
-            reason = "in use" if error.errno == errno.EADDRINUSE else error.strerror
+            reason = "in use; --port takes another one" if error.errno == errno.EADDRINUSE else error.strerror
             raise SupervisorError(f"port {listening.port} of {listening.host}: {reason}") from None
         return
 

@@ -92,8 +92,8 @@ def test_without_a_database(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert capsys.readouterr().err.startswith(f"pyvospace: no database: `pyvospace up` does not run on {tmp_path}")
 
 
-@pytest.mark.parametrize("command", ["metadata", "storage"])
-def test_a_server_without_a_database(command: str) -> None:
+@pytest.mark.parametrize(("command", "setting"), [("metadata", "database.dsn"), ("storage", "database.storage_dsn")])
+def test_a_server_without_a_database(command: str, setting: str) -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "pyvospace", command, "--port", "48080"],
         env={},
@@ -102,5 +102,5 @@ def test_a_server_without_a_database(command: str) -> None:
         check=False,
     )
     assert shown.returncode == 1
-    assert "pyvospace: database.dsn" in shown.stderr
+    assert f"pyvospace: {setting} is not set\n" in shown.stderr
     assert "Traceback" not in shown.stderr

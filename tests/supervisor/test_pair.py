@@ -165,7 +165,7 @@ def test_a_second_one_on_the_same_data_is_refused(up: Up, data: Path) -> None:
 def test_a_port_in_use_is_named_before_anything_starts(data: Path, port: int, offset: int) -> None:
     with socket.create_server(("127.0.0.1", port + offset)), running_up(data, "--port", str(port)) as up:
         assert up.finish() == 1
-        assert up.errors() == f"pyvospace: port {port + offset} of 127.0.0.1: in use\n"
+        assert up.errors() == f"pyvospace: port {port + offset} of 127.0.0.1: in use; --port takes another one\n"
     assert [path.name for path in data.iterdir()] == ["lock"]
 
 

@@ -74,6 +74,18 @@ async def test_what_does_not_stop_is_killed(tmp_path: Path, hurry: bool) -> None
     assert running.pid is None
 
 
+async def test_who_waits_for_the_end_is_told_what_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(processes, "ANNOUNCED", 0.05)
+    caplog.set_level("INFO", logger=processes.__name__)
+    slow = f"trap 'sleep 0.5; exit' TERM; touch {tmp_path}/up; while :; do sleep 0.01; done"
+    async with Processes() as group:
+        await group.start(program(slow))
+        await until((tmp_path / "up").exists)
+    assert "lets transfers end, for at most 90 s; Ctrl-C again ends it now" in caplog.text
+
+
 async def test_what_must_not_be_killed_is_waited_for(tmp_path: Path) -> None:
     slow = f"trap 'sleep 0.3; touch {tmp_path}/done; exit' INT; touch {tmp_path}/up; while :; do sleep 0.01; done"
     async with Processes() as group:
