@@ -17,7 +17,7 @@ from pyvospace.db.storage import StorageCatalogue
 from pyvospace.model.callers import ANONYMOUS, Caller
 from pyvospace.model.claims import EndpointClaims, StorageState, StoredFile, UploadClaim
 from pyvospace.model.stored import Changes, Resolution, StoredNode
-from pyvospace.model.vocabulary import NodeType
+from pyvospace.model.vocabulary import NodeType, Phase
 
 PREFIX = "ivo://example.org/gms?"
 READERS, WRITERS = PREFIX + "readers", PREFIX + "writers"
@@ -224,3 +224,18 @@ async def pull(
         user_id=caller.id or None,
         expires=datetime.now(UTC) + timedelta(seconds=life),
     )
+
+
+async def phase(world: World, job: str | None) -> Phase:
+    row = await jobs.select(world.database, job or "")
+    assert row is not None
+    return row.phase
+
+
+async def obsolete(world: World) -> list[str]:
+    return [row[0] for row in await world.database.fetch("select location from obsolete order by since, location")]
+
+
+async def age(world: World, table: str, column: str, seconds: float) -> None:
+    """Let time pass for a table."""
+    await world.database.fetchrow(f"update {table} set {column} = {column} - make_interval(secs => $1)", seconds)
