@@ -66,15 +66,14 @@ class Database:
         with translated():
             pool = await asyncpg.create_pool(
                 dsn,
-                min_size=1,
+                min_size=0,  # asyncpg would restore a minimum by itself, and log each failure with its traceback
                 max_size=settings.pool_size,
                 connection_class=_Connection,
                 max_cached_statement_lifetime=0,
                 max_inactive_connection_lifetime=0,
                 server_settings=_server_settings(settings, name),
             )
-            if settings.check_durability:
-                await _check_or_close(pool)
+            await _check_or_close(pool, durability=settings.check_durability)
         return cls(pool, wait=settings.acquire_timeout, tree_timeout=settings.tree_timeout)
 
     async def close(self) -> None:
@@ -187,10 +186,11 @@ def _server_settings(settings: DatabaseSettings, name: str) -> dict[str, str]:
     }
 
 
-async def _check_or_close(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+async def _check_or_close(pool: asyncpg.Pool[asyncpg.Record], *, durability: bool) -> None:
     try:
         async with pool.acquire() as connection:
-            await _check(connection)
+            if durability:
+                await _check(connection)
     except BaseException:
         pool.terminate()
         raise

@@ -127,7 +127,9 @@ async def test_connection_lost_in_a_transaction_is_busy(database_dsn: str, datab
     assert await database.fetchval("select to_regclass('never')") is None
 
 
-async def test_database_that_came_back_is_used_again(database_dsn: str, database: Database) -> None:
+async def test_database_that_came_back_is_used_again(
+    database_dsn: str, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     await asyncio.gather(*(database.fetchval("select pg_sleep(0.05)") for _ in range(4)))
     connection = await asyncpg.connect(database_dsn)
     await connection.execute(
@@ -137,11 +139,13 @@ async def test_database_that_came_back_is_used_again(database_dsn: str, database
     await connection.close()
     await asyncio.sleep(0.1)
     assert await asyncio.gather(*(database.fetchval("select 1") for _ in range(8))) == [1] * 8
+    assert caplog.records == []
 
 
-async def test_database_that_is_away_is_busy() -> None:
+@pytest.mark.parametrize("check", [True, False])
+async def test_database_that_is_away_is_busy(check: bool) -> None:
     with pytest.raises(Unavailable):
-        await Database.connect(NOBODY, DatabaseSettings())
+        await Database.connect(NOBODY, DatabaseSettings(check_durability=check))
 
 
 async def test_cancelled_statement_leaves_the_pool_whole(database_dsn: str) -> None:
