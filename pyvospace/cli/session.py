@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import typer
 
 from pyvospace.client import Access, Space, find_spaces
+from pyvospace.client.failures import ServiceUnreachable
 from pyvospace.client.locations import authority_of, is_uri
 from pyvospace.model.faults import ContainerNotFound, Fault, InvalidURI, NodeNotFound, NotAuthenticated
 from pyvospace.model.uris import NodeUri
@@ -112,6 +113,8 @@ class Session:
             return "; pyvospace mkdir -p makes the containers above"
         if isinstance(error, NotAuthenticated) and all(one.authorization() is None for one in self._open):
             return "; no token is given: set VOSPACE_TOKEN, or use --token"
+        if isinstance(error, ServiceUnreachable) and "certificate not trusted" in error.detail:
+            return "; --ca-file or SSL_CERT_FILE names one to trust"
         return ""
 
 

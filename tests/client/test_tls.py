@@ -50,7 +50,13 @@ async def test_there_and_back(secure: Pair, ca_file: Path, tmp_path: Path) -> No
             await stranger.authority()
 
 
-def test_commands(secure: Pair, ca_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_commands(
+    secure: Pair,
+    ca_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     for name, value in {
         "VOSPACE_URL": secure.url,
         "VOSPACE_TOKEN": secure.token,
@@ -60,6 +66,7 @@ def test_commands(secure: Pair, ca_file: Path, monkeypatch: pytest.MonkeyPatch, 
         monkeypatch.setenv(name, value)
     (tmp_path / "file").write_bytes(b"bytes")
     assert run(["cp", str(tmp_path / "file"), "vos:file"]) == 8
+    assert "--ca-file or SSL_CERT_FILE" in capsys.readouterr().err
     assert run(["cp", "--ca-file", str(ca_file), str(tmp_path / "file"), "vos:file"]) == 0
     monkeypatch.setenv("SSL_CERT_FILE", str(ca_file))
     assert run(["cp", "vos:file", str(tmp_path / "back")]) == 0
