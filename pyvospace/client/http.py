@@ -310,22 +310,30 @@ def translated(url: URL) -> Iterator[None]:
         yield
     except _Broken as broken:
         raise ServiceUnreachable(f"{where}: {_words(broken.__cause__ or broken)}") from broken.__cause__
-    except aiohttp.ClientConnectorCertificateError as error:
-        reason = error.certificate_error
-        words = getattr(reason, "verify_message", "") or str(reason)
-        raise ServiceUnreachable(f"{where}: certificate not trusted: {words}", sent=False, permanent=True) from error
     except aiohttp.ClientConnectorError as error:
-        lost = isinstance(error.os_error, socket.gaierror) and error.os_error.errno != socket.EAI_AGAIN
-        permanent = lost or isinstance(error, aiohttp.ClientSSLError)
-        raise ServiceUnreachable(f"{where}: {_words(error.os_error)}", sent=False, permanent=permanent) from error
+        raise _not_connected(where, error) from error
     except aiohttp.ConnectionTimeoutError as error:
         raise ServiceUnreachable(f"{where}: no connection in time", sent=False) from error
     except TimeoutError as error:
         raise ServiceUnreachable(f"{where}: no answer in time") from error
-    except (aiohttp.InvalidURL, aiohttp.ClientProxyConnectionError) as error:
+    except aiohttp.InvalidURL as error:
         raise ServiceUnreachable(f"{where}: {_words(error)}", sent=False, permanent=True) from error
     except (aiohttp.ClientError, OSError) as error:
         raise ServiceUnreachable(f"{where}: {_words(error)}") from error
+
+
+def _not_connected(where: str, error: aiohttp.ClientConnectorError) -> ServiceUnreachable:
+    permanent = True
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        reason = error.certificate_error
+        words = f": certificate not trusted: {getattr(reason, 'verify_message', '') or reason}"
+    elif isinstance(error, aiohttp.ClientProxyConnectionError):
+        words = f" through the proxy {error.host}:{error.port} of the environment: {_words(error.os_error)}"
+    else:
+        lost = isinstance(error.os_error, socket.gaierror) and error.os_error.errno != socket.EAI_AGAIN
+        permanent = lost or isinstance(error, aiohttp.ClientSSLError)
+        words = f": {_words(error.os_error)}"
+    return ServiceUnreachable(f"{where}{words}", sent=False, permanent=permanent)
 
 
 def _words(error: BaseException) -> str:

@@ -130,6 +130,15 @@ async def test_the_page_of_a_proxy_says_nothing(double: Double) -> None:
             await space.authority()
 
 
+async def test_a_proxy_that_is_not_there_is_named(double: Double, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://user:secret@127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    async with double.space() as space:
+        with pytest.raises(ServiceUnreachable, match=r"through the proxy 127\.0\.0\.1:1 of the environment") as failure:
+            await space.authority()
+    assert "secret" not in str(failure.value)
+
+
 def test_secrets_are_not_shown() -> None:
     assert shown(URL("http://host:81/base/files/eyJ.secret.token/a%20b")) == "http://host:81/…/a b"
     assert shown(URL("http://user:pw@host/nodes/x?token=secret")) == "http://host/nodes/x"
