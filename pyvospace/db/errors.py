@@ -38,7 +38,8 @@ def translated(subject: object = "") -> Iterator[None]:
         yield
     except asyncpg.PostgresError as error:
         raise _fault(error, subject) from error
-    except (asyncpg.InterfaceError, OSError) as error:
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+        # The driver calls it internal if a statement comes while it reads the last words of a server that dies.
         log.warning("no answer from the database: %s", error)
         raise Unavailable("the database cannot be reached; try again") from error
 
