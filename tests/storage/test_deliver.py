@@ -17,7 +17,7 @@ from pyvospace.config import Settings
 from pyvospace.storage.backend import ByteRange, Download, DownloadJob, FileBytes, Redirect, StreamBytes
 from pyvospace.storage.backends.posix import PosixBackend
 from pyvospace.storage.testing.doubles import FailAt
-from tests.storage.serving import Server, make_settings, open_files, serving, stored
+from tests.storage.serving import Server, make_settings, open_files, serving, stored, until
 
 DATA = bytes(range(100))
 
@@ -270,9 +270,9 @@ async def test_delivery_is_told_once_it_is_complete(storage_server: Server, big:
     await asyncio.sleep(0.1)
     assert deliveries == []
     await storage_server.get(Range="bytes=10-")
-    assert deliveries == ["job"]
+    await until(lambda: deliveries == ["job"])
     await storage_server.get()
-    assert deliveries == ["job", "job"]
+    await until(lambda: deliveries == ["job", "job"])
 
 
 @pytest.mark.parametrize("step", ["delivered"])

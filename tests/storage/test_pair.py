@@ -82,6 +82,14 @@ def eventually(condition: Callable[[], bool]) -> None:
     raise AssertionError("it never came true")
 
 
+def settled(pair: Pair) -> None:
+    """Wait until the sweep has left one file for each node with bytes."""
+    try:
+        eventually(lambda: len(files(pair)) == len(done))
+    except AssertionError:
+        pytest.fail(f"{len(done)} nodes, but {files(pair)}\n{pair.log('storage')[-3000:]}")
+
+
 def restart(pair: Pair, environment: dict[str, str], crash: str = "") -> None:
     environment[VARIABLE] = crash
     if pair.processes["storage"].poll() is None:
@@ -96,15 +104,15 @@ def test_server_that_dies_during_an_upload(own_pair: Pair, environment: dict[str
     """What was acknowledged stays, what was not leaves nothing behind."""
     new, name = os.urandom(size), f"{point}-{size}"
     assert put(own_pair, name, OLD) == 201
-    eventually(lambda: len(files(own_pair)) == 1 + len(done))
+    done.add(name)
+    settled(own_pair)
     restart(own_pair, environment, crash=point)
     with pytest.raises((ConnectionError, http.client.HTTPException)):
         put(own_pair, name, new)
     assert own_pair.processes["storage"].wait(30) == -signal.SIGKILL
     restart(own_pair, environment)
-    done.add(name)
     assert get(own_pair, name) == (new if point == "after-commit-before-answer" else OLD)
-    eventually(lambda: len(files(own_pair)) == len(done))
+    settled(own_pair)
     assert get(own_pair, name) == (new if point == "after-commit-before-answer" else OLD)
 
 
@@ -112,10 +120,10 @@ def test_server_that_dies_during_a_sweep(own_pair: Pair, environment: dict[str, 
     restart(own_pair, environment, crash="gc-row-deleted")
     assert put(own_pair, "swept", OLD) == 201
     assert put(own_pair, "swept", b"new") == 201
+    done.add("swept")
     assert own_pair.processes["storage"].wait(30) == -signal.SIGKILL
     restart(own_pair, environment)
-    done.add("swept")
-    eventually(lambda: len(files(own_pair)) == len(done))
+    settled(own_pair)
     assert get(own_pair, "swept") == b"new"
 
 
@@ -184,4 +192,4 @@ async def test_transfers_at_the_same_time(own_pair: Pair) -> None:
 
     await asyncio.gather(write(), read(), read())
     assert get(own_pair, "shared") == versions[-1]
-    eventually(lambda: len(files(own_pair)) == len(done))
+    settled(own_pair)

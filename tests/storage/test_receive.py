@@ -12,7 +12,7 @@ import pytest
 
 from pyvospace.config import Settings
 from pyvospace.storage.receive import SMALL
-from tests.storage.serving import Server, make_settings, open_files, serving, staged, stored
+from tests.storage.serving import Server, make_settings, open_files, serving, staged, stored, until
 
 
 def chunked(data: bytes, size: int = 300_000) -> Iterator[bytes]:
@@ -178,7 +178,7 @@ async def test_cut_connection_leaves_nothing(
     await connection.send(big[: int(sent if sent == 1 else sent * (size - 1))])
     await asyncio.sleep(0.02)
     connection.writer.close()
-    await _until(lambda: bool(any_storage_server.catalogue.released))
+    await until(lambda: bool(any_storage_server.catalogue.released))
     assert staged(storage_settings) == []
     assert (await any_storage_server.get()).body == b"old"
     assert (await any_storage_server.put(b"new")).status == 201
@@ -189,7 +189,7 @@ async def test_cut_chunked_body(any_storage_server: Server, storage_settings: Se
     await connection.send(connection.head("PUT", "/files/put-1/x", {"Transfer_Encoding": "chunked"}))
     await connection.send(next(chunked(big)))
     connection.writer.close()
-    await _until(lambda: bool(any_storage_server.catalogue.released))
+    await until(lambda: bool(any_storage_server.catalogue.released))
     assert (staged(storage_settings), stored(storage_settings)) == ([], [])
 
 
@@ -223,7 +223,7 @@ async def test_reset_connection(storage_server: Server, storage_settings: Settin
     sock = connection.writer.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     connection.writer.transport.abort()
-    await _until(lambda: bool(storage_server.catalogue.released))
+    await until(lambda: bool(storage_server.catalogue.released))
     assert (staged(storage_settings), stored(storage_settings)) == ([], [])
 
 
@@ -252,7 +252,7 @@ async def test_trickling_client(tmp_path: Path, size: int) -> None:
                 await asyncio.sleep(0.1)
 
         trickling = asyncio.create_task(trickle())
-        answer = await connection.answer()
+        answer = await connection.answer(wait=False)
         trickling.cancel()
         assert answer.status == 408
 
@@ -337,8 +337,8 @@ async def test_descriptors_are_not_leaked(storage_server: Server, big: bytes) ->
     before = open_files()
     await asyncio.gather(*(round_trip(node) for node in range(2, 12)))
     await storage_server.hang_up()
-    await _until(lambda: len(storage_server.catalogue.released) == 11)
-    await _until(lambda: open_files() <= before)
+    await until(lambda: len(storage_server.catalogue.released) == 11)
+    await until(lambda: open_files() <= before)
 
 
 async def test_more_clients_than_threads(tmp_path: Path, big: bytes) -> None:
@@ -364,11 +364,3 @@ async def test_silent_clients_do_not_hold_up_others(tmp_path: Path, big: bytes) 
             await connection.send(big[2_000_000:])
         for connection in idle:
             assert (await connection.answer()).status == 201
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    for _ in range(500):
-        if condition():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("it never came true")
