@@ -146,10 +146,15 @@ class EndpointVerifier:
         return self._keys[kid]
 
     async def _look_for(self, kid: str) -> None:
-        """Read the keys anew, one reader at a time and not too often: strangers can make up names of keys."""
+        """Read the keys anew, one reader at a time and not too often: strangers can make up names of keys.
+
+        Whoever waits meanwhile is content with the same look, so that strangers keep nobody waiting for theirs.
+        """
+        asked = time.monotonic()
         async with self._looking:
-            if kid in self._keys:
+            if kid in self._keys or self._looked >= asked:
                 return
             await asyncio.sleep(max(0.0, self._looked + _LOOK_AGAIN - time.monotonic()))
+            begun = time.monotonic()
             self._keys = await self._fetch()
-            self._looked = time.monotonic()
+            self._looked = begun

@@ -42,7 +42,9 @@ class TextFormatter(logging.Formatter):
         """Write one line, and behind it the traceback of a defect."""
         line = f"{_stamp(record.created)} {record.levelname:<7} {_message(record)}"
         if record.exc_info:
-            line += "\n" + _TOKEN.sub("[token]", self.formatException(record.exc_info))
+            # What the exception says may come from a stranger: no line of it is to look like one of ours.
+            traceback = self.formatException(record.exc_info).split("\n")
+            line = "\n    ".join([line, *map(masked, traceback)])
         return line
 
 
