@@ -25,11 +25,13 @@ from pathlib import Path
 import aiohttp
 import asyncpg
 
+from pyvospace.db.pool import Database
 from pyvospace.model.vocabulary import CORE
 from pyvospace.wire.xml import V
 from tests.e2e.durable import DurablePostgres, durable_postgres
 from tests.support.agents import Agent, Answer, properties_of
 from tests.support.pair import Pair
+from tests.support.tree_check import damages
 
 CLIENTS = 6
 NODES = 4
@@ -208,6 +210,7 @@ async def campaign(postgres: DurablePostgres, data: Path, seconds: float, seed: 
             await _sweep(pair, postgres, data)
             await _read_everything(clients)
             await _compare_listing(agent, folder, clients)
+        await _look_for_damage(pair)
     finally:
         await asyncio.to_thread(pair.stop)
     return tally
@@ -292,6 +295,20 @@ async def _left_over(postgres: DurablePostgres, data: Path) -> str:
     staged = [path.name for path in (data / "storage" / "staging").iterdir()]
     unknown = _stored(data) - (await _known(postgres)).keys()
     return f"{len(staged)} staged, {len(unknown)} unknown" if staged or unknown else ""
+
+
+async def _look_for_damage(pair: Pair) -> None:
+    """Look at the tree, and for defects that servers found in themselves."""
+    database = await Database.connect(pair.dsn, pair.database)
+    try:
+        if found := await damages(database):
+            raise LostError("\n".join(found))
+    finally:
+        await database.close()
+    for name in ("metadata", "storage"):
+        _, defect, rest = pair.log(name).partition("defect while")
+        if defect:
+            raise LostError(f"the {name} server met a defect{rest[:3000]}")
 
 
 async def _compare_listing(agent: Agent, folder: str, clients: list[Client]) -> None:
