@@ -6,14 +6,12 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from pyvospace.db.pool import Database
 from tests.db.world import Storage, World
 from tests.support.postgres import PostgresServer
-from tests.support.proxy import Proxy, proxy_to
 
 
 @pytest.fixture
@@ -44,10 +42,3 @@ async def foreign(foreign_dsn: str, world: World) -> AsyncIterator[Storage]:
     """A storage of somebody else."""
     async with AsyncExitStack() as stack:
         yield await Storage.open(foreign_dsn, stack)
-
-
-@pytest.fixture
-async def proxy(postgres_server: PostgresServer, tmp_path: Path) -> AsyncIterator[Proxy]:
-    """A way to PostgreSQL that may fall silent."""
-    async with proxy_to(postgres_server, tmp_path) as proxy:
-        yield proxy

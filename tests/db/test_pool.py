@@ -21,7 +21,6 @@ from pyvospace.supervisor.postgres import Cluster
 from pyvospace.supervisor.processes import Processes
 from tests.db.world import Storage, World, pull, push, stored_file
 from tests.support.postgres import PostgresServer
-from tests.support.proxy import Proxy
 from tests.support.statements import Statement, statement_log
 
 if TYPE_CHECKING:
@@ -147,33 +146,6 @@ async def test_database_that_came_back_is_used_again(
 async def test_database_that_is_away_is_busy(check: bool) -> None:
     with pytest.raises(Unavailable):
         await Database.connect(NOBODY, DatabaseSettings(check_durability=check))
-
-
-async def test_silence_is_not_waited_for(proxy: Proxy, database_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyvospace.db.pool._SILENCE", 0.1)
-    dsn = proxy.dsn(database_name)
-    async with pool(dsn, statement_timeout=0.2, pool_size=1, acquire_timeout=0.5) as database:
-        assert await database.fetchval("select 1") == 1
-        proxy.silence()
-        with pytest.raises(Unavailable, match="does not answer"):
-            await database.fetchval("select 1")
-        with pytest.raises(ServiceBusy):  # nor does it take a new connection
-            await database.fetchval("select 1")
-
-
-async def test_silence_in_a_transaction_is_not_waited_for(
-    proxy: Proxy, database_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pyvospace.db.pool._SILENCE", 0.1)
-
-    async def work(connection: Connection) -> None:
-        await connection.execute("select 1")
-        proxy.silence()
-        await connection.execute("select 2")
-
-    async with pool(proxy.dsn(database_name), statement_timeout=0.1, pool_size=1) as database:
-        with pytest.raises(Unavailable, match="does not answer"):
-            await database.transact(work)
 
 
 async def test_cancelled_statement_leaves_the_pool_whole(database_dsn: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import asyncpg
@@ -21,14 +20,11 @@ from pyvospace.model.faults import (
     NodeLocked,
     NodeNotFound,
     PermissionDenied,
-    ServiceBusy,
 )
 from pyvospace.model.stored import Changes
 from pyvospace.model.vocabulary import TYPE, NodeType, Phase
-from pyvospace.supervisor.data import STORAGE_ROLE
 from tests.db.world import OPEN, Storage, World, age, obsolete, phase, pull, push, stored_file
 from tests.support.postgres import PostgresServer
-from tests.support.proxy import Proxy
 
 # ------------------------------------------------------------------------------------------------------------ role
 
@@ -383,27 +379,6 @@ async def test_outcome_is_unknown_if_the_commit_is_not_answered(
 
     with pytest.raises(OutcomeUnknownError):
         await lose()
-
-
-@pytest.mark.parametrize("silent_before_store", [True, False])
-async def test_silence_at_the_end_of_an_upload_is_not_waited_for(
-    world: World, proxy: Proxy, database_name: str, monkeypatch: pytest.MonkeyPatch, silent_before_store: bool
-) -> None:
-    monkeypatch.setattr("pyvospace.db.pool._SILENCE", 0.1)
-    monkeypatch.setattr("pyvospace.db.storage._PUBLISHING", 0.2)
-    async with AsyncExitStack() as stack:
-        storage = await Storage.open(proxy.dsn(database_name, STORAGE_ROLE), stack)
-        claim = await storage.catalogue.claim_upload(await push(world, "data", await world.caller()), size=None)
-
-        async def lose() -> None:
-            async with storage.catalogue.transaction(claim) as transaction:
-                if silent_before_store:
-                    proxy.silence()
-                await transaction.store(stored_file())
-                proxy.silence()
-
-        with pytest.raises(ServiceBusy if silent_before_store else OutcomeUnknownError):
-            await lose()
 
 
 # --------------------------------------------------------------------------------------- what happens in between
