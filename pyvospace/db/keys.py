@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pyvospace.db.statements import QueryFile
 
 if TYPE_CHECKING:
-    from pyvospace.db.connections import Connection
-    from pyvospace.db.pool import Database
+    from pyvospace.db.pool import Connection, Database
 
 
 class _Sql(QueryFile, file="keys.sql"):

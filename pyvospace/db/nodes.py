@@ -24,8 +24,7 @@ from pyvospace.model.vocabulary import NodeType
 if TYPE_CHECKING:
     import asyncpg
 
-    from pyvospace.db.connections import Connection
-    from pyvospace.db.pool import Database
+    from pyvospace.db.pool import Connection, Database
     from pyvospace.model.callers import Caller
 
 

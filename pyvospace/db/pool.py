@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 
-from pyvospace.db.connections import Connections
-from pyvospace.db.errors import RETRIED, Unavailable, translated
+from pyvospace.db.errors import RETRIED, translated
 from pyvospace.model.faults import ServiceBusy
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from asyncpg.pool import PoolConnectionProxy
 
     from pyvospace.config.settings import DatabaseSettings
-    from pyvospace.db.connections import Connection
+
+    Connection = PoolConnectionProxy[asyncpg.Record]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -30,10 +30,6 @@ T = TypeVar("T")
 MINIMUM_SERVER = 15
 """Oldest major version of PostgreSQL."""
 _ATTEMPTS = 6
-_STATEMENTS = 4
-"""Statements of a transaction that is not on a tree."""
-_SILENCE = 5.0
-"""Seconds that we listen beyond the time at which PostgreSQL gives up by itself."""
 _holding: ContextVar[bool] = ContextVar("pyvospace_holding_connection", default=False)
 
 
@@ -41,14 +37,20 @@ class UnsafeDatabaseError(Exception):
     """The database would lose what it has acknowledged, or is too old."""
 
 
+class _Connection(asyncpg.Connection):  # not generic at run time
+    """A connection that goes back to the pool without a statement: nothing of ours outlives a transaction."""
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
 class Database:
     """The catalogue, through a pool of connections."""
 
-    def __init__(self, connections: Connections, settings: DatabaseSettings) -> None:
-        self._connections = connections
-        self._wait = settings.acquire_timeout
-        self._statement = settings.statement_timeout
-        self._tree = settings.tree_timeout
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], *, wait: float, tree_timeout: float) -> None:
+        self._pool = pool
+        self._wait = wait
+        self._tree_timeout = tree_timeout
 
     @classmethod
     async def connect(cls, dsn: str, settings: DatabaseSettings, *, name: str = "pyvospace") -> Database:
@@ -61,47 +63,35 @@ class Database:
         ServiceBusy
             It cannot be reached.
         """
-        options = _server_settings(settings, name)
-
-        async def open_one() -> Connection:
-            return await asyncpg.connect(dsn, server_settings=options, max_cached_statement_lifetime=0)
-
-        database = cls(Connections(open_one, settings.pool_size), settings)
-        try:
-            async with database.connection() as connection:
-                if settings.check_durability:
-                    with translated():
-                        await _check(connection)
-        except BaseException:
-            await database.close()
-            raise
-        return database
+        with translated():
+            pool = await asyncpg.create_pool(
+                dsn,
+                min_size=0,  # asyncpg would restore a minimum by itself, and log each failure with its traceback
+                max_size=settings.pool_size,
+                connection_class=_Connection,
+                max_cached_statement_lifetime=0,
+                max_inactive_connection_lifetime=0,
+                server_settings=_server_settings(settings, name),
+            )
+            await _check_or_close(pool, durability=settings.check_durability)
+        return cls(pool, wait=settings.acquire_timeout, tree_timeout=settings.tree_timeout)
 
     async def close(self) -> None:
         """Close all connections, also those that are busy after some seconds."""
-        await self._connections.close()
+        try:
+            await asyncio.wait_for(self._pool.close(), 5)
+        except (TimeoutError, asyncpg.PostgresError, OSError):
+            self._pool.terminate()
 
-    def connection(self, *, wait: float | None = None, limit: float | None = None) -> Held:
-        """Hold a connection for the time of an ``async with``.
-
-        Parameters
-        ----------
-        wait
-            Seconds to wait for one, if not as the settings say.
-        limit
-            Seconds to hold it, if it is for more than one statement. PostgreSQL ends by itself what takes too long;
-            this is for a connection that nobody answers any more.
+    def connection(self, *, wait: float | None = None) -> Held:
+        """Hold a connection, waiting for one up to `wait` seconds, for the time of an ``async with``.
 
         Raises
         ------
         ServiceBusy
-            On entering: none became free in time. On leaving: the database does not answer.
+            On entering: none became free in time.
         """
-        return Held(
-            self._connections,
-            self._wait if wait is None else wait,
-            (self._statement if limit is None else limit) + _SILENCE,
-        )
+        return Held(self._pool, self._wait if wait is None else wait)
 
     async def fetchrow(self, sql: str, *args: object, subject: object = "") -> asyncpg.Record | None:
         """Run one statement by itself and give its first row."""
@@ -133,10 +123,9 @@ class Database:
         tree
             It changes whole trees, and may take ``database.tree_timeout`` for that.
         """
-        limit = self._tree if tree else _STATEMENTS * self._statement
         for attempt in range(_ATTEMPTS):
             try:
-                async with self.connection(limit=limit) as connection:
+                async with self.connection() as connection:
                     with translated(subject):
                         return await self._run(connection, work, tree=tree)
             except ServiceBusy as busy:
@@ -146,56 +135,38 @@ class Database:
         raise AssertionError
 
     async def _run(self, connection: Connection, work: Callable[[Connection], Awaitable[T]], *, tree: bool) -> T:
-        transaction = connection.transaction()
-        await transaction.start()
-        try:
+        async with connection.transaction():
             if tree:
                 await connection.execute(
                     "select set_config('statement_timeout', $1, true), set_config('lock_timeout', $1, true)",
-                    f"{self._tree:g}s",
+                    f"{self._tree_timeout:g}s",
                 )
-            result = await work(connection)
-        except Exception:
-            # Not if we were cancelled: a statement is still running then, and the connection is not used again.
-            await transaction.rollback()
-            raise
-        await transaction.commit()
-        return result
+            return await work(connection)
 
 
 class Held:
     """A connection for the time of an ``async with``: a class, since every request goes through here."""
 
-    __slots__ = ("_connection", "_connections", "_limit", "_mark", "_wait")
+    __slots__ = ("_connection", "_mark", "_pool", "_wait")
 
-    def __init__(self, connections: Connections, wait: float, limit: float) -> None:
-        self._connections = connections
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], wait: float) -> None:
+        self._pool = pool
         self._wait = wait
-        self._limit = asyncio.timeout(limit)
 
     async def __aenter__(self) -> Connection:
         if _holding.get():
             raise RuntimeError("a task that holds a connection asks for another")
         with translated():
             try:
-                self._connection = await self._connections.acquire(self._wait)
+                self._connection = await self._pool.acquire(timeout=self._wait)
             except TimeoutError:  # an OSError too, but it does not mean that the database is away
                 raise ServiceBusy(f"no connection to the database became free in {self._wait:g} s") from None
         self._mark = _holding.set(True)
-        await self._limit.__aenter__()
         return self._connection
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         _holding.reset(self._mark)
-        # Who was cancelled, or waited in vain, may have left a statement running.
-        finished = error is None or (isinstance(error, Exception) and not isinstance(error, TimeoutError | Unavailable))
-        self._connections.release(self._connection, usable=finished)
-        try:
-            await self._limit.__aexit__(kind, error, trace)
-        except TimeoutError:
-            raise Unavailable("the database does not answer; try again") from None
+        await self._pool.release(self._connection)
 
 
 def _server_settings(settings: DatabaseSettings, name: str) -> dict[str, str]:
@@ -213,6 +184,16 @@ def _server_settings(settings: DatabaseSettings, name: str) -> dict[str, str]:
         "enable_mergejoin": "off",
         "timezone": "UTC",
     }
+
+
+async def _check_or_close(pool: asyncpg.Pool[asyncpg.Record], *, durability: bool) -> None:
+    try:
+        async with pool.acquire() as connection:
+            if durability:
+                await _check(connection)
+    except BaseException:
+        pool.terminate()
+        raise
 
 
 async def _check(connection: Connection) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -17,12 +16,9 @@ from pyvospace.model.claims import DownloadClaim, OutcomeUnknownError, StorageSt
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from pyvospace.db.connections import Connection
-    from pyvospace.db.pool import Database
+    from pyvospace.db.pool import Connection, Database
     from pyvospace.model.claims import EndpointClaims
 
-_PUBLISHING = 120.0
-"""Seconds for storing a location, publishing the bytes and committing."""
 LEASE = 60.0
 """Seconds that a writer's lease lasts unless it is renewed."""
 
@@ -111,7 +107,7 @@ class StorageCatalogue:
     @asynccontextmanager
     async def transaction(self, claim: UploadClaim) -> AsyncIterator[_Store]:
         """Open the transaction in which the node turns to its new bytes."""
-        async with self._database.connection(wait=self._upload_wait, limit=_PUBLISHING) as connection:
+        async with self._database.connection(wait=self._upload_wait) as connection:
             transaction = connection.transaction()
             with translated():
                 await transaction.start()
@@ -120,19 +116,14 @@ class StorageCatalogue:
                 yield opened
                 if claim.discard:
                     await opened.complete()
-            except Exception:
+            except BaseException:
                 # What went wrong matters, not that a dead connection cannot even roll back.
                 with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                     await transaction.rollback()
                 raise
             try:
                 await transaction.commit()
-            except (
-                asyncpg.PostgresConnectionError,
-                asyncpg.InterfaceError,
-                OSError,
-                asyncio.CancelledError,  # no answer came within the limit
-            ) as error:
+            except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError) as error:
                 raise OutcomeUnknownError from error
             except asyncpg.PostgresError:
                 with translated():

@@ -19,7 +19,7 @@ from pyvospace.model.vocabulary import NodeType
 from tests.db.world import OPEN, Storage, World, pull, push
 
 if TYPE_CHECKING:
-    from pyvospace.db.connections import Connection
+    from pyvospace.db.pool import Connection
 
 SMALL = {"space", "storages", "endpoint_keys"}
 """Tables of a few rows."""

@@ -24,7 +24,7 @@ from tests.support.postgres import PostgresServer
 from tests.support.statements import Statement, statement_log
 
 if TYPE_CHECKING:
-    from pyvospace.db.connections import Connection
+    from pyvospace.db.pool import Connection
 
 NOBODY = "postgresql://nobody@127.0.0.1:1/nothing"
 
