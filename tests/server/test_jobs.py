@@ -110,7 +110,7 @@ async def test_failed_negotiation(alice: Agent, folder: str) -> None:
     summary = root.find(U + "errorSummary")
     assert summary is not None
     assert (summary.get("type"), summary.get("hasDetail")) == ("fatal", "true")
-    assert summary.findtext(U + "message") == f"Node Not Found: {folder}/missing"
+    assert summary.findtext(U + "message") == f"Node Not Found: vos://localhost~space{folder}/missing"
     assert await alice.error(job) == "NodeNotFound", "the bare name: vos compares it"
     assert root.findtext(U + "endTime")
     assert endpoints_of((await alice.send("GET", job + DETAILS)).assert_status(200).xml) == []

@@ -113,11 +113,16 @@ LOOK_ALIKES = [
     "ivo://ivoa.net/VOSPACE/core#{}",
     " ivo://ivoa.net/vospace/core#{}",
     "ivo://ivoa.net/vospace/core#{} ",
-    "\u00a0ivo://ivoa.net/vospace/core#{}",
-    "\uff49vo://ivoa.net/vospace/core#{}",
     "ivo://ivoa.net/vospace/core\uff03{}",
     "ivo%3A//ivoa.net/vospace/core#{}",
 ]
+
+
+@pytest.mark.parametrize(
+    "uri", ["\u00a0ivo://ivoa.net/vospace/core#length", "\uff49vo://ivoa.net/vospace/core#length", "["]
+)
+async def test_what_no_schema_takes_for_a_uri_is_refused(alice: Agent, folder: str, uri: str) -> None:
+    (await alice.put(f"{folder}/a", properties={uri: "7"})).assert_fault(400, "InvalidArgument")
 
 
 @pytest.mark.parametrize("look", LOOK_ALIKES)

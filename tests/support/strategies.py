@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
+from lxml import etree
 
 from pyvospace.model.jobs import Job, Result
 from pyvospace.model.nodes import Node, Param, Property, View
@@ -38,7 +39,20 @@ uris = st.one_of(
     st.from_regex(r"urn:[a-z]{1,8}:[A-Za-z0-9()+,.:=@;$_!*'-]{1,30}", fullmatch=True),
 )
 """URIs as they should be."""
-property_uris = st.one_of(uris, texts.filter(bool))
+_ANY_URI = etree.XMLSchema(
+    etree.fromstring(
+        '<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema"><xs:element name="u" type="xs:anyURI"/></xs:schema>'
+    )
+)
+
+
+def _may_be_a_uri(text: str) -> bool:
+    element = etree.Element("u")
+    element.text = text
+    return bool(_ANY_URI.validate(element))
+
+
+property_uris = st.one_of(uris, texts.filter(bool).filter(_may_be_a_uri))
 """URIs of properties: vos sends some that are none."""
 properties = st.lists(
     st.builds(Property, property_uris, st.none() | texts, st.booleans()), max_size=6, unique_by=lambda one: one.uri
