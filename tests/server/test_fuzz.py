@@ -244,7 +244,11 @@ def test_any_property(wire: Wire, properties: dict[str, str]) -> None:
     path = f"{wire.folder}/properties"
     kept = {uri: value.replace("\r\n", "\n").replace("\r", "\n") for uri, value in properties.items()}
     body = node_document(path, properties=kept).encode()
-    assert wire.send("PUT", f"/nodes{path}", body)[0] == 201
+    status, answer = wire.send("PUT", f"/nodes{path}", body)
+    if status == 400:  # a URI that no schema can hold
+        assert answer.startswith(b"InvalidArgument")
+        return
+    assert status == 201
     told = {one.uri: one.value for one in read_node(wire.send("GET", f"/nodes{path}")[1]).properties}
     assert {uri: told.get(uri) for uri in kept} == kept
     assert wire.send("DELETE", f"/nodes{path}")[0] == 204
