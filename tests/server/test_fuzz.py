@@ -47,9 +47,17 @@ class Wire:
             self._connection.close()
             raise
         if response.will_close:
-            self._connection.close()
+            self.close()
         self._check(response.getheader("Content-Type"), *answer)
         return answer
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
+        self._connection.close()
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
+        self._connection.close()
 
     @staticmethod
     def _check(content_type: str | None, status: int, body: bytes) -> None:
@@ -70,6 +78,8 @@ def wire(pair: Pair) -> Iterator[Wire]:
     assert status == 201, text
     yield made
     assert made.send("GET", "/nodes?limit=0")[0] == 200
+    made.close()
+    made.close()
     for name in ("metadata", "storage"):
         assert "defect" not in pair.log(name)
 
