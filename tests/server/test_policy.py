@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from pyvospace.config import Settings
+from pyvospace.config.settings import LogSettings
 from pyvospace.db import identities
 from pyvospace.db.bootstrap import add_user, set_up
 from pyvospace.db.pool import Database
@@ -137,7 +138,7 @@ async def world(
         await add_user(database, name)
         tokens[name] = f"token-of-{name}"
         await identities.add_token(database, name, "test", hashlib.sha256(tokens[name].encode()).digest(), None)
-    app = make_app(database_settings, database)
+    app = make_app(database_settings.model_copy(update={"log": LogSettings(level="error")}), database)
     for handler in (_forgetful_text, _forgetful_stream, _forgetful_redirect):
         app.router.add_get(f"/{handler.__name__}", handler)
     async with TestClient(TestServer(app)) as client:

@@ -69,8 +69,8 @@ async def test_long_details_are_cut() -> None:
 
 
 async def test_details_that_are_no_unicode() -> None:
-    status, _, text = await answer_to(Fault("a\udcffb"))
-    assert (status, text) == (500, "InternalFault a?b\n")
+    status, _, text = await answer_to(FAULTS["NodeNotFound"]("a\udcffb"))
+    assert (status, text) == (404, "NodeNotFound a?b\n")
 
 
 @pytest.mark.parametrize(
