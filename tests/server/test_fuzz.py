@@ -75,7 +75,6 @@ def wire(pair: Pair) -> Iterator[Wire]:
     yield made
     assert made.send("GET", "/nodes?limit=0")[0] == 200
     made.close()
-    made.close()
     for name in ("metadata", "storage"):
         assert "defect" not in pair.log(name)
 
