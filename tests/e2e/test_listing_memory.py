@@ -141,3 +141,12 @@ def go_away(server: PostgresServer, database: str) -> None:
 def come_back(server: PostgresServer, database: str) -> None:
     """Take connections again."""
     server.execute(f"alter database {database} with allow_connections true")
+
+
+async def test_head_of_a_large_container(alice: Agent, catalogue: Database) -> None:
+    """There is no body to wait for, and the connection goes on."""
+    many = await fill(alice, catalogue, MANY)
+    for _ in range(2):
+        answer = (await alice.send("HEAD", f"/nodes{many}")).assert_status(200)
+        assert (answer.body, answer.headers["Content-Type"]) == (b"", "text/xml")
+        await alice.node(many, limit=1)

@@ -123,6 +123,8 @@ async def _listing(
     async for piece in pieces:
         start += piece
         if len(start) > _SMALL:
+            if request.method == "HEAD":  # aiohttp would send what is streamed, and nobody knows the length
+                return web.Response(headers={"Content-Type": "text/xml"})
             return await _stream(request, start, pieces)
     return xml(start)
 
