@@ -5,8 +5,13 @@ The database layer makes these and the storage service reads them, so they live 
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal, get_args
 from uuid import UUID
+
+
+Operation = Literal["get", "put", "pack", "unpack", "render"]
+"""What an endpoint is for: bytes as they are, an archive of a tree, a view that is computed."""
+OPERATIONS: Final = frozenset(get_args(Operation))
 
 
 class OutcomeUnknownError(Exception):
@@ -79,7 +84,7 @@ class StorageState:
 class EndpointClaims:
     """What a signed endpoint says: one operation on one node, for one user, until it expires."""
 
-    operation: Literal["get", "put"]
+    operation: Operation
     node_id: int | None
     """None: a push whose node is still to be made; the job knows where."""
     job_id: str | None

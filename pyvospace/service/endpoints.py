@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from jose import JWTError, jwt
 
-from pyvospace.model.claims import EndpointClaims
+from pyvospace.model.claims import OPERATIONS, EndpointClaims
 from pyvospace.model.faults import PermissionDenied
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ class EndpointVerifier:
         except JWTError as error:
             log.debug("endpoint refused: %s", error)
             raise PermissionDenied("this endpoint is not valid, or not any more; negotiate again") from None
-        if payload.keys() != _CLAIMS or payload["op"] not in {"get", "put"}:
+        if payload.keys() != _CLAIMS or payload["op"] not in OPERATIONS:
             raise PermissionDenied("this is no endpoint of ours")
         return EndpointClaims(
             operation=payload["op"],
