@@ -5,7 +5,9 @@ The reference page is generated from here. Durations are in seconds, sizes in by
 
 from __future__ import annotations
 
+import re
 import socket
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -22,6 +24,8 @@ DELIMITER = "__"
 """Between section and setting in the name of an environment variable."""
 
 _EVERYWHERE = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 (recognised, not bound to)
+_LAST_PORT = 65535
+_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 _STRICT = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
 
 
@@ -52,6 +56,41 @@ def _words(value: object) -> object:
     return tuple(value.split()) if isinstance(value, str) else value
 
 
+def port_range(text: str) -> tuple[int, int]:
+    """Read ``443`` or ``8000-8999``.
+
+    Raises
+    ------
+    ValueError
+        It is neither.
+    """
+    first, _, last = text.partition("-")
+    if not (first.isdecimal() and (last or first).isdecimal() and 0 < int(first) <= int(last or first) <= _LAST_PORT):
+        raise ValueError(f"{text!r} is no port and no range of ports: write 443 or 8000-8999")
+    return int(first), int(last or first)
+
+
+def network_of(text: str) -> IPv4Network | IPv6Network | None:
+    """Read an address or a network; None: it is neither, so a name."""
+    try:
+        return ip_network(text)
+    except ValueError:
+        return None
+
+
+def _ports(words: tuple[str, ...]) -> tuple[str, ...]:
+    for word in words:
+        port_range(word)
+    return words
+
+
+def _places(words: tuple[str, ...]) -> tuple[str, ...]:
+    for word in words:
+        if network_of(word) is None and not _NAME.fullmatch(word):
+            raise ValueError(f"{word!r} is no address, no network (10.1.0.0/16, without bits of a host) and no name")
+    return words
+
+
 def _default_url(data: dict[str, Any]) -> str:
     scheme = "https" if data["tls_cert"] else "http"
     host = socket.gethostname() if data["host"] in _EVERYWHERE else data["host"]
@@ -66,6 +105,8 @@ PublicUrl = Annotated[str, AfterValidator(_public_url)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+Ports = Annotated[Words, AfterValidator(_ports)]
+Places = Annotated[Words, AfterValidator(_places)]
 
 
 class Section(BaseModel):
@@ -201,7 +242,38 @@ class EndpointSettings(Section):
 class JobSettings(Section):
     """Jobs (UWS)."""
 
-    destruction: Seconds = Field(604800.0, description="How long a job can be read after its creation.")
+    destruction: Seconds = Field(
+        604800.0, description="How long a job can be read after its creation, if its owner does not say otherwise."
+    )
+    longest: Seconds = Field(86400.0 * 30, description="The longest that its owner can ask for.")
+    archive: float = Field(
+        0.0, ge=0, description="How long a job is kept as ARCHIVED, without its results, when that time is over."
+    )
+    waiting: Positive = Field(1000, description="Number of jobs of one user that may wait to be run, or for a worker.")
+    at_once: Positive = Field(4, description="Number of jobs that one process works on at the same time.")
+    lease: Seconds = Field(20.0, description="How long the job of a worker that died stays with it.")
+    attempts: Positive = Field(3, description="Number of workers that may begin a job before it is given up.")
+    wait: Seconds = Field(60.0, description="The longest that a request with WAIT is held.")
+
+
+class OutgoingSettings(Section):
+    """Requests of the storage servers to URLs that users name: pullToVoSpace and pushFromVoSpace."""
+
+    ports: Ports = Field(
+        default=("80", "443", "8080", "8443"), description="Ports that they may go to; a range is written 8000-8999."
+    )
+    allow: Places = Field(
+        default=(),
+        description="Addresses, networks and names of hosts that they may go to though these are not public, or are "
+        "our own. What a name here means is believed.",
+    )
+    connect_timeout: Seconds = Field(15.0, description="How long a connection may take to be made.")
+    idle_timeout: Seconds = Field(60.0, description="How long the far side may send or take no byte.")
+    transfer_time: Seconds = Field(86400.0, description="How long one request may take with all of its bytes.")
+    pull_bytes: Positive | None = Field(
+        None, description="Size of what is fetched. Not given: as limits.upload_bytes; there is always the disk."
+    )
+    transfers: Positive = Field(4, description="How many such transfers one storage process carries out at a time.")
 
 
 class GroupSettings(Section):
@@ -249,6 +321,9 @@ class Settings(BaseSettings):
         default_factory=EndpointSettings, description="The signed URLs at which bytes travel."
     )
     jobs: JobSettings = Field(default_factory=JobSettings, description="Jobs (UWS).")
+    outgoing: OutgoingSettings = Field(
+        default_factory=OutgoingSettings, description="Requests of the service to URLs that users name."
+    )
     groups: GroupSettings = Field(default_factory=GroupSettings, description="Local groups.")
     log: LogSettings = Field(default_factory=LogSettings, description="The log, on standard error.")
 
