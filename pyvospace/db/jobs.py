@@ -3,26 +3,46 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pyvospace.db.statements import QueryFile
+from pyvospace.model.jobs import Claimed, Kind, Progress
 from pyvospace.model.vocabulary import Phase
 
 if TYPE_CHECKING:
     import asyncpg
 
-    from pyvospace.db.pool import Database
+    from pyvospace.db.pool import Connection, Database
 
 
 class _Sql(QueryFile, file="jobs.sql"):
+    insert: ClassVar[str]
     insert_pull: ClassVar[str]
     insert_push: ClassVar[str]
     insert_failed: ClassVar[str]
     select: ClassVar[str]
+    watch: ClassVar[str]
+    page: ClassVar[str]
+    newest: ClassVar[str]
+    queue: ClassVar[str]
+    prepare: ClassVar[str]
+    set_run_id: ClassVar[str]
+    set_destruction: ClassVar[str]
+    set_duration: ClassVar[str]
+    delete: ClassVar[str]
+    claim: ClassVar[str]
+    take_over: ClassVar[str]
+    renew: ClassVar[str]
+    give_back: ClassVar[str]
+    finish: ClassVar[str]
     abort: ClassVar[str]
     expire: ClassVar[str]
+    exceed: ClassVar[str]
+    give_up: ClassVar[str]
+    archive: ClassVar[str]
     forget: ClassVar[str]
     forget_leases: ClassVar[str]
 
@@ -45,10 +65,13 @@ class JobRow:
     """A job as it is kept."""
 
     id: str
+    list: str
+    kind: Kind
     owner_id: int | None
     owner: str | None
     phase: Phase
-    transfer: dict[str, Any]
+    request: dict[str, Any]
+    results: Sequence[tuple[str, str]]
     node_uri: str | None
     node_id: int | None
     parent_id: int | None
@@ -59,12 +82,87 @@ class JobRow:
     created: datetime
     started: datetime | None
     ended: datetime | None
-    expires: datetime
+    expires: datetime | None
     destruction: datetime
     expired: bool
+    destroyed: bool
+    run_id: str | None
+    execution_duration: int
+    progress: Progress
+    now: datetime
+    """When this was read, by the clock of the database."""
     storage_url: str | None
     storage: str | None
     epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobReference:
+    """A job in a list."""
+
+    id: str
+    phase: Phase
+    run_id: str | None
+    created: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which jobs of an owner a list is to show."""
+
+    owner: int
+    list: str
+    phases: Sequence[str]
+    after: datetime
+    """Only jobs made later."""
+    archive: float
+    """Seconds for which jobs past their destruction are shown as ARCHIVED."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a job for a worker turned out to mean."""
+
+    uri: str
+    node_id: int | None
+    parent_id: int | None
+    name: str | None
+    storage: str | None = None
+    """UUID of the storage whose servers do it; None: any."""
+    size_limit: int | None = None
+    keep_properties: bool = False
+
+
+_COUNTERS = ("bytes_done", "bytes_total", "files_done", "files_total")
+
+
+def _progress(values: dict[str, Any]) -> Progress:
+    return Progress(*(values.pop(name) for name in _COUNTERS))
+
+
+def _counters(progress: Progress) -> tuple[int | None, ...]:
+    return tuple(getattr(progress, name) for name in _COUNTERS)
+
+
+async def insert(
+    database: Database,
+    job: str,
+    *,
+    owner: int | None,
+    list_: str,
+    kind: str,
+    request: dict[str, Any],
+    phase: str,
+    run_id: str | None,
+    destruction: float,
+    waiting: int,
+    duration: int,
+) -> bool:
+    """Keep a new job; False: its owner has `waiting` jobs that wait."""
+    made = await database.fetchval(
+        _Sql.insert, job, owner, list_, kind, json.dumps(request), phase, run_id, destruction, waiting, duration
+    )
+    return made is not None
 
 
 async def insert_pull(
@@ -72,7 +170,7 @@ async def insert_pull(
     job: str,
     *,
     owner: int | None,
-    transfer: dict[str, Any],
+    request: dict[str, Any],
     node: int,
     storage: str | None,
     node_uri: str,
@@ -85,7 +183,7 @@ async def insert_pull(
     """
     return _placed(
         await database.fetchrow(
-            _Sql.insert_pull, job, owner, json.dumps(transfer), node, node_uri, life, destruction, storage
+            _Sql.insert_pull, job, owner, json.dumps(request), node, node_uri, life, destruction, storage
         )
     )
 
@@ -95,7 +193,7 @@ async def insert_push(
     job: str,
     *,
     owner: int | None,
-    transfer: dict[str, Any],
+    request: dict[str, Any],
     node: int | None,
     parent: int,
     name: str,
@@ -112,7 +210,7 @@ async def insert_push(
         _Sql.insert_push,
         job,
         owner,
-        json.dumps(transfer),
+        json.dumps(request),
         node,
         parent,
         name,
@@ -132,13 +230,14 @@ async def insert_failed(
     job: str,
     *,
     owner: int | None,
-    transfer: dict[str, Any],
+    kind: str,
+    request: dict[str, Any],
     fault: str,
     message: str,
     destruction: float,
 ) -> None:
     """Keep a transfer that was refused."""
-    await database.fetchrow(_Sql.insert_failed, job, owner, json.dumps(transfer), fault, message, destruction)
+    await database.fetchrow(_Sql.insert_failed, job, owner, json.dumps(request), fault, message, destruction, kind)
 
 
 async def select(database: Database, job: str) -> JobRow | None:
@@ -147,10 +246,148 @@ async def select(database: Database, job: str) -> JobRow | None:
     if row is None:
         return None
     values = dict(row)
+    values["kind"] = Kind(values["kind"])
     values["phase"] = Phase(values["phase"])
-    values["transfer"] = json.loads(values["transfer"])
+    values["request"] = json.loads(values["request"])
+    values["results"] = json.loads(values["results"])
     values["storage"] = str(values["storage"]) if values["storage"] else None
-    return JobRow(**values)
+    return JobRow(progress=_progress(values), **values)
+
+
+async def watch(database: Database, job: str, seconds: float) -> None:
+    """Have phase changes of a job told to who listens, for so many seconds."""
+    await database.fetchrow(_Sql.watch, job, seconds)
+
+
+_BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
+
+
+async def pages(database: Database, wanted: Wanted, *, page: int) -> AsyncIterator[list[JobReference]]:
+    """Give jobs page by page, oldest first."""
+    created, last = _BEGINNING, ""
+    while True:
+        rows = await database.fetch(
+            _Sql.page,
+            wanted.owner,
+            wanted.list,
+            wanted.phases,
+            wanted.archive,
+            wanted.after,
+            created,
+            last,
+            page,
+        )
+        found = [JobReference(row["id"], Phase(row["phase"]), row["run_id"], row["created"]) for row in rows]
+        if found:
+            yield found
+            created, last = found[-1].created, found[-1].id
+        if len(found) < page:
+            return
+
+
+async def newest(database: Database, wanted: Wanted, *, number: int) -> list[JobReference]:
+    """Give the newest jobs, the newest first."""
+    rows = await database.fetch(
+        _Sql.newest, wanted.owner, wanted.list, wanted.phases, wanted.archive, wanted.after, number
+    )
+    return [JobReference(row["id"], Phase(row["phase"]), row["run_id"], row["created"]) for row in rows]
+
+
+async def queue(database: Database, job: str) -> bool:
+    """Hand a job to the workers; False: it does not wait to be run."""
+    return await database.fetchval(_Sql.queue, job) is not None
+
+
+async def prepare(database: Database, job: str, prepared: Prepared) -> bool:
+    """Hand a job to the workers with what it turned out to mean; False: it does not wait to be run."""
+    queued = await database.fetchval(
+        _Sql.prepare,
+        job,
+        prepared.node_id,
+        prepared.parent_id,
+        prepared.name,
+        prepared.uri,
+        prepared.storage,
+        prepared.size_limit,
+        prepared.keep_properties,
+    )
+    return queued is not None
+
+
+async def set_run_id(database: Database, job: str, run_id: str) -> bool:
+    """Let the client name a job that he has not run yet; False: he has."""
+    return await database.fetchval(_Sql.set_run_id, job, run_id) is not None
+
+
+async def set_destruction(database: Database, job: str, moment: datetime, *, longest: float) -> None:
+    """Let a job be forgotten at `moment`, as far as the limits allow."""
+    await database.fetchrow(_Sql.set_destruction, job, moment, longest)
+
+
+async def set_duration(database: Database, job: str, seconds: int) -> bool:
+    """Let a job execute for so many seconds; False: it has ended."""
+    return await database.fetchval(_Sql.set_duration, job, seconds) is not None
+
+
+async def delete(database: Database, job: str) -> None:
+    """Forget a job; whoever works on it stops."""
+    await database.fetchrow(_Sql.delete, job)
+
+
+async def claim(database: Database, kinds: Sequence[str], *, attempt: str, lease: float) -> Claimed | None:
+    """Take the oldest job that waits for a worker; None: there is none."""
+    return claimed_of(await database.fetchrow(_Sql.claim, kinds, attempt, lease))
+
+
+async def take_over(
+    database: Database, kinds: Sequence[str], *, attempt: str, lease: float, attempts: int
+) -> Claimed | None:
+    """Take a job whose worker is dead; None: there is none."""
+    return claimed_of(await database.fetchrow(_Sql.take_over, kinds, attempt, lease, attempts))
+
+
+def claimed_of(row: asyncpg.Record | None) -> Claimed | None:
+    """Make a claimed job of the row that a claim gave."""
+    if row is None:
+        return None
+    values = dict(row)
+    spent = (values.pop("now") - values.pop("started")).total_seconds()
+    duration = values.pop("execution_duration")
+    values["request"] = json.loads(values["request"])
+    return Claimed(progress=_progress(values), seconds_left=max(0.0, duration - spent) if duration else None, **values)
+
+
+async def renew(database: Database, claimed: Claimed, *, lease: float) -> bool:
+    """Extend a worker's lease; False: the job was taken away."""
+    row = await database.fetchrow(_Sql.renew, claimed.attempt, lease, *_counters(claimed.progress))
+    return row is not None
+
+
+async def give_back(database: Database, claimed: Claimed) -> None:
+    """Let another worker have a job at once."""
+    await database.fetchrow(_Sql.give_back, claimed.attempt)
+
+
+async def finish(
+    connection: Connection | Database,
+    claimed: Claimed,
+    phase: Phase,
+    *,
+    results: Sequence[tuple[str, str]] | None = None,
+    fault: str | None = None,
+    message: str | None = None,
+) -> bool:
+    """End a job; False: it was taken away."""
+    row = await connection.fetchrow(
+        _Sql.finish,
+        claimed.attempt,
+        str(phase),
+        None if results is None else json.dumps(results),
+        fault,
+        message,
+        *_counters(claimed.progress),
+    )
+    return row is not None
 
 
 async def abort(database: Database, job: str, message: str) -> bool:
@@ -158,9 +395,15 @@ async def abort(database: Database, job: str, message: str) -> bool:
     return await database.fetchval(_Sql.abort, job, message) is not None
 
 
-async def tidy(database: Database, *, batch: int) -> int:
-    """Abort jobs that expired unused, forget those past their destruction; give how many."""
-    expired = await database.fetch(_Sql.expire, batch)
-    forgotten = await database.fetch(_Sql.forget, batch)
+async def tidy(database: Database, *, batch: int, attempts: int, archive: float) -> int:
+    """End jobs whose time is over, and forget those past their destruction; give how many, up to a batch of each."""
+    ended = [
+        await database.fetch(_Sql.expire, batch),
+        await database.fetch(_Sql.exceed, batch),
+        await database.fetch(_Sql.give_up, batch, attempts),
+        await database.fetch(_Sql.forget, batch, archive),
+    ]
+    if archive:
+        ended.append(await database.fetch(_Sql.archive, batch))
     await database.fetchrow(_Sql.forget_leases)
-    return len(expired) + len(forgotten)
+    return max(map(len, ended))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Alone = Callable[[], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
 
 MINIMUM_SERVER = 15
 """Oldest major version of PostgreSQL."""
@@ -47,8 +48,9 @@ class _Connection(asyncpg.Connection):  # not generic at run time
 class Database:
     """The catalogue, through a pool of connections."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], *, wait: float, tree_timeout: float) -> None:
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], *, alone: Alone, wait: float, tree_timeout: float) -> None:
         self._pool = pool
+        self._alone = alone
         self._wait = wait
         self._tree_timeout = tree_timeout
 
@@ -74,7 +76,15 @@ class Database:
                 server_settings=_server_settings(settings, name),
             )
             await _check_or_close(pool, durability=settings.check_durability)
-        return cls(pool, wait=settings.acquire_timeout, tree_timeout=settings.tree_timeout)
+
+        async def alone() -> asyncpg.Connection[asyncpg.Record]:
+            return await asyncpg.connect(dsn, server_settings=_server_settings(settings, f"{name} listening"))
+
+        return cls(pool, alone=alone, wait=settings.acquire_timeout, tree_timeout=settings.tree_timeout)
+
+    async def connect_alone(self) -> asyncpg.Connection[asyncpg.Record]:
+        """Open a connection that is not of the pool, for who listens; errors are the driver's own."""
+        return await self._alone()
 
     async def close(self) -> None:
         """Close all connections, also those that are busy after some seconds."""

@@ -1,6 +1,7 @@
-"""The life of jobs: made when a transfer is negotiated, ended by its bytes, by its owner or by time.
+"""The life of jobs: made by a client, run by a client or by workers, ended by what they do, by their owner or by time.
 
-The end by bytes is part of the transaction that turns the node to them, in ``storage_api.store``.
+What a job does and its last phase are one transaction: `complete` for workers of the metadata servers,
+``storage_api.store`` where bytes come.
 """
 
 from __future__ import annotations
@@ -9,26 +10,45 @@ import asyncio
 import logging
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from pyvospace.db import jobs
-from pyvospace.model.faults import Fault, NotAuthenticated, NotFound, PermissionDenied, ServiceBusy
+from pyvospace.model.faults import Fault, InvalidArgument, NotAuthenticated, NotFound, PermissionDenied, ServiceBusy
+from pyvospace.model.jobs import Kind, LostJobError
+from pyvospace.model.vocabulary import Direction, Phase
 from pyvospace.uws.transfers import pack
 
 if TYPE_CHECKING:
-    from pyvospace.config.settings import Settings
-    from pyvospace.db.jobs import JobRow
-    from pyvospace.db.pool import Database
+    from collections.abc import Awaitable, Callable, Sequence
+    from typing import Any
+
+    from pyvospace.config.settings import JobSettings, Settings
+    from pyvospace.db.jobs import JobRow, Prepared
+    from pyvospace.db.pool import Connection, Database
     from pyvospace.model.callers import Caller
+    from pyvospace.model.jobs import Claimed
     from pyvospace.model.transfers import Transfer
+    from pyvospace.uws.waiting import Waiting
 
 log = logging.getLogger(__name__)
 
 _ID: Final = re.compile(r"[0-9a-f]{40}")
 _BATCH: Final = 1000
-_TIDY_EVERY: Final = 60.0
+_TIDY_EVERY: Final = 10.0
+ACTIVE: Final = frozenset({Phase.PENDING, Phase.QUEUED, Phase.EXECUTING, Phase.HELD, Phase.SUSPENDED})
+"""Phases that another one follows."""
+BLOCKING: Final = frozenset({Phase.PENDING, Phase.QUEUED, Phase.EXECUTING})
+"""Phases in which WAIT waits."""
+_CLOCKS: Final = 5.0
+"""Seconds that a watch outlasts who waits."""
+_DIRECTIONS: Final = {
+    Direction.PUSH_TO_VOSPACE: Kind.PUSH,
+    Direction.PULL_FROM_VOSPACE: Kind.PULL,
+    Direction.PULL_TO_VOSPACE: Kind.PULL_TO,
+    Direction.PUSH_FROM_VOSPACE: Kind.PUSH_FROM,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +83,85 @@ def _owner(caller: Caller) -> int | None:
     return None if caller.anonymous else caller.id
 
 
+def kind_of(transfer: Transfer) -> Kind:
+    """Tell what a transfer is (sections 3.6.1 and 6.4); without keepBytes nothing is lost (rulings of A-09).
+
+    Raises
+    ------
+    InvalidArgument
+        Its direction is none.
+    """
+    if transfer.direction in set(Direction):
+        return _DIRECTIONS[Direction(transfer.direction)]
+    if not transfer.direction.lower().startswith("vos:"):
+        raise InvalidArgument(f"direction: {transfer.direction[:300]!r} is none")
+    return Kind.MOVE if transfer.keep_bytes is False else Kind.COPY
+
+
+async def create(
+    database: Database,
+    settings: JobSettings,
+    caller: Caller,
+    *,
+    list_: str,
+    kind: Kind,
+    request: dict[str, Any],
+    run_id: str | None = None,
+    run: bool = False,
+) -> str:
+    """Keep a new job, PENDING or in the queue of the workers; give its id.
+
+    Raises
+    ------
+    PermissionDenied
+        The caller has too many jobs that wait.
+    """
+    job = new_id()
+    kept = await jobs.insert(
+        database,
+        job,
+        owner=_owner(caller),
+        list_=list_,
+        kind=kind,
+        request=request,
+        phase=Phase.QUEUED if run else Phase.PENDING,
+        run_id=run_id,
+        destruction=settings.destruction,
+        waiting=settings.waiting,
+        duration=0,
+    )
+    if not kept:
+        raise PermissionDenied(f"{settings.waiting} of your jobs are waiting: run, abort or delete some of them first")
+    return job
+
+
 async def agree_pull(
-    database: Database, settings: Settings, caller: Caller, transfer: Transfer, target: Target
+    database: Database,
+    settings: Settings,
+    caller: Caller,
+    transfer: Transfer,
+    target: Target,
+    *,
+    job: str | None = None,
 ) -> Agreed:
     """Keep a negotiated pull: EXECUTING until the bytes were delivered (rulings of A-10).
+
+    Parameters
+    ----------
+    job
+        One that waited to be run; None: a new one.
 
     Raises
     ------
     ServiceBusy
         The storage that has the bytes is not there now.
     """
-    job = new_id()
+    job = job or new_id()
     row = await jobs.insert_pull(
         database,
         job,
         owner=_owner(caller),
-        transfer=pack(transfer),
+        request=pack(transfer),
         node=target.node_id or 0,
         storage=target.storage,
         node_uri=target.uri,
@@ -97,6 +180,7 @@ async def agree_push(
     *,
     discard: bool,
     announced: int | None,
+    job: str | None = None,
 ) -> Agreed:
     """Keep a negotiated push; the node is made when its bytes have come (rulings of A-31).
 
@@ -105,12 +189,12 @@ async def agree_push(
     ServiceBusy
         No storage is there that has room for the announced number of bytes.
     """
-    job = new_id()
+    job = job or new_id()
     row = await jobs.insert_push(
         database,
         job,
         owner=_owner(caller),
-        transfer=pack(transfer),
+        request=pack(transfer),
         node=target.node_id,
         parent=target.parent_id,
         name=target.name,
@@ -131,14 +215,21 @@ def _agreed(job: str, row: jobs.Placed | None) -> Agreed:
     return Agreed(job, row.expires, row.storage_url, row.storage)
 
 
-async def refuse(database: Database, settings: Settings, caller: Caller, transfer: Transfer, fault: Fault) -> str:
-    """Keep a transfer that cannot be, as a job in phase ERROR; give its id."""
-    job = new_id()
+async def refuse(
+    database: Database, settings: Settings, caller: Caller, transfer: Transfer, fault: Fault, *, job: str | None = None
+) -> str:
+    """Keep a transfer that cannot be, as a job in phase ERROR, a new one or `job`; give its id."""
+    job = job or new_id()
+    try:
+        kind = kind_of(transfer)
+    except InvalidArgument:
+        kind = Kind.PULL
     await jobs.insert_failed(
         database,
         job,
         owner=_owner(caller),
-        transfer=pack(transfer),
+        kind=kind,
+        request=pack(transfer),
         fault=fault.code,
         message=f"{fault.summary()}: {fault.detail}",
         destruction=settings.jobs.destruction,
@@ -146,8 +237,8 @@ async def refuse(database: Database, settings: Settings, caller: Caller, transfe
     return job
 
 
-async def find(database: Database, caller: Caller, job: str) -> JobRow:
-    """Give a job to its owner; an anonymous job to whoever knows its id.
+async def find(database: Database, settings: JobSettings, caller: Caller, list_: str, job: str) -> JobRow:
+    """Give a job of a list to its owner; an anonymous job to whoever knows its id.
 
     Raises
     ------
@@ -157,12 +248,53 @@ async def find(database: Database, caller: Caller, job: str) -> JobRow:
         It is somebody else's.
     """
     row = await jobs.select(database, job) if _ID.fullmatch(job) else None
-    if row is None or row.destruction <= datetime.now(UTC):
+    if row is None or row.list != list_ or _gone(row, settings):
         raise NotFound(f"there is no job {job[:80]!r}")
     if row.owner_id is not None and row.owner_id != caller.id:
         if caller.anonymous:
             raise NotAuthenticated("this job is somebody's: log in")
         raise PermissionDenied("this job is somebody else's")
+    if row.destroyed:
+        return replace(row, phase=Phase.ARCHIVED, results=(), ended=row.ended or row.destruction)
+    return row
+
+
+def _gone(row: JobRow, settings: JobSettings) -> bool:
+    return (row.now - row.destruction).total_seconds() >= settings.archive
+
+
+async def await_phase(
+    database: Database,
+    settings: JobSettings,
+    waiting: Waiting,
+    find_again: Callable[[], Awaitable[JobRow]],
+    *,
+    job: str,
+    seconds: float,
+    phase: str | None = None,
+) -> JobRow:
+    """Give a job as soon as its phase changes, or after some seconds (UWS 1.1, section 2.2.1.2).
+
+    Parameters
+    ----------
+    find_again
+        Reads the job, with all that may be wrong with it.
+    seconds
+        Negative: as long as the server permits.
+    phase
+        In which the client believes the job to be; if it is in another one there is nothing to wait for.
+    """
+    limit = settings.wait if seconds < 0 else min(seconds, settings.wait)
+    clock = asyncio.get_running_loop().time
+    until = clock() + limit
+    with waiting.on(job) as watch:
+        first = row = await find_again()
+        if limit <= 0 or first.phase not in BLOCKING or phase not in {None, first.phase}:
+            return row
+        await jobs.watch(database, job, limit + _CLOCKS)
+        row = await find_again()
+        while row.phase is first.phase and (left := until - clock()) > 0 and await watch.change(left):
+            row = await find_again()
     return row
 
 
@@ -171,14 +303,103 @@ async def abort(database: Database, job: JobRow) -> None:
     await jobs.abort(database, job.id, "aborted by its owner")
 
 
-async def tidy_for_ever(database: Database) -> None:
-    """Abort what expired and forget what is past its time, again and again.
+async def queue(database: Database, job: JobRow, prepared: Prepared | None = None) -> None:
+    """Hand a job that its owner had not run yet to the workers, with what it turned out to mean.
+
+    Raises
+    ------
+    PermissionDenied
+        He has.
+    """
+    queued = await (jobs.prepare(database, job.id, prepared) if prepared else jobs.queue(database, job.id))
+    if not queued:
+        raise PermissionDenied("the job was run already")
+
+
+async def complete(connection: Connection, claimed: Claimed, results: Sequence[tuple[str, str]] = ()) -> None:
+    """Complete a job, in the transaction of what it does: ids of results with their links.
+
+    Raises
+    ------
+    LostJobError
+        The job is in other hands: roll back.
+    """
+    if not await jobs.finish(connection, claimed, Phase.COMPLETED, results=results):
+        raise LostJobError(claimed.id)
+
+
+async def end(
+    database: Database,
+    claimed: Claimed,
+    phase: Phase,
+    *,
+    results: Sequence[tuple[str, str]],
+    fault: Fault | None = None,
+    message: str | None = None,
+) -> None:
+    """End a job whose effects came one by one, in any phase.
+
+    Raises
+    ------
+    LostJobError
+        The job is in other hands.
+    """
+    code = fault.code if fault else None
+    words = f"{fault.summary()}: {fault.detail}" if fault else message
+    if not await jobs.finish(database, claimed, phase, results=results, fault=code, message=words):
+        raise LostJobError(claimed.id)
+
+
+class MetadataQueue:
+    """The jobs that workers of the metadata servers do (see `uws.runner.Queue`)."""
+
+    def __init__(self, database: Database, settings: JobSettings) -> None:
+        self._database = database
+        self._settings = settings
+
+    @property
+    def lease(self) -> float:
+        """Seconds that a job stays with a worker that is silent."""
+        return self._settings.lease
+
+    async def claim(self, kinds: Sequence[str], *, lost: bool) -> Claimed | None:
+        """Take the oldest job that waits, or one whose worker is dead."""
+        attempt = secrets.token_hex(16)
+        if lost:
+            return await jobs.take_over(
+                self._database, kinds, attempt=attempt, lease=self.lease, attempts=self._settings.attempts
+            )
+        return await jobs.claim(self._database, kinds, attempt=attempt, lease=self.lease)
+
+    async def renew(self, claimed: Claimed) -> bool:
+        """Extend the lease and tell the progress."""
+        return await jobs.renew(self._database, claimed, lease=self.lease)
+
+    async def fail(self, claimed: Claimed, fault: Fault) -> None:
+        """End the job in the phase ERROR."""
+        words = f"{fault.summary()}: {fault.detail}"
+        await jobs.finish(self._database, claimed, Phase.ERROR, fault=fault.code, message=words)
+
+    async def overrun(self, claimed: Claimed) -> None:
+        """Abort a job that has executed for longer than it may."""
+        words = "it has executed for longer than executionDuration"
+        await jobs.finish(self._database, claimed, Phase.ABORTED, message=words)
+
+    async def give_back(self, claimed: Claimed) -> None:
+        """Let another worker have the job at once."""
+        await jobs.give_back(self._database, claimed)
+
+
+async def tidy_for_ever(database: Database, settings: JobSettings) -> None:
+    """End jobs whose time is over and forget what is past its destruction, again and again.
 
     Every metadata server does so; the rows of one are skipped by the others.
     """
     while True:
         try:
-            while await jobs.tidy(database, batch=_BATCH) >= _BATCH:
+            while (
+                await jobs.tidy(database, batch=_BATCH, attempts=settings.attempts, archive=settings.archive) >= _BATCH
+            ):
                 pass
         except Fault as fault:
             log.warning("jobs were not tidied: %s", fault)

@@ -1,52 +1,180 @@
+-- name: insert
+-- A job of the kind $4 in the list $3 for the owner $2, in the phase $6. No row: the owner has $9 jobs that wait.
+insert into jobs (id, owner_id, list, kind, request, phase, run_id, destruction, execution_duration)
+select $1, $2, $3, $4, $5::jsonb, $6, $7, now() + make_interval(secs => $8), $10
+ where (select count(*) from (select from jobs where owner_id = $2 and phase in ('PENDING', 'QUEUED')
+                              limit $9) waiting) < $9
+returning id;
+
 -- name: insert_pull
--- A negotiated pull of the node $4 from the storage $8 that has its bytes, or from any if there are none.
--- No row: it was not heard of lately.
+-- A negotiated pull of the node $4 from the storage $8 that has its bytes, or from any if there are none: a new job,
+-- or one that waited to be run. No row: the storage was not heard of lately, or the job does not wait.
 with place as (
     select id, url, uuid from storages
      where last_seen > now() - interval '30 seconds' and ($8::uuid is null or uuid = $8)
      order by random()
      limit 1
 ), job as (
-    insert into jobs (id, owner_id, phase, transfer, node_id, storage_id, node_uri, expires, destruction)
-    select $1, $2, 'EXECUTING', $3::jsonb, $4, p.id, $5, now() + make_interval(secs => $6),
+    insert into jobs (id, owner_id, kind, phase, request, node_id, storage_id, node_uri, expires, destruction)
+    select $1, $2, 'pull', 'EXECUTING', $3::jsonb, $4, p.id, $5, now() + make_interval(secs => $6),
            now() + make_interval(secs => $7)
       from place p
+    on conflict (id) do update
+       set phase = 'EXECUTING', request = excluded.request, node_id = excluded.node_id,
+           storage_id = excluded.storage_id, node_uri = excluded.node_uri, expires = excluded.expires
+     where jobs.phase = 'PENDING'
     returning expires
 )
 select j.expires, p.url, p.uuid from job j, place p;
 
 -- name: insert_push
--- A negotiated push, to a storage with space for $13 bytes that was heard of lately. No row: there is none.
+-- A negotiated push, to a storage with space for $13 bytes that was heard of lately: a new job, or one that waited to
+-- be run. No row: there is none, or the job does not wait.
 with place as (
     select id, url, uuid from storages
      where last_seen > now() - interval '30 seconds' and (free is null or free > coalesce($13::bigint, 0))
      order by random()
      limit 1
 ), job as (
-    insert into jobs (id, owner_id, phase, transfer, node_id, parent_id, name, storage_id, node_uri, discard,
+    insert into jobs (id, owner_id, kind, phase, request, node_id, parent_id, name, storage_id, node_uri, discard,
                       keep_properties, size_limit, expires, destruction)
-    select $1, $2, 'EXECUTING', $3::jsonb, $4, $5, $6, p.id, $7, $8, $9, $10, now() + make_interval(secs => $11),
-           now() + make_interval(secs => $12)
+    select $1, $2, 'push', 'EXECUTING', $3::jsonb, $4, $5, $6, p.id, $7, $8, $9, $10,
+           now() + make_interval(secs => $11), now() + make_interval(secs => $12)
       from place p
+    on conflict (id) do update
+       set phase = 'EXECUTING', request = excluded.request, node_id = excluded.node_id,
+           parent_id = excluded.parent_id, name = excluded.name, storage_id = excluded.storage_id,
+           node_uri = excluded.node_uri, discard = excluded.discard, keep_properties = excluded.keep_properties,
+           size_limit = excluded.size_limit, expires = excluded.expires
+     where jobs.phase = 'PENDING'
     returning expires
 )
 select j.expires, p.url, p.uuid from job j, place p;
 
 -- name: insert_failed
--- A transfer that was refused: its job tells why.
-insert into jobs (id, owner_id, phase, transfer, fault, message, ended, expires, destruction)
-values ($1, $2, 'ERROR', $3::jsonb, $4, $5, now(), now(), now() + make_interval(secs => $6));
+-- A transfer that was refused: its job, new or one that waited to be run, tells why.
+insert into jobs (id, owner_id, kind, phase, request, fault, message, ended, destruction)
+values ($1, $2, $7, 'ERROR', $3::jsonb, $4, $5, now(), now() + make_interval(secs => $6))
+on conflict (id) do update
+   set phase = 'ERROR', fault = excluded.fault, message = excluded.message, ended = now()
+ where jobs.phase = 'PENDING';
 
 -- name: select
 -- The job $1 with the storage of its endpoints.
-select j.id, j.owner_id, u.name as owner, j.phase, j.transfer, j.node_uri, j.node_id, j.parent_id, j.name, j.discard,
-       j.fault, j.message, j.created, j.started, j.ended, j.expires, j.destruction, j.expires <= now() as expired,
+select j.id, j.list, j.kind, j.owner_id, u.name as owner, j.phase, j.request, j.results, j.node_uri, j.node_id,
+       j.parent_id, j.name, j.discard, j.fault, j.message, j.created, j.started, j.ended, j.expires, j.destruction,
+       coalesce(j.expires <= now(), false) as expired, j.destruction <= now() as destroyed, j.run_id,
+       j.execution_duration, j.bytes_done, j.bytes_total, j.files_done, j.files_total, now() as "now",
        t.url as storage_url, t.uuid as storage, s.epoch
   from jobs j
  cross join space s
   left join users u on u.id = j.owner_id
   left join storages t on t.id = j.storage_id
  where j.id = $1;
+
+-- name: watch
+-- Have phase changes of the job $1 told for $2 seconds from now.
+update jobs set watched = now() + make_interval(secs => $2)
+ where id = $1 and (watched is null or watched < now() + make_interval(secs => $2 / 2));
+
+-- name: page
+-- Up to $8 jobs of the owner $1 in the list $2, oldest first, created after $5, behind the job $7 created at $6.
+-- Those past their destruction are shown for $4 seconds more, as ARCHIVED; the phases $3 are wanted.
+select j.id, j.phase, j.run_id, j.created
+  from (select id, run_id, created, case when destruction > now() then phase else 'ARCHIVED' end as phase
+          from jobs
+         where owner_id = $1 and list = $2 and destruction > now() - make_interval(secs => $4)
+           and created > $5 and (created, id) > ($6, $7)) j
+ where j.phase = any ($3::text[])
+ order by j.created, j.id
+ limit $8;
+
+-- name: newest
+-- The same, newest first, $6 at the most.
+select j.id, j.phase, j.run_id, j.created
+  from (select id, run_id, created, case when destruction > now() then phase else 'ARCHIVED' end as phase
+          from jobs
+         where owner_id = $1 and list = $2 and destruction > now() - make_interval(secs => $4) and created > $5) j
+ where j.phase = any ($3::text[])
+ order by j.created desc, j.id desc
+ limit $6;
+
+-- name: queue
+-- Hand the job $1, which its owner has not run yet, to the workers.
+update jobs set phase = 'QUEUED' where id = $1 and phase = 'PENDING' returning id;
+
+-- name: prepare
+-- The same, with what it turned out to mean: the node $2, or the name $4 in the container $3, at the URI $5, the
+-- storage $6.
+update jobs
+   set phase = 'QUEUED', node_id = $2, parent_id = $3, name = $4, node_uri = $5, size_limit = $7,
+       storage_id = (select id from storages where uuid = $6), keep_properties = $8
+ where id = $1 and phase = 'PENDING' returning id;
+
+-- name: set_run_id
+update jobs set run_id = $2 where id = $1 and phase = 'PENDING' returning id;
+
+-- name: set_destruction
+-- Let the job $1 be forgotten at $2, but not before now and not later than $3 seconds after it was made.
+update jobs set destruction = greatest(now(), least($2, created + make_interval(secs => $3))) where id = $1;
+
+-- name: set_duration
+-- Let the job $1 execute for $2 seconds.
+update jobs set execution_duration = $2
+ where id = $1 and phase in ('PENDING', 'QUEUED', 'EXECUTING', 'HELD', 'SUSPENDED')
+returning id;
+
+-- name: delete
+delete from jobs where id = $1;
+
+-- name: claim
+-- The oldest job of the kinds $1 that waits for a worker, for the attempt $2 under a lease of $3 seconds.
+with next as (
+    select id from jobs where phase = 'QUEUED' and kind = any ($1::text[])
+     order by created limit 1 for update skip locked
+)
+update jobs j
+   set phase = 'EXECUTING', started = now(), attempt = $2, attempts = attempts + 1,
+       until = now() + make_interval(secs => $3)
+  from next
+ where j.id = next.id
+returning j.id, j.kind, j.owner_id, j.request, j.node_id, j.parent_id, j.name, j.node_uri, j.attempt, j.attempts,
+          j.started, j.execution_duration, now() as "now", j.bytes_done, j.bytes_total, j.files_done, j.files_total;
+
+-- name: take_over
+-- The same of a job whose worker is dead, unless $4 workers have tried.
+with next as (
+    select id from jobs
+     where phase = 'EXECUTING' and attempt is not null and until < now() and kind = any ($1::text[])
+       and attempts < $4
+     order by until limit 1 for update skip locked
+)
+update jobs j
+   set attempt = $2, attempts = attempts + 1, until = now() + make_interval(secs => $3)
+  from next
+ where j.id = next.id
+returning j.id, j.kind, j.owner_id, j.request, j.node_id, j.parent_id, j.name, j.node_uri, j.attempt, j.attempts,
+          j.started, j.execution_duration, now() as "now", j.bytes_done, j.bytes_total, j.files_done, j.files_total;
+
+-- name: renew
+-- Go on with the attempt $1 for $2 seconds, and tell how far it is. No row: the job was taken away.
+update jobs
+   set until = now() + make_interval(secs => $2), bytes_done = $3, bytes_total = $4, files_done = $5, files_total = $6
+ where attempt = $1 and phase = 'EXECUTING'
+returning execution_duration;
+
+-- name: give_back
+-- Let another worker go on with the attempt $1 at once, and do not count it.
+update jobs set until = now(), attempts = attempts - 1 where attempt = $1 and phase = 'EXECUTING';
+
+-- name: finish
+-- End the attempt $1 in the phase $2 with the results $3, the fault $4 and the words $5. No row: the job was taken
+-- away.
+update jobs
+   set phase = $2, results = coalesce($3::jsonb, results), fault = $4, message = $5, ended = clock_timestamp(),
+       attempt = null, until = null, bytes_done = $6, bytes_total = $7, files_done = $8, files_total = $9
+ where attempt = $1 and phase = 'EXECUTING'
+returning id;
 
 -- name: abort
 -- End the job $1 unless it has ended; its endpoints die with it.
@@ -71,10 +199,49 @@ update jobs j set phase = 'ABORTED', ended = now(), message = coalesce(message, 
   from due where j.id = due.id
 returning j.id;
 
--- name: forget
--- Up to $1 jobs past their destruction time.
+-- name: exceed
+-- Up to $1 jobs that have executed for longer than they may: they end as by their owner's word.
 with due as (
-    select id from jobs where destruction < now() order by destruction limit $1 for update skip locked
+    select j.id from jobs j
+     where j.phase = 'EXECUTING' and j.execution_duration > 0
+       and j.started < now() - make_interval(secs => j.execution_duration)
+     order by j.started limit $1 for update skip locked
+), lease as (
+    delete from writers w using due where w.job_id = due.id
+)
+update jobs j set phase = 'ABORTED', ended = now(), message = 'it has executed for longer than executionDuration'
+  from due where j.id = due.id
+returning j.id;
+
+-- name: give_up
+-- Up to $1 jobs that $2 workers have begun and none has ended.
+with due as (
+    select j.id from jobs j
+     where j.phase = 'EXECUTING' and j.attempt is not null and j.until < now() and j.attempts >= $2
+     order by j.until limit $1 for update skip locked
+)
+update jobs j
+   set phase = 'ERROR', ended = now(), fault = 'InternalFault', attempt = null, until = null,
+       message = 'Internal Fault: all workers that began this job have died'
+  from due where j.id = due.id
+returning j.id;
+
+-- name: archive
+-- Up to $1 jobs past their destruction time: they are stopped, and their results are forgotten.
+with due as (
+    select id from jobs where destruction < now() and phase <> 'ARCHIVED'
+     order by destruction limit $1 for update skip locked
+), lease as (
+    delete from writers w using due where w.job_id = due.id
+)
+update jobs j set phase = 'ARCHIVED', results = '[]', ended = coalesce(ended, now()) from due where j.id = due.id
+returning j.id;
+
+-- name: forget
+-- Up to $1 jobs that were past their destruction time $2 seconds ago.
+with due as (
+    select id from jobs where destruction < now() - make_interval(secs => $2)
+     order by destruction limit $1 for update skip locked
 )
 delete from jobs j using due where j.id = due.id returning j.id;
 
