@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from pyvospace.model.claims import Operation
 from pyvospace.model.faults import ProtocolNotSupported
 from pyvospace.model.nodes import Param, View
 from pyvospace.model.vocabulary import SSO_ANON
@@ -23,6 +24,16 @@ class Protocol:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """How the service serves a transfer that it has agreed to."""
+
+    operation: Operation
+    """What its endpoints are for."""
+    nodes: tuple[int, ...] = ()
+    """Of an archive: ids of the nodes that go into it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Transfer:
     """What is to be moved where, and how."""
 
@@ -36,6 +47,10 @@ class Transfer:
     params: tuple[Param, ...] = ()
     version: str | None = None
     """``2.1``, or None from a client of VOSpace 2.0."""
+    more_targets: tuple[str, ...] = ()
+    """Of a package (OpenCADC): the URIs behind the first."""
+    served: Served | None = None
+    """None: not agreed yet."""
 
     def param(self, uri: str) -> str | None:
         """Give the value of a parameter, None if there is none."""

@@ -88,18 +88,20 @@ GROUP_WRITE = CORE + "groupwrite"
 INHERIT_PERMISSIONS = CADC + "inheritPermissions"
 IS_LOCKED = CADC + "islocked"
 CORE_IS_LOCKED = CORE + "islocked"
+IMMUTABLE = CORE + "immutable"
+CONTENT_DATE = CORE + "content-date"
 READABLE = CADC + "readable"
 WRITABLE = CADC + "writable"
 
 MANAGED = frozenset(
     {
         LENGTH, MD5, DATE, BTIME, CTIME, MTIME, CREATOR, AVAILABLE_SPACE,
-        READABLE, WRITABLE, CORE + "readable", CORE + "writable", CORE + "content-date",
+        CONTENT_DATE, READABLE, WRITABLE, CORE + "readable", CORE + "writable",
     }
 )  # fmt: skip
 """Facts that the service itself keeps: what a client says of them is ignored (rulings of A-07)."""
 
-READ_ONLY = frozenset({QUOTA, CORE + "immutable"})
+READ_ONLY = frozenset({QUOTA})
 """What no client may set to another value: 403 (rulings of A-07)."""
 
 DESCRIPTIVE = frozenset(
@@ -116,10 +118,12 @@ PERMISSIONS = frozenset({IS_PUBLIC, PUBLIC_READ, GROUP_READ, GROUP_WRITE, INHERI
 
 LOCKS = frozenset({IS_LOCKED, CORE_IS_LOCKED})
 
-ACCEPTED_PROPERTIES = DESCRIPTIVE | PERMISSIONS | LOCKS
+ACCEPTED_PROPERTIES = DESCRIPTIVE | PERMISSIONS | LOCKS | {IMMUTABLE}
 """Properties that a client may set and the service understands."""
 
-PROVIDED_PROPERTIES = frozenset({LENGTH, MD5, DATE, BTIME, CTIME, MTIME, CREATOR, READABLE, WRITABLE}) | PERMISSIONS
+PROVIDED_PROPERTIES = PERMISSIONS | {
+    LENGTH, MD5, DATE, BTIME, CTIME, MTIME, CONTENT_DATE, CREATOR, AVAILABLE_SPACE, READABLE, WRITABLE,
+}  # fmt: skip
 """Properties that the service writes by itself."""
 
 KNOWN_CORE = ACCEPTED_PROPERTIES | PROVIDED_PROPERTIES | MANAGED | READ_ONLY
@@ -129,10 +133,14 @@ KNOWN_CORE = ACCEPTED_PROPERTIES | PROVIDED_PROPERTIES | MANAGED | READ_ONLY
 ANY_VIEW = CORE + "anyview"
 BINARY_VIEW = CORE + "binaryview"
 DEFAULT_VIEW = CORE + "defaultview"
-ACCEPTED_VIEWS = (ANY_VIEW, BINARY_VIEW, DEFAULT_VIEW)
-"""Views of an import: bytes are stored as they are."""
-PROVIDED_VIEWS = (DEFAULT_VIEW, BINARY_VIEW)
-"""Views of an export."""
+TAR_VIEW = "ivo://pyvospace/views#tar"
+TAR_GZ_VIEW = "ivo://pyvospace/views#tar.gz"
+ZIP_VIEW = "ivo://pyvospace/views#zip"
+"""A container as one archive. The standard names no URIs for these (section 3.4.5), so they are ours."""
+PACKAGE_VIEW = "vos://cadc.nrc.ca~vospace/CADC/std/Pkg-1.0"
+"""OpenCADC: several nodes as one archive. Also the identifier of the interface."""
+FORMAT = CORE + "format"
+"""Parameter of the package view: media type of the archive."""
 
 HTTP_GET = CORE + "httpget"
 HTTP_PUT = CORE + "httpput"

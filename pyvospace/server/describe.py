@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyvospace.model.nodes import Node, Property, View
-from pyvospace.model.vocabulary import ANY_VIEW, BINARY_VIEW, DATE, DEFAULT_VIEW, Detail, NodeType
+from pyvospace.model.nodes import Node, Property
+from pyvospace.model.vocabulary import DATE, Detail, NodeType
+from pyvospace.server import views
 from pyvospace.server.properties import describe_properties
 
 if TYPE_CHECKING:
     from pyvospace.model.stored import StoredNode
     from pyvospace.model.uris import NodeUri
 
-_ACCEPTS = (View(ANY_VIEW), View(BINARY_VIEW))
-_PROVIDES = (View(DEFAULT_VIEW), View(BINARY_VIEW))
 _NO_DATE = (Property(DATE, "2000-01-01T00:00:00.000Z", read_only=True),)
 """Tells nothing. vos cannot show a listing at all if one child has no date, or that of 1970 (N2 of the clients)."""
 
@@ -22,13 +21,13 @@ def describe(node: StoredNode, uri: NodeUri, detail: Detail) -> Node:
     """Tell of a node what `detail` asks for; children are added while the document is written."""
     if detail is Detail.MIN:
         return _bare(node, uri)
-    views = node.type.holds_bytes and detail is not Detail.PROPERTIES
+    with_views = detail is not Detail.PROPERTIES
     return Node(
         uri=uri,
         type=node.type,
         properties=describe_properties(node, with_rights=detail is Detail.MAX),
-        accepts=_ACCEPTS if views else (),
-        provides=_PROVIDES if views and node.size is not None else (),
+        accepts=views.accepts(node) if with_views else (),
+        provides=views.provides(node) if with_views else (),
         busy=node.busy,
         target=node.target,
     )

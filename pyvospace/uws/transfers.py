@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pyvospace.model.nodes import Param, View
-from pyvospace.model.transfers import Protocol, Transfer
+from pyvospace.model.transfers import Protocol, Served, Transfer
 
 
 def pack(transfer: Transfer) -> dict[str, Any]:
@@ -21,12 +21,14 @@ def pack(transfer: Transfer) -> dict[str, Any]:
         "keep_bytes": transfer.keep_bytes,
         "params": _pack_params(transfer.params),
         "version": transfer.version,
+        "more_targets": list(transfer.more_targets),
+        "served": [transfer.served.operation, list(transfer.served.nodes)] if transfer.served else None,
     }
 
 
 def unpack(packed: dict[str, Any]) -> Transfer:
     """Read what `pack` gave."""
-    view = packed["view"]
+    view, served = packed["view"], packed.get("served")
     return Transfer(
         target=packed["target"],
         direction=packed["direction"],
@@ -38,6 +40,8 @@ def unpack(packed: dict[str, Any]) -> Transfer:
         keep_bytes=packed["keep_bytes"],
         params=_unpack_params(packed["params"]),
         version=packed["version"],
+        more_targets=tuple(packed.get("more_targets", ())),
+        served=Served(served[0], tuple(served[1])) if served else None,
     )
 
 

@@ -6,7 +6,16 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from pyvospace.model.vocabulary import ACCEPTED_VIEWS, CORE, PROVIDED_VIEWS
+from pyvospace.model.vocabulary import (
+    ANY_VIEW,
+    BINARY_VIEW,
+    CORE,
+    DEFAULT_VIEW,
+    PACKAGE_VIEW,
+    TAR_GZ_VIEW,
+    TAR_VIEW,
+    ZIP_VIEW,
+)
 from pyvospace.wire.xml import V
 from tests.server.conftest import Space
 from tests.support.agents import Agent, endpoints_of
@@ -26,6 +35,9 @@ EXPECTED = {
     STD + "/v2.0#properties": ("/properties", "full"),
     STD + "#files-proto": ("/files", "base"),
 }
+BYTES_IN = [ANY_VIEW, BINARY_VIEW, DEFAULT_VIEW]
+BYTES_OUT = [DEFAULT_VIEW, BINARY_VIEW]
+ARCHIVES = [TAR_VIEW, TAR_GZ_VIEW, ZIP_VIEW]
 PUBLIC_RESOURCES = ("/capabilities", "/availability", "/protocols", "/views", "/properties")
 
 
@@ -83,12 +95,12 @@ async def test_what_the_protocols_say_is_true(alice: Agent, folder: str) -> None
 
 async def test_views(alice: Agent, nobody: Agent, folder: str) -> None:
     root = (await nobody.send("GET", "/views")).assert_status(200).xml
-    assert [one.get("uri") for one in root[0]] == list(ACCEPTED_VIEWS)
-    assert [one.get("uri") for one in root[1]] == list(PROVIDED_VIEWS)
+    assert [one.get("uri") for one in root[0]] == [*BYTES_IN, *ARCHIVES]
+    assert [one.get("uri") for one in root[1]] == [*BYTES_OUT, *ARCHIVES, PACKAGE_VIEW]
     await alice.push(f"{folder}/a", b"x")
     for direction, protocol, views in (
-        ("pushToVoSpace", "httpsput", ACCEPTED_VIEWS),
-        ("pullFromVoSpace", "httpsget", PROVIDED_VIEWS),
+        ("pushToVoSpace", "httpsput", BYTES_IN),
+        ("pullFromVoSpace", "httpsget", BYTES_OUT),
     ):
         for view in views:
             answer = await alice.sync(f"{folder}/a", direction, CORE + protocol, view=view)

@@ -7,11 +7,11 @@ from pyvospace.model.nodes import View
 from pyvospace.model.transfers import Protocol
 from pyvospace.model.vocabulary import (
     ACCEPTED_PROPERTIES,
-    ACCEPTED_VIEWS,
+    ANY_VIEW,
+    BINARY_VIEW,
     HTTP_GET,
     HTTP_PUT,
     PROVIDED_PROPERTIES,
-    PROVIDED_VIEWS,
 )
 from pyvospace.wire import service as wire
 from tests.support.documents import assert_valid
@@ -28,7 +28,7 @@ def test_protocols() -> None:
 
 
 def test_views() -> None:
-    accepts, provides = tuple(map(View, ACCEPTED_VIEWS)), tuple(map(View, PROVIDED_VIEWS))
+    accepts, provides = (View(ANY_VIEW), View(BINARY_VIEW)), (View(BINARY_VIEW),)
     body = wire.render_views(accepts, provides)
     assert_valid(body)
     assert wire.parse_views(body) == (accepts, provides)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Final
 from pyvospace.db import nodes, storage
 from pyvospace.model import vocabulary
 from pyvospace.model.faults import Fault
-from pyvospace.model.nodes import View
 from pyvospace.model.transfers import Protocol
 from pyvospace.model.vocabulary import Direction
 from pyvospace.model.vosi import Availability, Capability
 from pyvospace.server.handlers.requests import context, plain, xml
 from pyvospace.server.operations import transfers
+from pyvospace.server.views import ACCEPTED, PROVIDED
 from pyvospace.wire import service as wire
 from pyvospace.wire import vosi as vosi_wire
 
@@ -88,8 +88,7 @@ async def protocols(request: web.Request) -> web.StreamResponse:
 async def views(request: web.Request) -> web.StreamResponse:
     """Serve getViews."""
     context(request).policy.exempt()
-    accepts, provides = ([View(uri) for uri in uris] for uris in (vocabulary.ACCEPTED_VIEWS, vocabulary.PROVIDED_VIEWS))
-    return xml(wire.render_views(accepts, provides))
+    return xml(wire.render_views(ACCEPTED, PROVIDED))
 
 
 async def properties(request: web.Request) -> web.StreamResponse:

@@ -6,10 +6,11 @@ The bytes travel between the client and a storage server; nothing of a node chan
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from pyvospace.model.claims import EndpointClaims
+from pyvospace.model.claims import EndpointClaims, Operation
 from pyvospace.model.faults import (
     Fault,
     InvalidArgument,
@@ -17,18 +18,15 @@ from pyvospace.model.faults import (
     OperationNotSupported,
     ProtocolNotSupported,
     ServiceBusy,
-    ViewNotSupported,
 )
 from pyvospace.model.nodes import View
-from pyvospace.model.transfers import Protocol, Transfer, negotiate
+from pyvospace.model.transfers import Protocol, Served, Transfer, negotiate
 from pyvospace.model.uris import AUTO, NULL
 from pyvospace.model.vocabulary import (
-    ACCEPTED_VIEWS,
     GET_PROTOCOLS,
     HTTPS_GET,
     HTTPS_PUT,
     LENGTH,
-    PROVIDED_VIEWS,
     PUT_PROTOCOLS,
     SSO_BASIC,
     SSO_OAUTH,
@@ -37,19 +35,20 @@ from pyvospace.model.vocabulary import (
 )
 from pyvospace.server.operations.paths import follow
 from pyvospace.server.policy import Right
+from pyvospace.server.views import export_operation, import_operation
 from pyvospace.uws import jobs
 from pyvospace.uws.jobs import Agreed, Target
 from pyvospace.uws.transfers import unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pyvospace.db.jobs import JobRow
     from pyvospace.model.stored import StoredNode
     from pyvospace.server.context import Context
 
 _DIGITS = 18
 """Of a number of bytes, at the most."""
+_BYTES: Final[Mapping[str, Operation]] = {Direction.PUSH_TO_VOSPACE: "put", Direction.PULL_FROM_VOSPACE: "get"}
+"""What the endpoints of jobs are for that were made before views were."""
 METHODS = frozenset({SSO_TOKEN, SSO_OAUTH, SSO_BASIC})
 """Security methods that a client may name: an endpoint needs none and minds none of these."""
 
@@ -92,9 +91,8 @@ async def push_to_vospace(context: Context, wanted: Transfer) -> Negotiated:
     path = context.own_path(wanted.target)
     if path[-1:] == (AUTO,):
         path = (*path[:-1], secrets.token_hex(10))
-    target = await _push_target(context, path)
-    _check_view(wanted, ACCEPTED_VIEWS)
-    agreed = _agree(context, wanted)
+    target, served = await _push_target(context, path, wanted.view)
+    agreed = replace(_agree(context, wanted), served=served)
     job = await jobs.agree_push(
         context.database,
         context.service.settings,
@@ -107,32 +105,30 @@ async def push_to_vospace(context: Context, wanted: Transfer) -> Negotiated:
     return await _with_endpoints(context, job, agreed, target)
 
 
-async def _push_target(context: Context, path: tuple[str, ...]) -> Target:
+async def _push_target(context: Context, path: tuple[str, ...], view: View | None) -> tuple[Target, Served]:
     found = await follow(context, path, last=True)
     uri = str(context.uri(found.names))
     if found.node is None:
         container = context.policy.require(Right.CREATE, found)
-        return Target(uri, None, container.id, found.names[-1])
+        return Target(uri, None, container.id, found.names[-1]), Served(import_operation(None, view))
     node = context.policy.require(Right.WRITE, found)
-    _require_data(node)
-    return Target(uri, node.id, node.parent_id or 0, node.name)
+    return Target(uri, node.id, node.parent_id or 0, node.name), Served(import_operation(node, view))
 
 
 async def pull_from_vospace(context: Context, wanted: Transfer) -> Negotiated:
     """Agree on where the client fetches bytes from (section 6.4.3)."""
     path = context.own_path(wanted.target)
-    target = await _pull_target(context, path)
-    _check_view(wanted, PROVIDED_VIEWS)
-    agreed = _agree(context, wanted)
+    target, served = await _pull_target(context, path, wanted.view)
+    agreed = replace(_agree(context, wanted), served=served)
     job = await jobs.agree_pull(context.database, context.service.settings, context.caller, agreed, target)
     return await _with_endpoints(context, job, agreed, target)
 
 
-async def _pull_target(context: Context, path: tuple[str, ...]) -> Target:
+async def _pull_target(context: Context, path: tuple[str, ...], view: View | None) -> tuple[Target, Served]:
     found = await follow(context, path, last=True)
     node = context.policy.require(Right.READ, found)
-    _require_data(node)
-    return Target(str(context.uri(found.names)), node.id, node.parent_id or 0, node.name, node.storage)
+    served = Served(export_operation(node, view), (node.id,))
+    return Target(str(context.uri(found.names)), node.id, node.parent_id or 0, node.name, node.storage), served
 
 
 async def locate_file(
@@ -164,11 +160,6 @@ def _require_data(node: StoredNode) -> None:
         raise InvalidArgument(f"a {node.type} holds no bytes of its own")
 
 
-def _check_view(wanted: Transfer, views: tuple[str, ...]) -> None:
-    if wanted.view is not None and wanted.view.uri not in views:
-        raise ViewNotSupported(wanted.view.uri)
-
-
 def _announced(wanted: Transfer) -> int | None:
     text = wanted.param(LENGTH)
     if text is None:
@@ -192,7 +183,7 @@ def _agree(context: Context, wanted: Transfer) -> Transfer:
 
 async def _with_endpoints(context: Context, job: Agreed, agreed: Transfer, target: Target) -> Negotiated:
     claims = EndpointClaims(
-        operation="put" if agreed.direction == Direction.PUSH_TO_VOSPACE else "get",
+        operation=agreed.served.operation if agreed.served else _BYTES[agreed.direction],
         node_id=target.node_id,
         job_id=job.id,
         user_id=context.caller.id or None,

@@ -1,0 +1,114 @@
+"""Views (VOSpace 2.1, section 3.4): the one table of what nodes accept and provide, and who serves it.
+
+An operation is what the endpoint of a transfer is signed for: the storage server takes or gives the bytes as they
+are ("put", "get"), an archive ("unpack", "pack"), or what a plugin computes of them ("render").
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pyvospace.model.archives import FORMATS, archive_format, format_named
+from pyvospace.model.faults import InvalidArgument, ViewNotSupported
+from pyvospace.model.nodes import View
+from pyvospace.model.vocabulary import ANY_VIEW, BINARY_VIEW, DEFAULT_VIEW, FORMAT, PACKAGE_VIEW
+
+if TYPE_CHECKING:
+    from pyvospace.model.claims import Operation
+    from pyvospace.model.stored import StoredNode
+
+_ARCHIVES: Final = tuple(View(one.view) for one in FORMATS)
+_DATA_ACCEPTS: Final = (View(ANY_VIEW), View(BINARY_VIEW))
+_DATA_PROVIDES: Final = (View(DEFAULT_VIEW), View(BINARY_VIEW))
+_CONTAINER_ACCEPTS: Final = _ARCHIVES
+_CONTAINER_PROVIDES: Final = (View(DEFAULT_VIEW), *_ARCHIVES)
+_BYTES_IN: Final = frozenset({ANY_VIEW, BINARY_VIEW, DEFAULT_VIEW})
+"""The default view of an import is taken too (rulings of A-08)."""
+_BYTES_OUT: Final = frozenset({DEFAULT_VIEW, BINARY_VIEW})
+
+ACCEPTED: Final = (View(ANY_VIEW), View(BINARY_VIEW), View(DEFAULT_VIEW), *_ARCHIVES)
+"""What some node of the space accepts: ``/views``."""
+PROVIDED: Final = (View(DEFAULT_VIEW), View(BINARY_VIEW), *_ARCHIVES, View(PACKAGE_VIEW))
+"""What some node of the space provides: ``/views``."""
+
+
+def accepts(node: StoredNode) -> tuple[View, ...]:
+    """Give the views in which new data may come to a node."""
+    if node.is_container:
+        return _CONTAINER_ACCEPTS
+    return _DATA_ACCEPTS if node.type.holds_bytes else ()
+
+
+def provides(node: StoredNode) -> tuple[View, ...]:
+    """Give the views in which the data of a node can be had: none of bytes that have not come yet."""
+    if node.is_container:
+        return _CONTAINER_PROVIDES
+    if not node.type.holds_bytes or node.size is None:
+        return ()
+    return (*_DATA_PROVIDES, *_computed(node))
+
+
+def _computed(node: StoredNode) -> tuple[View, ...]:
+    """Give the views that a plugin computes of the data of a StructuredDataNode."""
+    del node
+    return ()
+
+
+def import_operation(node: StoredNode | None, view: View | None) -> Operation:
+    """Say what an endpoint is for that takes data in a view to a node; None: a data node that is still to be made.
+
+    Raises
+    ------
+    ViewNotSupported
+        The node does not accept it (section 3.6.1).
+    InvalidArgument
+        The node takes no data but in a view, and none was named.
+    """
+    if node is not None and node.is_container:
+        if view is None:
+            raise _no_bytes(node)
+        if format_named(view.uri) is None:
+            raise ViewNotSupported(view.uri)
+        return "unpack"
+    if node is not None and not node.type.holds_bytes:
+        raise _no_bytes(node)
+    if view is not None and view.uri not in _BYTES_IN:
+        raise ViewNotSupported(view.uri)
+    return "put"
+
+
+def export_operation(node: StoredNode, view: View | None) -> Operation:
+    """Say what an endpoint is for that gives the data of a node in a view.
+
+    Raises
+    ------
+    ViewNotSupported, InvalidArgument
+        As `import_operation`.
+    """
+    if view is not None and view.uri == PACKAGE_VIEW:
+        return _package(view)
+    if node.is_container:
+        if view is None:
+            raise _no_bytes(node)
+        if archive_format(view) is None:
+            raise ViewNotSupported(view.uri)
+        return "pack"
+    if not node.type.holds_bytes:
+        raise _no_bytes(node)
+    if view is None or view.uri in _BYTES_OUT:
+        return "get"
+    if view.uri in {one.uri for one in _computed(node)}:
+        return "render"
+    raise ViewNotSupported(view.uri)
+
+
+def _package(view: View) -> Operation:
+    if archive_format(view) is None:
+        wanted = next(one.value for one in view.params if one.uri == FORMAT)
+        raise InvalidArgument(f"{FORMAT}: {wanted[:80]!r} is no format of packages")
+    return "pack"
+
+
+def _no_bytes(node: StoredNode) -> InvalidArgument:
+    hint = "; ask for a view that packs it" if node.is_container else ""
+    return InvalidArgument(f"a {node.type} holds no bytes of its own{hint}")
