@@ -33,6 +33,7 @@ class _Sql(QueryFile, file="nodes.sql"):
     children: ClassVar[str]
     insert: ClassVar[str]
     update: ClassVar[str]
+    mark_tree: ClassVar[str]
     delete_leaf: ClassVar[str]
     lock_trees: ClassVar[str]
     path: ClassVar[str]
@@ -40,7 +41,7 @@ class _Sql(QueryFile, file="nodes.sql"):
     obstacle: ClassVar[str]
     removable: ClassVar[str]
     enterable: ClassVar[str]
-    locked_below: ClassVar[str]
+    fixed_below: ClassVar[str]
     too_deep: ClassVar[str]
     delete_tree: ClassVar[str]
     share_containers: ClassVar[str]
@@ -67,6 +68,7 @@ def _node(row: asyncpg.Record) -> StoredNode:
         group_write=tuple(row["group_write"]),
         inherit=row["inherit"],
         locked=row["locked"],
+        immutable=row["immutable"],
         properties={} if properties == "{}" else json.loads(properties),
         target=row["target"],
         size=row["size"],
@@ -79,6 +81,7 @@ def _node(row: asyncpg.Record) -> StoredNode:
         readable=row["readable"],
         writable=row["writable"],
         busy=row["busy"],
+        available=row.get("available"),
     )
 
 
@@ -93,6 +96,7 @@ async def _resolve(connection: Connection | Database, caller: Caller, names: tup
         way_readable=row["visible"],
         parent_writable=row["parent_writable"],
         parent_locked=row["parent_locked"],
+        parent_immutable=row["parent_immutable"],
         epoch=row["epoch"],
     )
 
@@ -176,14 +180,44 @@ async def insert(
         json.dumps(dict(changes.properties)),
         changes.target,
         caller.id if owner is None else owner,
+        changes.immutable or False,
         subject=path[-1],
     )
     return _node(row) if row else None
 
 
 async def update(database: Database, caller: Caller, node: StoredNode, changes: Changes) -> StoredNode | None:
-    """Change a node; None: it, or the caller's rights, are not any more what they were."""
-    row = await database.fetchrow(
+    """Change a node; None: it, or the caller's rights, are not any more what they were.
+
+    What makes a container immutable, or not any more, does so to all that is below it.
+    """
+    if changes.immutable is None:
+        return await _update(database, caller, node, changes)
+    return await database.transact(
+        lambda connection: _mark(connection, caller, node, changes), tree=node.is_container, subject=node.name
+    )
+
+
+async def _mark(connection: Connection, caller: Caller, node: StoredNode, changes: Changes) -> StoredNode | None:
+    """Change what may be done to a node; nobody adds to the tree or takes from it meanwhile."""
+    if not node.is_container:
+        await connection.fetch(_Sql.share_containers, [node.parent_id])
+        return await _update(connection, caller, node, changes)
+    await connection.execute(_Sql.lock_trees)
+    path = await connection.fetchval(_Sql.path, node.id)
+    if path is None:
+        return None
+    await _lock_tree(connection, path)
+    changed = await _update(connection, caller, node, changes)
+    if changed is not None:
+        await connection.execute(_Sql.mark_tree, path, changes.immutable)
+    return changed
+
+
+async def _update(
+    connection: Connection | Database, caller: Caller, node: StoredNode, changes: Changes
+) -> StoredNode | None:
+    row = await connection.fetchrow(
         _Sql.update,
         node.id,
         node.parent_id,
@@ -201,6 +235,7 @@ async def update(database: Database, caller: Caller, node: StoredNode, changes: 
         changes.locked,
         changes.target,
         changes.of_rights,
+        changes.immutable,
     )
     return _node(row) if row else None
 
@@ -213,7 +248,7 @@ async def delete(database: Database, caller: Caller, node: StoredNode) -> bool:
     NodeLocked
         A node of the tree is locked.
     PermissionDenied
-        The caller may not write to a container in the tree that is not empty.
+        A node of the tree is immutable, or the caller may not write to a container in it that is not empty.
     """
     if node.is_container:
         return await database.transact(lambda connection: _delete_tree(connection, caller, node), tree=True)
@@ -258,6 +293,8 @@ async def _lock_tree(connection: Connection, path: str) -> None:
 
 
 def _raise_obstacle(obstacle: str | None) -> None:
+    if obstacle == "immutable":
+        raise PermissionDenied("a node in there is immutable")
     if obstacle == NodeLocked.code:
         raise NodeLocked("a node in there is locked")
     if obstacle == PermissionDenied.code:
@@ -280,6 +317,8 @@ async def move(
         The container is the node itself or below it.
     NodeLocked
         The node, or something below it, is locked.
+    PermissionDenied
+        Something below it is immutable.
 
     Returns
     -------
@@ -329,8 +368,7 @@ async def _turn(connection: Connection, source: StoredNode, container: StoredNod
         raise InvalidArgument("Cannot move container node into its descendants")
     if source.parent_id != container.id:
         await _lock_tree(connection, old)
-    if await connection.fetchval(_Sql.locked_below, old):
-        raise NodeLocked("a node in there is locked")
+    _raise_obstacle(await connection.fetchval(_Sql.fixed_below, old))
     if source.parent_id == container.id:
         return
     if await connection.fetchval(_Sql.too_deep, old, new.count(".") - old.count(".") + 1):

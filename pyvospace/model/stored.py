@@ -27,6 +27,8 @@ class StoredNode:
     group_write: tuple[str, ...]
     inherit: bool
     locked: bool
+    immutable: bool
+    """Its bytes, children, target and place stay; so do those of all that is below it."""
     properties: Mapping[str, str]
     """What clients set, by the URI of the property."""
     target: str | None
@@ -42,6 +44,8 @@ class StoredNode:
     readable: bool
     writable: bool
     busy: bool
+    available: int | None = None
+    """Of a container that was resolved: bytes that all storages have room for; None: unknown."""
 
     @property
     def is_container(self) -> bool:
@@ -64,6 +68,7 @@ class Resolution:
     parent_writable: bool
     """He may write to the container of `last`."""
     parent_locked: bool
+    parent_immutable: bool
     epoch: int
 
     @property
@@ -89,9 +94,12 @@ class Changes:
     group_write: tuple[str, ...] | None = None
     inherit: bool | None = None
     locked: bool | None = None
+    immutable: bool | None = None
+    """For a container and all that is below it."""
     target: str | None = None
 
     @property
     def of_rights(self) -> bool:
         """Say whether they change who may do what, which takes the owner."""
-        return any(value is not None for value in (self.public, self.group_read, self.group_write, self.inherit))
+        rights = (self.public, self.group_read, self.group_write, self.inherit, self.immutable)
+        return any(value is not None for value in rights)

@@ -27,6 +27,7 @@ from pyvospace.model.vocabulary import NodeType
 if TYPE_CHECKING:
     from pyvospace.model.callers import Caller
     from pyvospace.model.stored import Resolution, StoredNode
+    from pyvospace.model.vosi import Standing
 
 
 class Right(Enum):
@@ -40,6 +41,8 @@ class Right(Enum):
     """To the node: its properties, its bytes."""
     OWN = auto()
     """To change who may do what: its owner and administrators."""
+    ADMINISTER = auto()
+    """To do what its owner may not: administrators."""
     CREATE = auto()
     """To write to the container that the node will be in."""
     DELETE = auto()
@@ -56,13 +59,16 @@ class Policy:
     ----------
     authority
         Of the space, for the URIs in faults.
+    standing
+        The state of the service.
     opencadc
         Decide as OpenCADC's services where they differ (rulings of A-21 and of locks).
     """
 
-    def __init__(self, caller: Caller, authority: str, *, opencadc: bool = False) -> None:
+    def __init__(self, caller: Caller, authority: str, standing: Standing, *, opencadc: bool = False) -> None:
         self.caller = caller
         self._authority = authority
+        self._standing = standing
         self._opencadc = opencadc
         self.asked = False
         """Somebody has decided whether there may be an answer."""
@@ -90,6 +96,30 @@ class Policy:
             raise StaleCallerError
         self.confirmed = True
 
+    def require_writable(self) -> None:
+        """Require that the service is open to changes at all.
+
+        Raises
+        ------
+        ServiceBusy
+            Its operator has closed it.
+        """
+        self._standing.require(changes=True)
+
+    def require_admin(self) -> None:
+        """Require an administrator.
+
+        Raises
+        ------
+        PermissionDenied, NotAuthenticated
+            The caller is none.
+        """
+        self.asked = True
+        if self.caller.anonymous:
+            raise NotAuthenticated("log in to change the state of the service")
+        if not self.caller.admin:
+            raise PermissionDenied("only an administrator may do this")
+
     def require_way(self, found: Resolution) -> None:
         """Require that every container on the way may be read, down to where the path leads or ends.
 
@@ -106,17 +136,21 @@ class Policy:
         Parameters
         ----------
         locked
-            The operation may be done to a locked node.
+            The operation may be done to a locked or immutable node.
 
         Raises
         ------
         PermissionDenied, NotAuthenticated
-            The caller may not.
+            The caller may not, or nobody may, since the node or its container is immutable.
         NodeNotFound, ContainerNotFound, DuplicateNode, LinkFound
             The path does not lead where the operation needs it to.
         NodeLocked
             The node, or the container that would change, is locked.
+        ServiceBusy
+            The service is closed to changes.
         """
+        if right not in _READING:
+            self.require_writable()
         self.require_way(found)
         if right is Right.CREATE:
             return self._require_container(found)
@@ -129,7 +163,13 @@ class Policy:
             self._require_unlocked(right, node, found)
         return node
 
+    def require_mutable(self, node: StoredNode, found: Resolution) -> None:
+        """Require that the node, or the container that would change, is not immutable, which binds everybody."""
+        if node.immutable:
+            raise PermissionDenied(f"{self._uri(found)} is immutable, or its container is")
+
     def _require_unlocked(self, right: Right, node: StoredNode, found: Resolution) -> None:
+        self.require_mutable(node, found)
         if node.locked:
             raise NodeLocked(self._uri(found))
         if right is Right.DELETE and found.parent_locked:
@@ -151,6 +191,8 @@ class Policy:
             return node.writable
         if right is Right.OWN:
             return self.caller.admin or (node.owner_id == self.caller.id and not self.caller.anonymous)
+        if right is Right.ADMINISTER:
+            return self.caller.admin
         return found.parent_writable
 
     def _require_container(self, found: Resolution) -> StoredNode:
@@ -162,6 +204,7 @@ class Policy:
             raise self._missing(Right.CREATE, found)
         if not container.writable:
             raise self.refusal(found, "write")
+        self.require_mutable(container, found)
         if container.locked:
             raise self._locked_container(found)
         return container

@@ -12,8 +12,10 @@ from pyvospace.model.instants import write_instant
 from pyvospace.model.nodes import Property
 from pyvospace.model.stored import Changes
 from pyvospace.model.vocabulary import (
+    AVAILABLE_SPACE,
     BTIME,
     CADC,
+    CONTENT_DATE,
     CORE,
     CORE_IS_LOCKED,
     CREATOR,
@@ -21,6 +23,7 @@ from pyvospace.model.vocabulary import (
     DATE,
     GROUP_READ,
     GROUP_WRITE,
+    IMMUTABLE,
     INHERIT_PERMISSIONS,
     IS_LOCKED,
     IS_PUBLIC,
@@ -103,11 +106,12 @@ def changes_of(
         group_write=_groups(kept, GROUP_WRITE, current=current.group_write if current else None),
         inherit=_flag(kept, INHERIT_PERMISSIONS, current=current.inherit if current else None),
         locked=_flag(kept, IS_LOCKED, current=current.locked if current else None),
+        immutable=_flag(kept, IMMUTABLE, current=current.immutable if current else None),
         target=target if target and (current is None or current.target != target) else None,
     )
 
 
-_SPECIAL: Final = frozenset({IS_PUBLIC, GROUP_READ, GROUP_WRITE, INHERIT_PERMISSIONS, *LOCKS})
+_SPECIAL: Final = frozenset({IS_PUBLIC, GROUP_READ, GROUP_WRITE, INHERIT_PERMISSIONS, IMMUTABLE, *LOCKS})
 _TWINS: Final = {PUBLIC_READ: IS_PUBLIC, CORE_IS_LOCKED: IS_LOCKED}
 """Flags with two names: the second one, and the one that is kept."""
 
@@ -170,6 +174,9 @@ def _facts(node: StoredNode) -> Iterator[Property]:
     yield Property(CTIME, write_instant(node.changed), True)
     if node.modified is not None:
         yield Property(MTIME, write_instant(node.modified), True)
+        yield Property(CONTENT_DATE, write_instant(node.modified), True)
+    if node.available is not None:
+        yield Property(AVAILABLE_SPACE, str(node.available), True)
     yield Property(CREATOR, node.owner, True)
     public = _bool(node.public)
     yield Property(IS_PUBLIC, public)
@@ -187,6 +194,8 @@ def _rights(node: StoredNode) -> Iterator[Property]:
     if node.locked:
         yield Property(IS_LOCKED, "true")
         yield Property(CORE_IS_LOCKED, "true")
+    if node.immutable:
+        yield Property(IMMUTABLE, "true", True)
 
 
 def _bool(value: bool) -> str:  # noqa: FBT001 (it has no other argument)

@@ -2,25 +2,27 @@
 -- Walk from the root along the names $1 for the caller $2 (groups $3, administrator $4): one row, the deepest node
 -- on the way, which is the node itself if depth is the number of names.
 with recursive walk as (
-    select n.id, n.owner_id, n.public, n.group_read, n.group_write, n.locked, 0 as depth,
-           true as visible, false as parent_writable, false as parent_locked
+    select n.id, n.owner_id, n.public, n.group_read, n.group_write, n.locked, n.immutable, 0 as depth,
+           true as visible, false as parent_writable, false as parent_locked, false as parent_immutable
       from nodes n where n.id = 1
     union all
-    select c.id, c.owner_id, c.public, c.group_read, c.group_write, c.locked, w.depth + 1,
+    select c.id, c.owner_id, c.public, c.group_read, c.group_write, c.locked, c.immutable, w.depth + 1,
            w.visible and may_read(w.owner_id, w.public, w.group_read, w.group_write, $2, $3::text[], $4),
-           may_write(w.owner_id, w.group_write, $2, $3::text[], $4), w.locked
+           may_write(w.owner_id, w.group_write, $2, $3::text[], $4), w.locked, w.immutable
       from walk w
       join nodes c on c.parent_id = w.id and c.name = ($1::text[])[w.depth + 1]
      where w.depth < cardinality($1::text[])
 )
-select w.depth, w.visible, w.parent_writable, w.parent_locked, (select epoch from space) as epoch,
+select w.depth, w.visible, w.parent_writable, w.parent_locked, w.parent_immutable, (select epoch from space) as epoch,
        n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public, n.group_read, n.group_write,
-       n.inherit, n.locked, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
+       n.inherit, n.locked, n.immutable, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
        t.url as storage_url, t.uuid as storage,
        may_read(n.owner_id, n.public, n.group_read, n.group_write, $2, $3::text[], $4) as readable,
        may_write(n.owner_id, n.group_write, $2, $3::text[], $4) as writable,
        coalesce((select b.until > now() from writers b where b.parent_id = n.parent_id and b.name = n.name), false)
-           as busy
+           as busy,
+       case when n.type = 'ContainerNode' then (
+           select sum(s.free)::bigint from storages s where s.last_seen > now() - interval '30 seconds') end as available
   from (select * from walk order by depth desc limit 1) w
   join nodes n on n.id = w.id
   join users u on u.id = n.owner_id
@@ -30,7 +32,7 @@ select w.depth, w.visible, w.parent_writable, w.parent_locked, (select epoch fro
 -- Up to $5 children of container $1 in the order of their names, from the name $6 on (itself included if $7),
 -- as the caller $2 (groups $3, administrator $4) may see them.
 select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public, n.group_read, n.group_write,
-       n.inherit, n.locked, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
+       n.inherit, n.locked, n.immutable, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
        null as storage_url, null::uuid as storage,
        may_read(n.owner_id, n.public, n.group_read, n.group_write, $2, $3::text[], $4) as readable,
        may_write(n.owner_id, n.group_write, $2, $3::text[], $4) as writable,
@@ -60,52 +62,65 @@ with recursive walk as (
       join containers c on c.id = w.id
       join nodes p on p.id = c.id
      where w.depth = cardinality($1::text[]) and w.readable and nlevel(c.path) <= 200
-       and not p.locked and (select epoch from space) = $5
+       and not p.locked and not c.immutable and (select epoch from space) = $5
        and may_write(p.owner_id, p.group_write, $2, $3::text[], $4)
        for share of c
 ), node as (
     insert into nodes (parent_id, name, type, owner_id, public, group_read, group_write, inherit, locked,
-                       properties, target)
+                       properties, target, immutable)
     select p.id, $6, $7, $15, coalesce($8, p.inherit and p.public),
            coalesce($9::text[], case when p.inherit then p.group_read else '{}' end),
            coalesce($10::text[], case when p.inherit then p.group_write else '{}' end),
-           coalesce($11, p.inherit and $7 = 'ContainerNode'), $12, $13::jsonb, $14
+           coalesce($11, p.inherit and $7 = 'ContainerNode'), $12, $13::jsonb, $14, $16
       from parent p
     returning *
 ), container as (
-    insert into containers (id, path)
-    select n.id, p.path || n.id::text from node n, parent p where n.type = 'ContainerNode'
+    insert into containers (id, path, immutable)
+    select n.id, p.path || n.id::text, n.immutable from node n, parent p where n.type = 'ContainerNode'
 )
 select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public, n.group_read, n.group_write,
-       n.inherit, n.locked, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
+       n.inherit, n.locked, n.immutable, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
        null as storage_url, null::uuid as storage, true as readable, true as writable, false as busy
   from node n
   join users u on u.id = n.owner_id;
 
 -- name: update
 -- Change the node $1, still the child of $2 named $3, for the caller $4 (groups $5, administrator $6), identified at
--- the epoch $7: properties $8 are taken away and $9 set, rights and the rest set where not NULL; $16: the change
--- needs the owner. No row: something has changed.
+-- the epoch $7: properties $8 are taken away and $9 set, rights and the rest set where not NULL; $16: the change needs
+-- the owner; $17 makes it immutable, or lets an administrator change it again unless its container is immutable.
+-- No row: something has changed.
 with node as (
     update nodes n
        set properties = (n.properties - $8::text[]) || $9::jsonb, public = coalesce($10, n.public),
            group_read = coalesce($11::text[], n.group_read), group_write = coalesce($12::text[], n.group_write),
            inherit = coalesce($13, n.inherit), locked = coalesce($14, n.locked), target = coalesce($15, n.target),
-           changed = now()
+           immutable = coalesce($17, n.immutable), changed = now()
      where n.id = $1 and n.parent_id is not distinct from $2 and n.name = $3 and (select epoch from space) = $7
        and may_write(n.owner_id, n.group_write, $4, $5::text[], $6)
        and (n.parent_id is null or way_is_readable(n.parent_id, $4, $5::text[], $6))
        and (not $16::boolean or n.owner_id = $4 or $6)
+       and ($15::text is null or not n.immutable)
+       and ($17 is distinct from false
+            or $6 and not coalesce((select p.immutable from nodes p where p.id = n.parent_id), false))
     returning *
 )
 select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public, n.group_read, n.group_write,
-       n.inherit, n.locked, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
+       n.inherit, n.locked, n.immutable, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
        t.url as storage_url, t.uuid as storage, true as readable, true as writable,
        coalesce((select b.until > now() from writers b where b.parent_id = n.parent_id and b.name = n.name), false)
            as busy
   from node n
   join users u on u.id = n.owner_id
   left join storages t on t.id = n.storage_id;
+
+-- name: mark_tree
+-- Make all below the container at the path $1 immutable, or not any more: $2.
+with tree as (
+    update containers set immutable = $2
+     where path >= $1::text::ltree and path < ($1::text || '0')::ltree
+    returning id
+)
+update nodes n set immutable = $2, changed = now() from tree t where n.parent_id = t.id and n.immutable <> $2;
 
 -- name: delete_leaf
 -- Delete the node $1, no container, still the child of $2 named $3, for the caller $4 (groups $5, administrator $6),
@@ -114,7 +129,7 @@ with gone as (
     delete from nodes n
      using nodes p
      where n.id = $1 and n.parent_id = $2 and n.name = $3 and n.type <> 'ContainerNode' and not n.locked
-       and p.id = n.parent_id and not p.locked and (select epoch from space) = $7
+       and not n.immutable and p.id = n.parent_id and not p.locked and (select epoch from space) = $7
        and may_write(p.owner_id, p.group_write, $4, $5::text[], $6) and way_is_readable(p.id, $4, $5::text[], $6)
     returning n.id, n.storage_id, n.location
 ), kept as (
@@ -138,9 +153,13 @@ select count(*) from (
 ) locked;
 
 -- name: obstacle
--- What forbids the caller $2 (groups $3, administrator $4) to delete or carry away the tree at the path $1: a locked
+-- What forbids the caller $2 (groups $3, administrator $4) to delete the tree at the path $1: an immutable or locked
 -- node, or a container with children in which he may not write.
 select case when exists (
+           select from containers c join nodes n on n.parent_id = c.id
+            where c.path >= $1::text::ltree and c.path < ($1::text || '0')::ltree and n.immutable
+       ) then 'immutable'
+       when exists (
            select from nodes n
             where n.locked and (
                 n.parent_id in (
@@ -174,7 +193,7 @@ select count(*) from top;
 -- name: removable
 -- Where the node $1 stands, and whether the caller $2 (groups $3, administrator $4) may take it from there.
 select n.parent_id, n.name, (select epoch from space) as epoch,
-       not n.locked and not p.locked
+       not n.locked and not n.immutable and not p.locked
        and may_write(p.owner_id, p.group_write, $2, $3::text[], $4) and way_is_readable(p.id, $2, $3::text[], $4)
            as removable
   from nodes n
@@ -185,17 +204,22 @@ select n.parent_id, n.name, (select epoch from space) as epoch,
 -- name: enterable
 -- Where the container $1 stands, and whether the caller $2 (groups $3, administrator $4) may write to it.
 select n.parent_id, n.name,
-       not n.locked and may_write(n.owner_id, n.group_write, $2, $3::text[], $4)
+       not n.locked and not n.immutable and may_write(n.owner_id, n.group_write, $2, $3::text[], $4)
        and way_is_readable(n.id, $2, $3::text[], $4) as enterable
   from nodes n
  where n.id = $1;
 
--- name: locked_below
--- Whether a node below the container at the path $1 is locked.
-select exists (
-    select from nodes n
-     where n.locked and n.parent_id in (
-        select id from containers where path >= $1::text::ltree and path < ($1::text || '0')::ltree));
+-- name: fixed_below
+-- What keeps the tree below the container at the path $1 from being moved: an immutable or locked node.
+select case when exists (
+           select from containers c join nodes n on n.parent_id = c.id
+            where c.path >= $1::text::ltree and c.path < ($1::text || '0')::ltree and n.immutable
+       ) then 'immutable'
+       when exists (
+           select from nodes n
+            where n.locked and n.parent_id in (
+               select id from containers where path >= $1::text::ltree and path < ($1::text || '0')::ltree)
+       ) then 'NodeLocked' end;
 
 -- name: too_deep
 -- Whether a node of the tree at the path $1 had more than 200 names above it, itself counted, $2 levels further down.
@@ -222,7 +246,7 @@ with node as (
     returning *
 )
 select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public, n.group_read, n.group_write,
-       n.inherit, n.locked, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
+       n.inherit, n.locked, n.immutable, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
        t.url as storage_url, t.uuid as storage,
        may_read(n.owner_id, n.public, n.group_read, n.group_write, $4, $5::text[], $6) as readable,
        may_write(n.owner_id, n.group_write, $4, $5::text[], $6) as writable,

@@ -42,6 +42,7 @@ async def create(context: Context, path: tuple[str, ...], document: Node) -> tup
     ------
     DuplicateNode, ContainerNotFound, LinkFound, PermissionDenied, NodeLocked, InvalidURI, InvalidArgument
     """
+    context.policy.require_writable()
     if path[-1:] == (AUTO,):
         path = (*path[:-1], secrets.token_hex(10))
     if path[-1:] == (NULL,):
@@ -108,13 +109,24 @@ async def set_properties(context: Context, path: tuple[str, ...], document: Node
         _check_type(document, node)
         target = _target_of(document) if node.type is NodeType.LINK and document.target else None
         changes = changes_of(document.properties, node, lenient=context.service.opencadc, target=target)
-        if changes.of_rights:
-            context.policy.require(Right.OWN, found, locked=True)
+        _check_rights(context, found, node, changes)
         _check_number(context, node, changes)
         changed = await nodes.update(context.database, context.caller, node, changes)
         if changed is not None:
             return changed
     raise ServiceBusy("others keep changing the node; try again")
+
+
+def _check_rights(context: Context, found: Resolution, node: StoredNode, changes: Changes) -> None:
+    """Require what the changes need beyond the right to write."""
+    if changes.of_rights:
+        context.policy.require(Right.OWN, found, locked=True)
+    if changes.immutable is False:
+        context.policy.require(Right.ADMINISTER, found, locked=True)
+        if found.parent_immutable:
+            raise PermissionDenied("the container is immutable: what is in it becomes mutable with it")
+    if changes.target is not None:
+        context.policy.require_mutable(node, found)
 
 
 def _check_type(document: Node, node: StoredNode) -> None:
