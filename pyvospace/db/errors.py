@@ -9,11 +9,14 @@ from contextlib import contextmanager
 import asyncpg
 
 from pyvospace.model.faults import ContainerNotFound, DuplicateNode, Fault, InternalFault, ServiceBusy, fault_of
+from pyvospace.model.vosi import CLOSED_FOR
 
 log = logging.getLogger(__name__)
 
 _FAULT = "VS001"
 """SQLSTATE of the faults that functions of ours raise."""
+_CLOSED = "VS002"
+"""SQLSTATE of what the state of the service forbids."""
 _UNAVAILABLE = (
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
@@ -49,8 +52,8 @@ def translated(subject: object = "") -> Iterator[None]:
 
 
 def _fault(error: asyncpg.PostgresError, subject: object) -> Fault:
-    if error.sqlstate == _FAULT:
-        return fault_of(str(error), 500)
+    if error.sqlstate in {_FAULT, _CLOSED}:
+        return fault_of(str(error), 500) if error.sqlstate == _FAULT else ServiceBusy(error, retry_after=CLOSED_FOR)
     if isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name == "nodes_name":
         return DuplicateNode(subject)
     if isinstance(error, asyncpg.ForeignKeyViolationError) and error.table_name == "nodes":

@@ -24,7 +24,6 @@ LEASE = 60.0
 
 
 class _Sql(QueryFile, file="storages.sql"):
-    live: ClassVar[str]
     announce: ClassVar[str]
     current: ClassVar[str]
     claim_upload: ClassVar[str]
@@ -36,11 +35,6 @@ class _Sql(QueryFile, file="storages.sql"):
     claim_sweep: ClassVar[str]
     unknown: ClassVar[str]
     take_obsolete: ClassVar[str]
-
-
-async def live_storages(database: Database) -> int:
-    """Count the storages that were heard of lately (a question of metadata servers)."""
-    return int(await database.fetchval(_Sql.live))
 
 
 def _stored(row: asyncpg.Record | None) -> StoredFile | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from functools import partial
 from sys import maxsize
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -18,8 +19,9 @@ from pyvospace.config.requirements import require_safe_versions
 from pyvospace.db import identities, keys
 from pyvospace.db.bootstrap import WrongSpaceError
 from pyvospace.db.errors import Unavailable
+from pyvospace.db.listening import Listener
 from pyvospace.db.pool import Database
-from pyvospace.model.callers import StaleCallerError
+from pyvospace.model.callers import ANONYMOUS, StaleCallerError
 from pyvospace.model.faults import Fault, InternalFault, LinkFound, ServiceBusy
 from pyvospace.model.stored import Resolution
 from pyvospace.model.uris import NodeUri
@@ -28,6 +30,7 @@ from pyvospace.server.context import Context, Service
 from pyvospace.server.describe import describe
 from pyvospace.server.handlers import files, nodes, service, transfers
 from pyvospace.server.handlers.requests import CONTEXT, SERVICE, expect
+from pyvospace.server.standing import PATIENCE, StandingWatch, within
 from pyvospace.service.auth import Authenticator
 from pyvospace.service.endpoints import EndpointSigner
 from pyvospace.service.faults import CALLER, add_headers, edge
@@ -67,7 +70,10 @@ def make_app(settings: Settings, database: Database) -> web.Application:
         properties=settings.limits.properties,
         property_bytes=settings.limits.property_bytes,
     )
-    shared = Service(settings, database, signer, limits)
+    listener = Listener(database)
+    watch = StandingWatch(database)
+    watch.subscribe(listener)
+    shared = Service(settings, database, signer, limits, watch)
     authenticator = Authenticator(database, realm=settings.authority)
     app = web.Application(
         middlewares=[
@@ -84,7 +90,7 @@ def make_app(settings: Settings, database: Database) -> web.Application:
         _add_routes(app, base)
     app.on_response_prepare.append(_hold_undecided)
     app.on_response_prepare.append(add_headers)
-    app.cleanup_ctx.append(_tidying)
+    app.cleanup_ctx.append(partial(_background, (listener.run, watch.follow, partial(tidy_for_ever, database))))
     return app
 
 
@@ -110,10 +116,12 @@ def _add_routes(app: web.Application, base: str) -> None:
     add("POST", "/transfers/{job}/phase", transfers.post_phase)
     add("GET HEAD", "/capabilities", service.capabilities)
     add("GET HEAD", "/availability", service.availability)
+    add("POST", "/availability", service.set_state)
     add("GET HEAD", "/protocols", service.protocols)
     add("GET HEAD", "/views", service.views)
     add("GET HEAD", "/properties", service.properties)
     add("GET HEAD", "/livez", service.live)
+    add("GET HEAD", "/readyz", service.ready)
 
 
 def identification(shared: Service, authenticator: Authenticator) -> Middleware:
@@ -125,12 +133,12 @@ def identification(shared: Service, authenticator: Authenticator) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         authorization = request.headers.get("Authorization")
+        meet = _MEETINGS.get(request.match_info.handler, _meet)
         for _ in range(_STARTS):
-            caller = await authenticator.identify(authorization)
-            context = request[CONTEXT] = Context(shared, caller)
-            if not caller.anonymous:
-                request[CALLER] = caller.name
             try:
+                context = request[CONTEXT] = await meet(shared, authenticator, authorization)
+                if not context.caller.anonymous:
+                    request[CALLER] = context.caller.name
                 response = await handler(request)
                 await _confirm(context)
             except StaleCallerError:
@@ -142,6 +150,42 @@ def identification(shared: Service, authenticator: Authenticator) -> Middleware:
         raise ServiceBusy("users and groups are changing; try again")
 
     return middleware
+
+
+async def _meet(shared: Service, authenticator: Authenticator, authorization: str | None) -> Context:
+    """Say who calls, and refuse everybody if the service is offline."""
+    shared.watch.current.require(changes=False)
+    context = await _meet_anyway(shared, authenticator, authorization)
+    context.standing.require(changes=False)
+    return context
+
+
+async def _meet_anyway(shared: Service, authenticator: Authenticator, authorization: str | None) -> Context:
+    """Say who calls."""
+    caller = await authenticator.identify(authorization)
+    return Context(shared, caller, await shared.watch.at(caller.epoch))
+
+
+async def _meet_lightly(shared: Service, authenticator: Authenticator, authorization: str | None) -> Context:
+    """Say who calls, or let him be anonymous if the database is not there to tell."""
+
+    async def meet() -> Context:
+        context = Context(shared, await authenticator.identify(authorization))
+        if not context.caller.anonymous:
+            context.policy.check_epoch(await identities.epoch(shared.database))
+        return context
+
+    try:
+        return await within(PATIENCE, meet())
+    except ServiceBusy:
+        return Context(shared, ANONYMOUS)
+
+
+_MEETINGS: Final[dict[object, Callable[[Service, Authenticator, str | None], Awaitable[Context]]]] = {
+    service.set_state: _meet_anyway,
+    **dict.fromkeys(service.ALWAYS, _meet_lightly),
+}
+"""How to receive the callers of some handlers, also of a service that is offline."""
 
 
 async def _confirm(context: Context) -> None:
@@ -173,12 +217,14 @@ def _describe(shared: Service, fault: Fault) -> str:
     return "\n" + render_node(describe(found.last, uri, Detail.FULL)).decode()
 
 
-async def _tidying(app: web.Application) -> AsyncIterator[None]:
-    task = asyncio.create_task(tidy_for_ever(app[SERVICE].database))
+async def _background(
+    tasks: Iterable[Callable[[], Coroutine[None, None, None]]], _app: web.Application
+) -> AsyncIterator[None]:
+    running = [asyncio.create_task(task()) for task in tasks]
     yield
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
 
 
 async def check_space(database: Database, settings: Settings) -> None:

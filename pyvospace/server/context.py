@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pyvospace.model.faults import InvalidURI
 from pyvospace.model.uris import NodeUri
+from pyvospace.model.vosi import Standing
 from pyvospace.server.policy import Policy
 
 if TYPE_CHECKING:
     from pyvospace.config.settings import Settings
     from pyvospace.db.pool import Database
     from pyvospace.model.callers import Caller
+    from pyvospace.server.standing import StandingWatch
     from pyvospace.service.endpoints import EndpointSigner
     from pyvospace.wire.xml import Limits
+
+OPEN: Final = Standing()
+"""For what has begun, and may end: jobs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,8 @@ class Service:
     signer: EndpointSigner
     limits: Limits
     """Of documents that come in."""
+    watch: StandingWatch
+    """The state of the service."""
 
     @property
     def authority(self) -> str:
@@ -54,10 +61,13 @@ class Context:
 
     service: Service
     caller: Caller
+    standing: Standing = OPEN
     policy: Policy = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "policy", Policy(self.caller, self.service.authority, opencadc=self.service.opencadc))
+        service = self.service
+        policy = Policy(self.caller, service.authority, self.standing, opencadc=service.opencadc)
+        object.__setattr__(self, "policy", policy)
 
     @property
     def database(self) -> Database:

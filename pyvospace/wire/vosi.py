@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from pyvospace.model.faults import InvalidArgument, InvalidData
@@ -21,6 +22,7 @@ CAPABILITIES = "http://www.ivoa.net/xml/VOSICapabilities/v1.0"
 AVAILABILITY = "http://www.ivoa.net/xml/VOSIAvailability/v1.0"
 DATA_SERVICE = "http://www.ivoa.net/xml/VODataService/v1.1"
 _A = f"{{{AVAILABILITY}}}"
+_NO_ADDRESS = re.compile(r"[^0-9A-Za-z.:%]")
 
 
 def render_capabilities(capabilities: Iterable[Capability]) -> bytes:
@@ -74,8 +76,9 @@ def _capability(element: Element) -> Capability:
     )
 
 
-def render_availability(availability: Availability) -> bytes:
-    """Write whether the service can serve."""
+def render_availability(availability: Availability, *, client: str = "") -> bytes:
+    """Write whether the service can serve; the address of the client stands in a comment, as at OpenCADC."""
+    comment = f"<!-- <clientip>{_NO_ADDRESS.sub('?', client)}</clientip> -->\n" if client else ""
     times = [
         f"<vosi:{name}>{write_instant(time)}</vosi:{name}>"
         for name, time in (
@@ -89,7 +92,7 @@ def render_availability(availability: Availability) -> bytes:
     available = "true" if availability.available else "false"
     return (
         f'{DECLARATION}<vosi:availability xmlns:vosi="{AVAILABILITY}"><vosi:available>{available}</vosi:available>'
-        f"{''.join(times)}{''.join(notes)}</vosi:availability>\n"
+        f"{''.join(times)}{''.join(notes)}</vosi:availability>\n{comment}"
     ).encode()
 
 

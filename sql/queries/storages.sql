@@ -1,7 +1,3 @@
--- name: live
--- Number of storages that were heard of lately.
-select count(*) from storages where last_seen > now() - interval '30 seconds';
-
 -- name: announce
 select storage_api.announce($1, $2, $3, $4);
 

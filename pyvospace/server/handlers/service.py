@@ -7,14 +7,16 @@ from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 
-from pyvospace.db import nodes, storage
+from pyvospace.db import nodes
 from pyvospace.model import vocabulary
-from pyvospace.model.faults import Fault
+from pyvospace.model.faults import Fault, ServiceBusy
+from pyvospace.model.instants import read_instant
 from pyvospace.model.transfers import Protocol
 from pyvospace.model.vocabulary import Direction
-from pyvospace.model.vosi import Availability, Capability
-from pyvospace.server.handlers.requests import context, plain, xml
+from pyvospace.model.vosi import CLOSED_FOR, Availability, Capability, Standing, State
+from pyvospace.server.handlers.requests import context, form, one, parameters, plain, see_other, xml
 from pyvospace.server.operations import transfers
+from pyvospace.server.standing import PATIENCE, within
 from pyvospace.server.views import ACCEPTED, PROVIDED
 from pyvospace.wire import service as wire
 from pyvospace.wire import vosi as vosi_wire
@@ -22,7 +24,7 @@ from pyvospace.wire import vosi as vosi_wire
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from pyvospace.server.context import Context
+    from pyvospace.server.standing import StandingWatch
 
 _STARTED: Final = time.time()
 _METHODS: Final = (vocabulary.SSO_TOKEN, vocabulary.SSO_BASIC)
@@ -54,20 +56,68 @@ async def capabilities(request: web.Request) -> web.StreamResponse:
 
 
 async def availability(request: web.Request) -> web.StreamResponse:
-    """Serve VOSI availability: always 200, and true only if nodes and bytes can be served."""
+    """Serve VOSI availability: always 200, and true only if nodes and bytes can be served.
+
+    With ``detail=min`` it is the heartbeat of OpenCADC's services: an empty 200, or 503.
+    """
     ctx = context(request)
     ctx.policy.exempt()
-    notes = await _troubles(ctx)
-    state = Availability(available=not notes, up_since=datetime.fromtimestamp(_STARTED, UTC), notes=notes)
-    return xml(vosi_wire.render_availability(state))
+    found = await _examine(ctx.service.watch)
+    if (one(parameters(request), "DETAIL") or "").lower() != "min":
+        return xml(vosi_wire.render_availability(found, client=request.remote or ""))
+    if not found.available:
+        raise ServiceBusy("; ".join(found.notes), retry_after=CLOSED_FOR)
+    return plain("")
 
 
-async def _troubles(ctx: Context) -> tuple[str, ...]:
+async def _examine(watch: StandingWatch) -> Availability:
+    """Look whether the database and a storage server are there, and what the operator says."""
     try:
-        live = await storage.live_storages(ctx.database)
+        storages = await within(PATIENCE, watch.look())
     except Fault:
-        return ("the database does not answer",)
-    return () if live else ("no storage server is there",)
+        troubles = ["the database does not answer"]
+    else:
+        troubles = [] if storages else ["no storage server is there"]
+    standing = watch.current
+    available = not troubles and standing.state is not State.OFFLINE
+    started = datetime.fromtimestamp(_STARTED, UTC)
+    return Availability(
+        available=available,
+        up_since=max(started, standing.turned or started) if available else None,
+        down_at=standing.down_at,
+        back_at=standing.back_at,
+        notes=tuple(filter(None, [standing.announcement, *troubles])),
+    )
+
+
+async def set_state(request: web.Request) -> web.StreamResponse:
+    """Let an administrator set the state of the service, as at OpenCADC."""
+    ctx = context(request)
+    ctx.policy.require_admin()
+    asked = await form(request)
+    wanted = Standing(
+        State.parse(one(asked, "STATE") or ""),
+        note=one(asked, "NOTE") or "",
+        down_at=_instant(asked, "DOWNAT"),
+        back_at=_instant(asked, "BACKAT"),
+    )
+    await ctx.service.watch.turn(wanted, ctx.caller)
+    ctx.policy.settled()
+    url = f"{ctx.service.url}/availability"
+    return see_other(url)
+
+
+def _instant(asked: dict[str, list[str]], name: str) -> datetime | None:
+    word = one(asked, name)
+    return read_instant(word) if word else None
+
+
+async def ready(request: web.Request) -> web.StreamResponse:
+    """Answer if the database does, in whatever state the service is."""
+    ctx = context(request)
+    ctx.policy.exempt()
+    await within(PATIENCE, ctx.service.watch.look())
+    return plain("ready")
 
 
 async def live(request: web.Request) -> web.StreamResponse:
@@ -99,3 +149,7 @@ async def properties(request: web.Request) -> web.StreamResponse:
     contains = sorted({*used, *vocabulary.PROVIDED_PROPERTIES})
     accepts, provides = sorted(vocabulary.ACCEPTED_PROPERTIES), sorted(vocabulary.PROVIDED_PROPERTIES)
     return xml(wire.render_properties(accepts, provides, contains))
+
+
+ALWAYS = frozenset({capabilities, availability, live, ready})
+"""What is served in every state, without a database too."""

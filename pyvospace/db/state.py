@@ -1,0 +1,33 @@
+"""The state of the service, which its operator sets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pyvospace.db.statements import QueryFile
+from pyvospace.model.faults import ServiceBusy
+from pyvospace.model.vosi import Standing, State
+
+if TYPE_CHECKING:
+    from pyvospace.db.pool import Database
+
+
+class _Sql(QueryFile, file="state.sql"):
+    standing: ClassVar[str]
+    turn: ClassVar[str]
+
+
+async def standing(database: Database) -> tuple[Standing, int]:
+    """Give the state of the service, and the number of storages that were heard of lately."""
+    row = await database.fetchrow(_Sql.standing)
+    if row is None:
+        raise ServiceBusy("the space was not set up yet")
+    values = dict(row)
+    storages = values.pop("storages")
+    return Standing(state=State(values.pop("state")), **values), storages
+
+
+async def turn(database: Database, wanted: Standing, *, epoch: int | None = None) -> bool:
+    """Put the service into a state: every process follows at once. False: the epoch is another one by now."""
+    row = await database.fetchrow(_Sql.turn, str(wanted.state), wanted.note, wanted.down_at, wanted.back_at, epoch)
+    return row is not None

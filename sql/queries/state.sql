@@ -1,0 +1,13 @@
+-- name: standing
+-- The state of the service, and the number of storages that were heard of lately.
+select state, note, down_at, back_at, turned, epoch,
+       (select count(*) from storages where last_seen > now() - interval '30 seconds') as storages
+  from space;
+
+-- name: turn
+-- Put the service into the state $1 with the note $2, down at $3 and back at $4, at the epoch $5 (NULL: any).
+update space
+   set turned = case when (state = 'Offline') = ($1 = 'Offline') then turned else now() end,
+       state = $1, note = $2, down_at = $3, back_at = $4
+ where epoch = $5 or $5 is null
+returning state;
