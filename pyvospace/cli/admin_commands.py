@@ -1,4 +1,4 @@
-"""Commands of the administrator: users, tokens and groups. They reach the database, not the service."""
+"""Commands of the administrator: users, tokens, groups, the state. They reach the database, not the service."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pyvospace.model.faults import InvalidArgument
 
 if TYPE_CHECKING:
     from pyvospace.db.pool import Database
+    from pyvospace.model.vosi import Standing
 
 T = TypeVar("T")
 
@@ -31,6 +32,8 @@ PasswordOption = Annotated[
 UserName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the user.")]
 GroupName = Annotated[str, typer.Argument(metavar="GROUP", help="Name of the group.")]
 
+_PANEL = "Administer a space"
+
 _user = typer.Typer(no_args_is_help=True, help="Users.")
 _token = typer.Typer(no_args_is_help=True, help="API tokens.")
 _group = typer.Typer(no_args_is_help=True, help="Local groups.")
@@ -39,7 +42,8 @@ _group = typer.Typer(no_args_is_help=True, help="Local groups.")
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     for name, commands in (("user", _user), ("token", _token), ("group", _group)):
-        app.add_typer(commands, name=name, rich_help_panel="Administer a space")
+        app.add_typer(commands, name=name, rich_help_panel=_PANEL)
+    app.command("state", rich_help_panel=_PANEL)(state)
 
 
 def _with_database(config: Path | None, data: Path | None, work: Callable[[Database], Awaitable[T]]) -> T:
@@ -222,3 +226,49 @@ def list_groups(*, as_json: JsonOption = False, config: ConfigOption = None, dat
             typer.echo(json.dumps({"name": name, "uri": prefix + name, "members": members}))
         else:
             typer.echo(f"{prefix}{name}\t{' '.join(members)}")
+
+
+def state(
+    wanted: Annotated[
+        str | None, typer.Argument(metavar="[read-write|read-only|offline]", help="New state; default: show it.")
+    ] = None,
+    *,
+    note: Annotated[str, typer.Option(help="What /availability and whoever is refused will say.")] = "",
+    down_at: Annotated[
+        str | None, typer.Option(metavar="INSTANT", help="When the service will go down, such as 2026-03-01T09:00:00Z.")
+    ] = None,
+    back_at: Annotated[str | None, typer.Option(metavar="INSTANT", help="When it will be back.")] = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Show or set the state of the service. A new state replaces note and times; every process follows at once."""
+    from pyvospace.db import state as rows
+    from pyvospace.model.instants import read_instant
+    from pyvospace.model.vosi import Standing, State
+
+    down, back = (read_instant(word) if word else None for word in (down_at, back_at))
+    standing = Standing(State.parse(wanted), note, down, back) if wanted else None
+    if standing is None and (note or down or back):
+        raise InvalidArgument("a note and times belong to a state: name it")
+
+    async def work(database: Database) -> Standing:
+        if standing:
+            await rows.turn(database, standing)
+        return (await rows.standing(database))[0]
+
+    _show_state(_with_database(config, data, work), as_json=as_json)
+
+
+def _show_state(standing: Standing, *, as_json: bool) -> None:
+    from pyvospace.model.instants import write_instant
+
+    times = {
+        name: write_instant(instant)
+        for name, instant in (("downAt", standing.down_at), ("backAt", standing.back_at))
+        if instant
+    }
+    if as_json:
+        typer.echo(json.dumps({"state": standing.state, "note": standing.note, **times}))
+    else:
+        typer.echo("\t".join([standing.state, *(f"{name}={when}" for name, when in times.items()), standing.note]))

@@ -90,7 +90,9 @@ def make_app(settings: Settings, database: Database) -> web.Application:
         _add_routes(app, base)
     app.on_response_prepare.append(_hold_undecided)
     app.on_response_prepare.append(add_headers)
-    app.cleanup_ctx.append(partial(_background, (listener.run, watch.follow, partial(tidy_for_ever, database))))
+    app.cleanup_ctx.append(
+        partial(_background, (listener.run, watch.follow, partial(tidy_for_ever, database, settings.jobs)))
+    )
     return app
 
 
