@@ -13,60 +13,27 @@ Nothing is ever inflated: what the client sent is what is stored, whatever Conte
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from concurrent.futures import Future
-from contextlib import aclosing, suppress
-from typing import Final, TypeVar
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Final
 
 from aiohttp import web
 
-from pyvospace.model.faults import InvalidData, RequestTimeout
-from pyvospace.storage.body import CheckedBody, Received
-from pyvospace.storage.hashing import Announced, Hasher
+from pyvospace.model.faults import InvalidData
+from pyvospace.storage.gathered import GatheredBody, Pace
+from pyvospace.storage.hashing import Announced
 from pyvospace.storage.pump import Pump, Pumped
 from pyvospace.storage.sink import Sink
-from pyvospace.storage.threads import Workers, ended, outlast, run
-
-T = TypeVar("T")
+from pyvospace.storage.threads import Workers, run
 
 SMALL: Final = 1 << 20
 """A body up to this size is not worth a thread and a connection of its own."""
-LEAST_RATE: Final = 256
-"""Bytes a second, on average over one idle time-out."""
 CLOSING: Final = web.RequestKey("closing", bool)
 """Set if the connection cannot be used for another request."""
-_GATHERED_FOR: Final = 1.0
-"""Seconds after which a batch is written though not full: slow clients keep no memory."""
 
 
-class Pace:
-    """Refuses clients that send nothing, or next to nothing, for `idle` seconds."""
-
-    def __init__(self, idle: float) -> None:
-        self._idle = idle
-        self._since = asyncio.get_running_loop().time()
-        self._received = 0
-
-    async def wait(self, arriving: Awaitable[T]) -> T:
-        """Wait for more bytes."""
-        try:
-            async with asyncio.timeout(self._idle):
-                return await arriving
-        except TimeoutError:
-            raise RequestTimeout(f"no bytes for {self._idle:g} seconds") from None
-
-    def saw(self, size: int) -> None:
-        """Count `size` bytes that came."""
-        self._received += size
-        now = asyncio.get_running_loop().time()
-        if now - self._since < self._idle:
-            return
-        if self._received < LEAST_RATE * self._idle:
-            raise RequestTimeout(f"{self._received} bytes in {now - self._since:.0f} seconds are too few")
-        self._since, self._received = now, 0
-
-
-class HttpBody(CheckedBody):
+class HttpBody(GatheredBody):
     """The body of one PUT.
 
     Parameters
@@ -80,49 +47,17 @@ class HttpBody(CheckedBody):
     def __init__(
         self, request: web.Request, *, workers: Workers, limit: int | None, idle: float, announced: Announced
     ) -> None:
-        super().__init__(size=request.content_length, limit=limit, announced=announced)
+        super().__init__(workers=workers, size=request.content_length, limit=limit, idle=idle, announced=announced)
         self._request = request
-        self._workers = workers
-        self._idle = idle
 
     async def write_to(self, open_file: Callable[[], int]) -> None:
         """Write everything to a file and make it durable (see `Body.write_to`)."""
         self._begin()
         taken = self._take_socket()
-        sink = Sink(
-            open_file,
-            hashing=self._workers.hashing,
-            flushing=self._workers.flushing,
-            verify=self._verify,
-            direct=taken is not None,
-        )
-        try:
-            if taken is not None:
-                await self._pump(taken, sink)
-            else:
-                await self._write_batches(sink)
-        except BaseException:
-            # No thread is at work any more; at most a last flush is waited for.
-            await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, sink.close))
-            raise
-        if sink.digests is None:
-            raise self._cut(sink.size)
-        self.received = Received(sink.size, sink.digests)
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Give the bytes in pieces (see `Body.__aiter__`)."""
-        self._begin()
-        hasher = Hasher(self._workers.hashing)
-        async with aclosing(self._gather()) as batches:
-            async for pieces, last in batches:
-                data = b"".join(pieces)
-                await run(self._workers.quick, hasher.update, [data], len(data))
-                if last:
-                    digests = await run(self._workers.quick, hasher.digests)
-                    self._verify(hasher.size, digests)
-                    self.received = Received(hasher.size, digests)
-                if data:
-                    yield data
+        if taken is None:
+            await self._keep(open_file, self._write_batches)
+        else:
+            await self._keep(open_file, partial(self._pump, taken), direct=True)
 
     def _begin(self) -> None:
         super()._begin()
@@ -172,45 +107,10 @@ class HttpBody(CheckedBody):
             raise self._cut(pump.received)
         return outcome
 
-    async def _write_batches(self, sink: Sink) -> None:
-        """Write one batch while the next is gathered."""
-        writing: Future[None] | None = None
+    async def _more(self) -> tuple[bytes, bool]:
+        content = self._request.content
         try:
-            async with aclosing(self._gather()) as batches:
-                async for pieces, last in batches:
-                    if writing is not None:
-                        await outlast(writing)
-                    size = sum(map(len, pieces))
-                    writing = self._workers.quick.submit(sink.take, pieces, size, last=last)
-            if writing is not None:
-                await outlast(writing)
-        finally:
-            if writing is not None:
-                await ended(writing)
-
-    async def _gather(self) -> AsyncGenerator[tuple[list[bytes], bool], None]:
-        """Give batches of pieces as aiohttp has them; the last batch says so and may be empty."""
-        content, pace = self._request.content, Pace(self._idle)
-        received, last = 0, False
-        loop = asyncio.get_running_loop()
-        with self._workers as workers:
-            while not last:
-                pieces: list[bytes] = []
-                room = workers.batch_size()
-                until = loop.time() + _GATHERED_FOR
-                while room > 0 and not last and loop.time() < until:
-                    piece = await pace.wait(self._any())
-                    received += len(piece)
-                    room -= len(piece)
-                    pieces.append(piece)
-                    pace.saw(len(piece))
-                    self._check_size(received)
-                    last = content.at_eof()
-                yield pieces, last
-
-    async def _any(self) -> bytes:
-        try:
-            return await self._request.content.readany()
+            return await content.readany(), content.at_eof()
         except (ConnectionError, web.PayloadAccessError, web.RequestPayloadError) as error:
             raise InvalidData(f"the body broke off: {error}") from None
 
