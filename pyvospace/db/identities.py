@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 class _Sql(QueryFile, file="identities.sql"):
     by_token: ClassVar[str]
     by_name: ClassVar[str]
+    by_id: ClassVar[str]
     add_user: ClassVar[str]
     set_password: ClassVar[str]
     set_disabled: ClassVar[str]
@@ -91,6 +92,12 @@ async def by_name(database: Database, name: str) -> tuple[Caller, str | None] | 
     """Find a user and his password's hash; None: there is none, or he is disabled."""
     row = await database.fetchrow(_Sql.by_name, name)
     return (_caller(row), row["password"]) if row else None
+
+
+async def by_id(database: Database, user: int) -> Caller | None:
+    """Find a user whose jobs are run; None: he is disabled."""
+    row = await database.fetchrow(_Sql.by_id, user)
+    return _caller(row) if row else None
 
 
 async def has_user(database: Database, name: str) -> bool:

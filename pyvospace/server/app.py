@@ -29,14 +29,19 @@ from pyvospace.model.vocabulary import Detail
 from pyvospace.server.context import Context, Service
 from pyvospace.server.describe import describe
 from pyvospace.server.handlers import files, nodes, service, transfers
+from pyvospace.server.handlers.jobs import CHANGED_PARTS, PARTS, JobList
 from pyvospace.server.handlers.requests import CONTEXT, SERVICE, expect
+from pyvospace.server.operations.jobs import TRANSFERS
 from pyvospace.server.standing import PATIENCE, StandingWatch, within
+from pyvospace.server.works import works
 from pyvospace.service.auth import Authenticator
 from pyvospace.service.endpoints import EndpointSigner
 from pyvospace.service.faults import CALLER, add_headers, edge
 from pyvospace.service.logs import AccessLog, set_up_logs
 from pyvospace.service.serving import serve, stop_event
-from pyvospace.uws.jobs import tidy_for_ever
+from pyvospace.uws.jobs import MetadataQueue, tidy_for_ever
+from pyvospace.uws.runner import Runner
+from pyvospace.uws.waiting import Waiting
 from pyvospace.wire.nodes import render_node
 from pyvospace.wire.xml import Limits
 
@@ -55,11 +60,12 @@ _DOCUMENT: Final = {"standard": maxsize, "opencadc": 32 * 1024}
 """Largest document by the rules that we follow, if the limit in the settings is not smaller."""
 _PATH: Final = "{path:(?s:.*)}"
 """Also with a line end in it, so that we are asked and refuse it ourselves."""
-_PARTS: Final = "phase|results|error|owner|quote|executionduration|destruction|parameters"
+_LISTS: Final = (JobList(TRANSFERS, transfers.create),)
+"""Every list of jobs."""
 
 
-def make_app(settings: Settings, database: Database) -> web.Application:
-    """Put the server together."""
+def make_service(settings: Settings, database: Database) -> Service:
+    """Put together what a process of the metadata service has but one of."""
     signer = EndpointSigner(
         settings.authority,
         lambda: keys.signing_key(database, rotation=settings.endpoints.key_rotation, life=settings.endpoints.life),
@@ -73,7 +79,20 @@ def make_app(settings: Settings, database: Database) -> web.Application:
     listener = Listener(database)
     watch = StandingWatch(database)
     watch.subscribe(listener)
-    shared = Service(settings, database, signer, limits, watch)
+    return Service(settings, database, signer, limits, listener, watch, Waiting(listener))
+
+
+def background(service: Service) -> list[Callable[[], Coroutine[None, None, None]]]:
+    """Give what a process does besides answering requests, each until it is cancelled."""
+    database, settings = service.database, service.settings.jobs
+    queue = MetadataQueue(database, settings)
+    runner = Runner(queue, works(service), at_once=settings.at_once, listener=service.listener)
+    return [service.listener.run, service.watch.follow, partial(tidy_for_ever, database, settings), runner.run]
+
+
+def make_app(settings: Settings, database: Database) -> web.Application:
+    """Put the server together."""
+    shared = make_service(settings, database)
     authenticator = Authenticator(database, realm=settings.authority)
     app = web.Application(
         middlewares=[
@@ -90,9 +109,7 @@ def make_app(settings: Settings, database: Database) -> web.Application:
         _add_routes(app, base)
     app.on_response_prepare.append(_hold_undecided)
     app.on_response_prepare.append(add_headers)
-    app.cleanup_ctx.append(
-        partial(_background, (listener.run, watch.follow, partial(tidy_for_ever, database, settings.jobs)))
-    )
+    app.cleanup_ctx.append(partial(_background, background(shared)))
     return app
 
 
@@ -111,11 +128,15 @@ def _add_routes(app: web.Application, base: str) -> None:
         add("PUT", path, files.put, files.leave_body)
     add("GET", "/synctrans", transfers.get_sync)
     add("POST", "/synctrans", transfers.post_sync)
-    add("POST", "/transfers", transfers.post_jobs)
-    add("GET HEAD", "/transfers/{job}", transfers.get_job)
     add("GET HEAD", "/transfers/{job}/results/transferDetails", transfers.get_details)
-    add("GET HEAD", f"/transfers/{{job}}/{{part:{_PARTS}}}", transfers.get_part)
-    add("POST", "/transfers/{job}/phase", transfers.post_phase)
+    for jobs in _LISTS:
+        add("GET HEAD", f"/{jobs.name}", jobs.get)
+        add("POST", f"/{jobs.name}", jobs.post)
+        add("GET HEAD", f"/{jobs.name}/{{job}}", jobs.job)
+        add("POST", f"/{jobs.name}/{{job}}", jobs.post_job)
+        add("DELETE", f"/{jobs.name}/{{job}}", jobs.delete)
+        add("GET HEAD", f"/{jobs.name}/{{job}}/{{part:{PARTS}}}", jobs.part)
+        add("POST", f"/{jobs.name}/{{job}}/{{part:{CHANGED_PARTS}}}", jobs.post_part)
     add("GET HEAD", "/capabilities", service.capabilities)
     add("GET HEAD", "/availability", service.availability)
     add("POST", "/availability", service.set_state)

@@ -12,10 +12,12 @@ from pyvospace.server.policy import Policy
 
 if TYPE_CHECKING:
     from pyvospace.config.settings import Settings
+    from pyvospace.db.listening import Listener
     from pyvospace.db.pool import Database
     from pyvospace.model.callers import Caller
     from pyvospace.server.standing import StandingWatch
     from pyvospace.service.endpoints import EndpointSigner
+    from pyvospace.uws.waiting import Waiting
     from pyvospace.wire.xml import Limits
 
 OPEN: Final = Standing()
@@ -31,8 +33,12 @@ class Service:
     signer: EndpointSigner
     limits: Limits
     """Of documents that come in."""
+    listener: Listener
+    """Hears what the database tells by itself."""
     watch: StandingWatch
     """The state of the service."""
+    waiting: Waiting
+    """Those who wait for jobs."""
 
     @property
     def authority(self) -> str:

@@ -74,6 +74,12 @@ class Agreed:
     storage: str
 
 
+class RunAlreadyError(PermissionDenied):
+    """A job is run once."""
+
+    code = PermissionDenied.code
+
+
 def new_id() -> str:
     """Make a job id: 160 random bits, lower-case hex (J9 of the clients)."""
     return secrets.token_hex(20)
@@ -156,10 +162,10 @@ async def agree_pull(
     ServiceBusy
         The storage that has the bytes is not there now.
     """
-    job = job or new_id()
+    new = job or new_id()
     row = await jobs.insert_pull(
         database,
-        job,
+        new,
         owner=_owner(caller),
         request=pack(transfer),
         node=target.node_id or 0,
@@ -168,7 +174,7 @@ async def agree_pull(
         life=settings.endpoints.life,
         destruction=settings.jobs.destruction,
     )
-    return _agreed(job, row)
+    return await _agreed(database, new, row, waited=job is not None)
 
 
 async def agree_push(
@@ -189,10 +195,10 @@ async def agree_push(
     ServiceBusy
         No storage is there that has room for the announced number of bytes.
     """
-    job = job or new_id()
+    new = job or new_id()
     row = await jobs.insert_push(
         database,
-        job,
+        new,
         owner=_owner(caller),
         request=pack(transfer),
         node=target.node_id,
@@ -206,10 +212,12 @@ async def agree_push(
         life=settings.endpoints.life,
         destruction=settings.jobs.destruction,
     )
-    return _agreed(job, row)
+    return await _agreed(database, new, row, waited=job is not None)
 
 
-def _agreed(job: str, row: jobs.Placed | None) -> Agreed:
+async def _agreed(database: Database, job: str, row: jobs.Placed | None, *, waited: bool) -> Agreed:
+    if row is None and waited and (known := await jobs.select(database, job)) and known.phase is not Phase.PENDING:
+        raise RunAlreadyError("the job was run already")
     if row is None:
         raise ServiceBusy("no storage server is there for this transfer; try again")
     return Agreed(job, row.expires, row.storage_url, row.storage)
@@ -308,12 +316,12 @@ async def queue(database: Database, job: JobRow, prepared: Prepared | None = Non
 
     Raises
     ------
-    PermissionDenied
+    RunAlreadyError
         He has.
     """
     queued = await (jobs.prepare(database, job.id, prepared) if prepared else jobs.queue(database, job.id))
     if not queued:
-        raise PermissionDenied("the job was run already")
+        raise RunAlreadyError("the job was run already")
 
 
 async def complete(connection: Connection, claimed: Claimed, results: Sequence[tuple[str, str]] = ()) -> None:

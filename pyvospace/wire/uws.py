@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pyvospace.model.faults import FAULTS, InvalidArgument, InvalidData
 from pyvospace.model.instants import read_instant, write_instant
-from pyvospace.model.jobs import Job, Result
+from pyvospace.model.jobs import Job, Progress, Result
 from pyvospace.model.vocabulary import Phase
 from pyvospace.wire import xml
 from pyvospace.wire.markup import DECLARATION, attribute, text
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # uws-client reads both prefixes from the root element.
 _SPACES = f'xmlns:uws="{UWS}" xmlns:xlink="{xml.XLINK}" xmlns:xsi="{xml.XSI}"'
 _U = f"{{{UWS}}}"
+PROGRESS = "urn:pyvospace:progress"
+"""Namespace of what no standard has a name for."""
 _HREF = f"{{{xml.XLINK}}}href"
 _PHASES = {str(one): one for one in Phase}
 _TRANSIENT = frozenset({"ServiceBusy", "NodeBusy", "InternalFault"})
@@ -32,7 +34,9 @@ _TRANSIENT = frozenset({"ServiceBusy", "NodeBusy", "InternalFault"})
 def render_job(job: Job) -> bytes:
     """Write a job; ``parameters`` and ``results`` stand there even if they are empty, since uws-client wants them."""
     run_id = f"<uws:runId>{text(job.run_id)}</uws:runId>" if job.run_id is not None else ""
-    info = f"<uws:jobInfo>{transfer_element(job.transfer)}</uws:jobInfo>" if job.transfer is not None else ""
+    info = "" if job.transfer is None else transfer_element(job.transfer)
+    info += "" if job.progress is None else _progress(job)
+    info = f"<uws:jobInfo>{info}</uws:jobInfo>" if info else ""
     return (
         f'{DECLARATION}<uws:job {_SPACES} version="1.1">'
         f"<uws:jobId>{text(job.id)}</uws:jobId>{run_id}{_owner(job)}<uws:phase>{job.phase}</uws:phase>"
@@ -46,9 +50,28 @@ def render_job(job: Job) -> bytes:
     ).encode()
 
 
-def render_jobs(jobs: Iterable[Job], base: str) -> bytes:
-    """Write the list of jobs, in the order given; `base` is the URL of the list, without a slash at its end."""
-    references = "".join(
+def _progress(job: Job) -> str:
+    """Write how far a job is, in an element of our own: the schema has no place for it but jobInfo."""
+    progress = job.progress or Progress()
+    counted = {
+        "bytesDone": progress.bytes_done,
+        "bytesTotal": progress.bytes_total,
+        "filesDone": progress.files_done,
+        "filesTotal": progress.files_total,
+        "bytesPerSecond": None if job.rate is None else round(job.rate),
+    }
+    told = "".join([f' {name}="{number}"' for name, number in counted.items() if number is not None])
+    return f'<pv:progress xmlns:pv="{PROGRESS}"{told}/>'
+
+
+def jobs_head() -> bytes:
+    """Write the beginning of a list of jobs."""
+    return f'{DECLARATION}<uws:jobs {_SPACES} version="1.1">'.encode()
+
+
+def render_references(jobs: Iterable[Job], base: str) -> bytes:
+    """Write jobs of a list, in the order given; `base` is the URL of the list, without a slash at its end."""
+    return "".join(
         [
             f'\n<uws:jobref id="{attribute(job.id)}" xlink:href="{attribute(f"{base}/{job.id}")}">'
             f"<uws:phase>{job.phase}</uws:phase>"
@@ -56,8 +79,12 @@ def render_jobs(jobs: Iterable[Job], base: str) -> bytes:
             f"<uws:creationTime>{write_instant(job.created)}</uws:creationTime></uws:jobref>"
             for job in jobs
         ]
-    )
-    return f'{DECLARATION}<uws:jobs {_SPACES} version="1.1">{references}\n</uws:jobs>\n'.encode()
+    ).encode()
+
+
+def jobs_tail() -> bytes:
+    """Write the end of a list of jobs."""
+    return b"\n</uws:jobs>\n"
 
 
 def render_results(results: Iterable[Result]) -> bytes:
@@ -132,7 +159,16 @@ def parse_job(body: bytes) -> Job:
         results=() if results is None else _read_results(results),
         transfer=None if transfer is None else transfer_of(transfer),
         parameters=() if parameters is None else _read_parameters(parameters),
+        progress=_read_progress(root),
     )
+
+
+def _read_progress(root: Element) -> Progress | None:
+    found = root.find(f"{_U}jobInfo/{{{PROGRESS}}}progress")
+    if found is None:
+        return None
+    words = [found.get(name) or "" for name in ("bytesDone", "bytesTotal", "filesDone", "filesTotal")]
+    return Progress(*(int(word[:18]) if word.isdecimal() else None for word in words))
 
 
 def parse_jobs(body: bytes) -> tuple[Job, ...]:

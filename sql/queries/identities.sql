@@ -88,3 +88,10 @@ with root as (
     on conflict do nothing returning id
 )
 insert into containers (id, path) select id, id::text::ltree from root;
+
+-- name: by_id
+-- The user $1.
+select u.id, u.name, u.admin, groups_of(u.id) as groups, null::timestamptz as expires, s.epoch
+  from users u
+ cross join space s
+ where u.id = $1 and not u.disabled;

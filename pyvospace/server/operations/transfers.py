@@ -19,6 +19,7 @@ from pyvospace.model.faults import (
     ProtocolNotSupported,
     ServiceBusy,
 )
+from pyvospace.model.jobs import Kind
 from pyvospace.model.nodes import View
 from pyvospace.model.transfers import Protocol, Served, Transfer, negotiate
 from pyvospace.model.uris import AUTO, NULL
@@ -32,6 +33,7 @@ from pyvospace.model.vocabulary import (
     SSO_OAUTH,
     SSO_TOKEN,
     Direction,
+    Phase,
 )
 from pyvospace.server.operations.paths import follow
 from pyvospace.server.policy import Right
@@ -68,8 +70,13 @@ def offered(context: Context, direction: str) -> frozenset[str]:
     return protocols & {HTTPS_GET, HTTPS_PUT} if context.service.secure else protocols
 
 
-async def transfer(context: Context, wanted: Transfer) -> Negotiated:
-    """Negotiate a transfer that the client drives.
+def is_internal(wanted: Transfer) -> bool:
+    """Say whether a transfer moves or copies nodes within the space."""
+    return wanted.direction.lower().startswith("vos:")
+
+
+async def transfer(context: Context, wanted: Transfer, *, job: str | None = None) -> Negotiated:
+    """Negotiate a transfer that the client drives, for a new job or one that waited to be run.
 
     Raises
     ------
@@ -77,23 +84,23 @@ async def transfer(context: Context, wanted: Transfer) -> Negotiated:
         As sections 6.4.1 and 6.4.3 list them; nothing is left behind.
     """
     if wanted.direction == Direction.PUSH_TO_VOSPACE:
-        return await push_to_vospace(context, wanted)
+        return await push_to_vospace(context, wanted, job=job)
     if wanted.direction == Direction.PULL_FROM_VOSPACE:
-        return await pull_from_vospace(context, wanted)
+        return await pull_from_vospace(context, wanted, job=job)
     context.policy.exempt()
-    if wanted.direction in set(Direction) or wanted.direction.startswith("vos:"):
-        raise OperationNotSupported(f"{wanted.direction[:300]} is not offered by this service")
+    if wanted.direction in set(Direction):
+        raise OperationNotSupported(f"{wanted.direction} is not synchronous: POST it to /transfers (section 6.4)")
     raise InvalidArgument(f"direction: {wanted.direction[:300]!r} is none")
 
 
-async def push_to_vospace(context: Context, wanted: Transfer) -> Negotiated:
+async def push_to_vospace(context: Context, wanted: Transfer, *, job: str | None = None) -> Negotiated:
     """Agree on where the client sends bytes to (section 6.4.1)."""
     path = context.own_path(wanted.target)
     if path[-1:] == (AUTO,):
         path = (*path[:-1], secrets.token_hex(10))
     target, served = await _push_target(context, path, wanted.view)
     agreed = replace(_agree(context, wanted), served=served)
-    job = await jobs.agree_push(
+    placed = await jobs.agree_push(
         context.database,
         context.service.settings,
         context.caller,
@@ -101,8 +108,9 @@ async def push_to_vospace(context: Context, wanted: Transfer) -> Negotiated:
         target,
         discard=path[-1:] == (NULL,),
         announced=_announced(wanted),
+        job=job,
     )
-    return await _with_endpoints(context, job, agreed, target)
+    return await _with_endpoints(context, placed, agreed, target)
 
 
 async def _push_target(context: Context, path: tuple[str, ...], view: View | None) -> tuple[Target, Served]:
@@ -115,13 +123,14 @@ async def _push_target(context: Context, path: tuple[str, ...], view: View | Non
     return Target(uri, node.id, node.parent_id or 0, node.name), Served(import_operation(node, view))
 
 
-async def pull_from_vospace(context: Context, wanted: Transfer) -> Negotiated:
+async def pull_from_vospace(context: Context, wanted: Transfer, *, job: str | None = None) -> Negotiated:
     """Agree on where the client fetches bytes from (section 6.4.3)."""
     path = context.own_path(wanted.target)
     target, served = await _pull_target(context, path, wanted.view)
     agreed = replace(_agree(context, wanted), served=served)
-    job = await jobs.agree_pull(context.database, context.service.settings, context.caller, agreed, target)
-    return await _with_endpoints(context, job, agreed, target)
+    settings = context.service.settings
+    placed = await jobs.agree_pull(context.database, settings, context.caller, agreed, target, job=job)
+    return await _with_endpoints(context, placed, agreed, target)
 
 
 async def _pull_target(context: Context, path: tuple[str, ...], view: View | None) -> tuple[Target, Served]:
@@ -196,8 +205,9 @@ async def _with_endpoints(context: Context, job: Agreed, agreed: Transfer, targe
 
 async def details(context: Context, job: JobRow) -> Transfer:
     """Give the transfer of a job with its endpoints signed anew; without any if it cannot move bytes (any more)."""
-    agreed = unpack(job.transfer)
-    if job.phase.value not in {"EXECUTING", "COMPLETED"} or job.expired or job.storage is None:
+    agreed = unpack(job.request)
+    dead = job.phase not in {Phase.EXECUTING, Phase.COMPLETED} or job.expired
+    if dead or job.kind not in {Kind.PUSH, Kind.PULL} or job.storage is None or job.expires is None:
         return replace(agreed, protocols=())
     target = Target(job.node_uri or agreed.target, job.node_id, job.parent_id or 0, _name(job))
     placed = Agreed(job.id, job.expires, job.storage_url or "", job.storage)

@@ -1,0 +1,52 @@
+"""What workers of the metadata servers do: one module for each kind of job, each with a function ``run``.
+
+A work ends its job itself, by `pyvospace.uws.jobs.complete` in the transaction of its effect, or raises a Fault. It is
+done with the rights that the job's owner has now, and once more if they change meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from pyvospace.db import identities
+from pyvospace.model.callers import ANONYMOUS, StaleCallerError
+from pyvospace.model.faults import PermissionDenied, ServiceBusy
+from pyvospace.model.jobs import Kind
+from pyvospace.server.context import Context
+
+if TYPE_CHECKING:
+    from pyvospace.model.callers import Caller
+    from pyvospace.model.jobs import Claimed
+    from pyvospace.server.context import Service
+    from pyvospace.uws.runner import Work
+
+_STARTS: Final = 5
+"""Starts of a work whose owner turned out to have changed."""
+
+WORKS: Final[Mapping[Kind, Callable[[Context, Claimed], Awaitable[None]]]] = {}
+
+
+def works(service: Service) -> dict[str, Work]:
+    """Give what a worker does, by the kind of the job."""
+    return {str(kind): partial(_run, service, work) for kind, work in WORKS.items()}
+
+
+async def _run(service: Service, work: Callable[[Context, Claimed], Awaitable[None]], claimed: Claimed) -> None:
+    for _ in range(_STARTS):
+        try:
+            await work(Context(service, await _owner(service, claimed)), claimed)
+        except StaleCallerError:
+            continue
+        return
+    raise ServiceBusy("users and groups are changing; try again")
+
+
+async def _owner(service: Service, claimed: Claimed) -> Caller:
+    if claimed.owner_id is None:
+        return ANONYMOUS
+    owner = await identities.by_id(service.database, claimed.owner_id)
+    if owner is None:
+        raise PermissionDenied("the owner of this job is not known any more")
+    return owner
