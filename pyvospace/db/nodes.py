@@ -12,7 +12,7 @@ disagree about who is below whom.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from pyvospace.db.statements import QueryFile
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from pyvospace.db.pool import Connection, Database
     from pyvospace.model.callers import Caller
+
+    Then = Callable[[Connection], Awaitable[None]]
+    """What belongs to the transaction of a change: the last phase of a job."""
 
 
 class _Sql(QueryFile, file="nodes.sql"):
@@ -53,7 +56,8 @@ class _Sql(QueryFile, file="nodes.sql"):
 _TYPES = {str(one): one for one in NodeType}
 
 
-def _node(row: asyncpg.Record) -> StoredNode:
+def stored_node(row: asyncpg.Record) -> StoredNode:
+    """Read a node from a row with all its columns, as every statement here gives them."""
     properties = row["properties"]
     storage = row["storage"]
     return StoredNode(
@@ -92,7 +96,7 @@ async def _resolve(connection: Connection | Database, caller: Caller, names: tup
     return Resolution(
         names=names,
         depth=row["depth"],
-        last=_node(row),
+        last=stored_node(row),
         way_readable=row["visible"],
         parent_writable=row["parent_writable"],
         parent_locked=row["parent_locked"],
@@ -121,7 +125,7 @@ async def children(
     rows = await database.fetch(
         _Sql.children, container.id, caller.id, caller.groups, caller.admin, limit, start, inclusive
     )
-    return [_node(row) for row in rows]
+    return [stored_node(row) for row in rows]
 
 
 async def all_children(
@@ -183,7 +187,7 @@ async def insert(
         changes.immutable or False,
         subject=path[-1],
     )
-    return _node(row) if row else None
+    return stored_node(row) if row else None
 
 
 async def update(database: Database, caller: Caller, node: StoredNode, changes: Changes) -> StoredNode | None:
@@ -237,11 +241,16 @@ async def _update(
         changes.of_rights,
         changes.immutable,
     )
-    return _node(row) if row else None
+    return stored_node(row) if row else None
 
 
-async def delete(database: Database, caller: Caller, node: StoredNode) -> bool:
+async def delete(database: Database, caller: Caller, node: StoredNode, *, then: Then | None = None) -> bool:
     """Delete a node with all that is below it, or nothing; False: something is not any more what it was.
+
+    Parameters
+    ----------
+    then
+        What belongs to the same transaction.
 
     Raises
     ------
@@ -250,9 +259,20 @@ async def delete(database: Database, caller: Caller, node: StoredNode) -> bool:
     PermissionDenied
         A node of the tree is immutable, or the caller may not write to a container in it that is not empty.
     """
-    if node.is_container:
-        return await database.transact(lambda connection: _delete_tree(connection, caller, node), tree=True)
-    gone = await database.fetchval(
+    if then is None and not node.is_container:
+        return await _delete_leaf(database, caller, node)
+
+    async def work(connection: Connection) -> bool:
+        gone = await (_delete_tree if node.is_container else _delete_leaf)(connection, caller, node)
+        if gone and then is not None:
+            await then(connection)
+        return gone
+
+    return await database.transact(work, tree=node.is_container)
+
+
+async def _delete_leaf(connection: Connection | Database, caller: Caller, node: StoredNode) -> bool:
+    gone = await connection.fetchval(
         _Sql.delete_leaf,
         node.id,
         node.parent_id,
@@ -302,12 +322,23 @@ def _raise_obstacle(obstacle: str | None) -> None:
 
 
 async def move(
-    database: Database, caller: Caller, source: StoredNode, container: StoredNode, name: str
+    database: Database,
+    caller: Caller,
+    source: StoredNode,
+    container: StoredNode,
+    name: str,
+    *,
+    then: Then | None = None,
 ) -> StoredNode | None:
     """Put a node, with all that is below it, into a container under a name; the owner stays.
 
     Every reader sees the tree at the old or at the new place. Within one container the cost does not depend on what
     is below; between containers it is a row for each container below.
+
+    Parameters
+    ----------
+    then
+        What belongs to the same transaction.
 
     Raises
     ------
@@ -329,7 +360,10 @@ async def move(
     async def work(connection: Connection) -> StoredNode | None:
         if source.is_container:
             await connection.execute(_Sql.lock_trees)
-        return await _move(connection, caller, source, container, name)
+        moved = await _move(connection, caller, source, container, name)
+        if moved is not None and then is not None:
+            await then(connection)
+        return moved
 
     return await database.transact(work, tree=source.is_container, subject=name)
 
@@ -348,7 +382,7 @@ async def _move(
     if source.is_container:
         await _turn(connection, source, container)
     row = await connection.fetchrow(_Sql.rename, source.id, container.id, name, caller.id, caller.groups, caller.admin)
-    return _node(row) if row else None
+    return stored_node(row) if row else None
 
 
 async def _still_enterable(connection: Connection, caller: Caller, container: StoredNode) -> bool:

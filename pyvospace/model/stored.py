@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pyvospace.model.vocabulary import NodeType
+from pyvospace.model.vocabulary import NodeType, SortKey
 
 ROOT_ID = 1
 """Id of the root container."""
@@ -80,6 +80,19 @@ class Resolution:
     def container(self) -> StoredNode | None:
         """The container of a node that is not there; None if that is missing too."""
         return self.last if self.depth == len(self.names) - 1 and self.last.is_container else None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which children of a container are wanted, in which order."""
+
+    start: str = ""
+    """Name of the first, if it is there; empty: from the beginning."""
+    limit: int | None = None
+    """How many at the most; None: all."""
+    sort: SortKey = SortKey.NAME
+    """Those of the same length or date come in the order of their names."""
+    descending: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,14 @@ class Detail(StrEnum):
     """No parameter: the full record."""
 
 
+class SortKey(StrEnum):
+    """What children can be listed by: the names of parameter ``sort``, behind the name space of VOSpace or without."""
+
+    NAME = "name"
+    LENGTH = "length"
+    DATE = "date"
+
+
 class Direction(StrEnum):
     """Directions of transfers with the outside (section 3.6.1)."""
 

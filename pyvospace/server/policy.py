@@ -41,8 +41,6 @@ class Right(Enum):
     """To the node: its properties, its bytes."""
     OWN = auto()
     """To change who may do what: its owner and administrators."""
-    ADMINISTER = auto()
-    """To do what its owner may not: administrators."""
     CREATE = auto()
     """To write to the container that the node will be in."""
     DELETE = auto()
@@ -116,7 +114,7 @@ class Policy:
         """
         self.asked = True
         if self.caller.anonymous:
-            raise NotAuthenticated("log in to change the state of the service")
+            raise NotAuthenticated("log in as an administrator")
         if not self.caller.admin:
             raise PermissionDenied("only an administrator may do this")
 
@@ -191,8 +189,6 @@ class Policy:
             return node.writable
         if right is Right.OWN:
             return self.caller.admin or (node.owner_id == self.caller.id and not self.caller.anonymous)
-        if right is Right.ADMINISTER:
-            return self.caller.admin
         return found.parent_writable
 
     def _require_container(self, found: Resolution) -> StoredNode:

@@ -29,7 +29,7 @@ SWEEPS = {"forget_leases"}
 """Reads all leases, of which there are no more than uploads under way."""
 STATEMENTS = [
     (file, name, text)
-    for file in ("nodes.sql", "jobs.sql", "identities.sql", "keys.sql")
+    for file in ("nodes.sql", "listings.sql", "jobs.sql", "identities.sql", "keys.sql")
     for name, text in read_statements(file).items()
     if not text.startswith(("select pg_advisory", "select storage_api")) and name not in OF_ADMINISTRATORS | SWEEPS
 ]
@@ -69,8 +69,8 @@ async def fill(database: Database) -> None:
         "insert into tokens (user_id, name, hash) select id, 'x', sha256(id::text::bytea) from users"
     )
     await database.fetchrow("""
-        insert into jobs (id, owner_id, phase, transfer, name, expires, destruction)
-        select lpad(to_hex(i), 40, '0'), 1, 'COMPLETED', '{}', 'x', now(), now() + interval '1 day'
+        insert into jobs (id, owner_id, phase, kind, request, name, expires, destruction)
+        select lpad(to_hex(i), 40, '0'), 1, 'COMPLETED', 'push', '{}', 'x', now(), now() + interval '1 day'
           from generate_series(1, 5000) i""")
     await database.fetchrow("""
         insert into writers (parent_id, name, job_id, attempt, until)
@@ -123,6 +123,15 @@ async def test_page_begins_where_the_last_one_ended(world: World, state: Callabl
     (scan,) = [step for step in found if step.get("Alias") == "n"]
     assert scan["Index Name"] == "nodes_name"
     assert "(name >= $6)" in scan["Index Cond"]
+
+
+async def test_page_of_names_backwards_begins_where_the_last_one_ended(world: World) -> None:
+    await fill(world.database)
+    async with world.database.connection() as connection:
+        found = list(steps(await plan(connection, read_statements("listings.sql")["backwards"])))
+    (scan,) = [step for step in found if step.get("Alias") == "n"]
+    assert (scan["Index Name"], scan["Scan Direction"]) == ("nodes_name", "Backward")
+    assert "(name <= $3)" in scan["Index Cond"]
 
 
 async def test_functions_and_foreign_keys_go_by_index(world: World, storage: Storage) -> None:

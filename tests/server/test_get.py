@@ -182,9 +182,57 @@ async def test_page_at_what_is_no_child(alice: Agent, folder: str, uri: str) -> 
     (await alice.get(folder, uri=uri.format(folder))).assert_fault(400, "InvalidURI")
 
 
-async def test_sorting_is_not_offered_yet(alice: Agent, folder: str) -> None:
-    answer = await alice.get(folder, sort=CORE + "date", order="desc")
-    answer.assert_fault(400, "OptionNotSupported")
+LENGTH, DATE = CORE + "length", CORE + "date"
+
+
+async def test_listing_by_name_length_and_date(alice: Agent, folder: str) -> None:
+    await alice.make(f"{folder}/box", "ContainerNode")
+    for name, size in (("b", 2), ("a", 30), ("d", 2), ("c", 100)):
+        await alice.push(f"{folder}/{name}", b"x" * size)
+    await alice.post(f"{folder}/box", "ContainerNode", properties={TITLE: "the last change"})
+    orders = {
+        ("name", "asc"): ["a", "b", "box", "c", "d"],
+        ("name", "desc"): ["d", "c", "box", "b", "a"],
+        (LENGTH, "asc"): ["box", "b", "d", "a", "c"],
+        (LENGTH, "desc"): ["c", "a", "b", "d", "box"],
+        (DATE, "asc"): ["b", "a", "d", "c", "box"],
+        ("DATE", "Desc"): ["box", "c", "d", "a", "b"],
+    }
+    for (sort, order), expected in orders.items():
+        assert children_of(await alice.node(folder, sort=sort, order=order)) == expected
+        for at, name in enumerate(expected):
+            page = await alice.node(folder, sort=sort, order=order, uri=uri_of(f"{folder}/{name}"), limit=2)
+            assert children_of(page) == expected[at : at + 2]
+    assert children_of(await alice.node(folder, sort=LENGTH)) == orders[LENGTH, "asc"]
+    assert children_of(await alice.node(folder, order="desc", limit=3)) == orders["name", "desc"][:3]
+    assert children_of(await alice.node(folder, sort=LENGTH, limit=0)) == []
+    # By name, a child that is gone still has a place; by length or date it has none.
+    gone = uri_of(f"{folder}/bb")
+    assert children_of(await alice.node(folder, order="desc", uri=gone)) == ["b", "a"]
+    (await alice.get(folder, sort=LENGTH, uri=gone)).assert_fault(400, "InvalidURI")
+
+
+async def test_order_tells_nothing_of_what_may_not_be_read(admin: Agent, alice: Agent, shared: str) -> None:
+    public = {CORE + "ispublic": "true"}
+    for name, size in (("a", 5), ("b", 1), ("c", 7)):
+        await admin.push(f"{shared}/{name}", b"x" * size)
+        if name != "a":
+            await admin.post(f"{shared}/{name}", properties=public)
+    assert children_of(await admin.node(shared, sort=LENGTH)) == ["b", "a", "c"]
+    assert children_of(await alice.node(shared, sort=LENGTH)) == ["a", "b", "c"]
+    assert children_of(await alice.node(shared, sort=DATE, order="desc")) == ["c", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("query", "fault"),
+    [
+        (f"sort={CORE}title", "OptionNotSupported"), ("sort=size", "OptionNotSupported"),
+        ("sort=", "OptionNotSupported"), ("order=up", "InvalidArgument"), ("sort=name&order=", "InvalidArgument"),
+        ("sort=name&sort=date", "InvalidArgument"), ("order=%00", "InvalidArgument"),
+    ],
+)  # fmt: skip
+async def test_orders_that_there_are_not(alice: Agent, folder: str, query: str, fault: str) -> None:
+    (await alice.send("GET", f"/nodes{folder}?{query.replace('#', '%23')}")).assert_fault(400, fault)
 
 
 async def test_missing(alice: Agent, folder: str) -> None:

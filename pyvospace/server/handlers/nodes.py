@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from pyvospace.model.faults import InvalidArgument, InvalidURI, OptionNotSupported, ViewNotSupported
+from pyvospace.model.stored import Page
 from pyvospace.model.transfers import Protocol
 from pyvospace.model.uris import encode_path
-from pyvospace.model.vocabulary import Detail, Direction
+from pyvospace.model.vocabulary import CORE, Detail, Direction, SortKey
 from pyvospace.server.describe import describe, describe_child
 from pyvospace.server.handlers.requests import context, document, node_path, one, parameters, see_other, xml
 from pyvospace.server.operations import nodes, transfers
-from pyvospace.server.operations.nodes import Page
 from pyvospace.wire import nodes as wire
 from pyvospace.wire import service as service_wire
 
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _DIGITS = 15
 """Of a number of children, at the most."""
+_ORDERS = {"asc": False, "desc": True}
 _SMALL = 256 * 1024
 """A listing up to this size is sent in one piece, with its length."""
 
@@ -100,18 +101,39 @@ def _detail(asked: Mapping[str, list[str]]) -> Detail:
 
 
 def _page(ctx: Context, path: tuple[str, ...], asked: Mapping[str, list[str]]) -> Page:
-    if "SORT" in asked or "ORDER" in asked:
-        raise OptionNotSupported("sorting options not supported")
     limit = one(asked, "LIMIT")
     if limit is not None and not (limit.isascii() and limit.isdigit() and len(limit) <= _DIGITS):
         raise InvalidArgument(f"limit: {limit[:80]!r} is no number of children")
-    start = one(asked, "URI")
-    if start is None:
-        return Page(limit=int(limit) if limit is not None else None)
-    child = ctx.own_path(start)
+    return Page(
+        start=_start(ctx, path, one(asked, "URI")),
+        limit=int(limit) if limit is not None else None,
+        sort=_sort(one(asked, "SORT")),
+        descending=_descending(one(asked, "ORDER")),
+    )
+
+
+def _start(ctx: Context, path: tuple[str, ...], uri: str | None) -> str:
+    if uri is None:
+        return ""
+    child = ctx.own_path(uri)
     if child[:-1] != path or not child:
-        raise InvalidURI(f"{start[:300]} is no child of {ctx.uri(path)}")
-    return Page(child[-1], int(limit) if limit is not None else None)
+        raise InvalidURI(f"{uri[:300]} is no child of {ctx.uri(path)}")
+    return child[-1]
+
+
+def _sort(text: str | None) -> SortKey:
+    if text is None:
+        return SortKey.NAME
+    try:
+        return SortKey(text.removeprefix(CORE).lower())
+    except ValueError:
+        raise OptionNotSupported(f"sort: children are listed by name, length or date, not by {text[:80]!r}") from None
+
+
+def _descending(text: str | None) -> bool:
+    if text is not None and text.lower() not in _ORDERS:
+        raise InvalidArgument(f"order: {text[:80]!r} is neither asc nor desc")
+    return text is not None and _ORDERS[text.lower()]
 
 
 async def _listing(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pyvospace.db import nodes
+from pyvospace.db import listings, nodes
 from pyvospace.model.faults import DuplicateNode, InvalidArgument, InvalidURI, PermissionDenied, ServiceBusy
 from pyvospace.model.stored import ROOT_ID
 from pyvospace.model.uris import AUTO, NULL
@@ -18,21 +17,11 @@ from pyvospace.server.properties import changes_of
 
 if TYPE_CHECKING:
     from pyvospace.model.nodes import Node
-    from pyvospace.model.stored import Changes, Resolution, StoredNode
+    from pyvospace.model.stored import Changes, Page, Resolution, StoredNode
     from pyvospace.server.context import Context
 
 _ATTEMPTS = 10
 """Starts of an operation that others keep overtaking."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Which children of a container are wanted."""
-
-    start: str = ""
-    """Name of the first, if it is there; empty: from the beginning."""
-    limit: int | None = None
-    """How many at the most; None: all."""
 
 
 async def create(context: Context, path: tuple[str, ...], document: Node) -> tuple[tuple[str, ...], StoredNode]:
@@ -86,14 +75,14 @@ async def get(context: Context, path: tuple[str, ...]) -> StoredNode:
 
 
 def children(context: Context, container: StoredNode, page: Page) -> AsyncIterator[Sequence[StoredNode]]:
-    """Give the children of a container that was got, in byte order of their names, piece by piece."""
-    return nodes.all_children(
+    """Give the children of a container that was got, piece by piece."""
+    return listings.children(
         context.database,
         context.caller,
         container,
-        start=page.start,
-        limit=page.limit,
-        page=context.service.settings.limits.page,
+        page,
+        at_once=context.service.settings.limits.page,
+        leaves_seen=context.service.opencadc,
     )
 
 
@@ -122,7 +111,7 @@ def _check_rights(context: Context, found: Resolution, node: StoredNode, changes
     if changes.of_rights:
         context.policy.require(Right.OWN, found, locked=True)
     if changes.immutable is False:
-        context.policy.require(Right.ADMINISTER, found, locked=True)
+        context.policy.require_admin()
         if found.parent_immutable:
             raise PermissionDenied("the container is immutable: what is in it becomes mutable with it")
     if changes.target is not None:
