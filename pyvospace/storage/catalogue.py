@@ -88,5 +88,6 @@ class Catalogue(Protocol):
     async def take_obsolete(self, *, grace: float, limit: int) -> Sequence[str]:
         """Delete up to `limit` rows of this storage obsolete for `grace` seconds; tell their locations.
 
-        Rows that another process is deleting are skipped. After this returned, the rows are gone.
+        Rows that another process is deleting are skipped, and locations that a node names (again) are left out; none
+        are told if nothing is due, or while a copy is being made. After this returned, the rows are gone.
         """

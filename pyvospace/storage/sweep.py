@@ -82,14 +82,12 @@ class Sweeper:
     async def _sweep_obsolete(self) -> int:
         """Delete the row first: a crash in between leaves an unknown file, never a row without a file."""
         deleted = 0
-        while True:
-            due = await self._catalogue.take_obsolete(grace=self._obsolete_grace, limit=_DELETED_AT_ONCE)
+        while due := await self._catalogue.take_obsolete(grace=self._obsolete_grace, limit=_DELETED_AT_ONCE):
             for location in due:
                 crash_point("gc-row-deleted")
                 await self._backend.delete(location)
             deleted += len(due)
-            if len(due) < _DELETED_AT_ONCE:
-                return deleted
+        return deleted
 
     async def _sweep_unknown(self, before: datetime) -> int:
         """Ask about bytes only after they were seen to be old.

@@ -134,6 +134,7 @@ with gone as (
     returning n.id, n.storage_id, n.location
 ), kept as (
     insert into obsolete (storage_id, location) select storage_id, location from gone where location is not null
+    on conflict (storage_id, location) do update set since = now()
 )
 select id from gone;
 
@@ -186,7 +187,9 @@ with doomed as (
 ), folders as (
     delete from containers c using doomed d where c.id = d.id
 ), kept as (
-    insert into obsolete (storage_id, location) select storage_id, location from gone where location is not null
+    insert into obsolete (storage_id, location)
+    select distinct storage_id, location from gone where location is not null
+    on conflict (storage_id, location) do update set since = now()
 )
 select count(*) from top;
 

@@ -41,8 +41,6 @@ CHECKS = {
          where c.path::text is distinct from w.path""",
     "deeper than a path can be written": f"""
         select n.id::text from nodes n join containers c on c.id = n.parent_id where nlevel(c.path) > {MAX_DEPTH}""",
-    "node that names obsolete bytes": """
-        select n.id::text from nodes n join obsolete o on o.storage_id = n.storage_id and o.location = n.location""",
     "node whose storage is unknown": """
         select n.id::text from nodes n left join storages s on s.id = n.storage_id
          where n.storage_id is not null and s.id is null""",
