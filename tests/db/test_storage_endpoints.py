@@ -56,7 +56,7 @@ async def test_endpoint_expires(world: World, storage: Storage) -> None:
         await storage.catalogue.current(claims)
     with pytest.raises(PermissionDenied, match="expired"):
         await storage.catalogue.claim_upload(claims, size=None)
-    assert await jobs.tidy(world.database, batch=100) == 0  # its bytes are on the way
+    assert await jobs.tidy(world.database, batch=100, attempts=3, archive=0.0) == 0  # its bytes are on the way
     assert await storage.catalogue.renew(begun)
     await storage.store(begun, stored_file())
     assert await phase(world, claims.job_id) is Phase.COMPLETED
@@ -72,14 +72,14 @@ async def test_unused_endpoint_is_aborted(world: World, storage: Storage) -> Non
     await storage.catalogue.claim_upload(gone, size=None)  # and never heard of again
     await age(world, "jobs", "expires", 3601)
     await age(world, "writers", "until", LEASE + 3601)
-    assert await jobs.tidy(world.database, batch=100) == 2
+    assert await jobs.tidy(world.database, batch=100, attempts=3, archive=0.0) == 2
     assert await world.database.fetchval("select count(*) from writers") == 0
     for one in (claims, gone):
         row = await jobs.select(world.database, one.job_id or "")
         assert row is not None
         assert (row.phase, row.message) == (Phase.ABORTED, "the endpoint expired unused")
     await age(world, "jobs", "destruction", 86401)
-    assert await jobs.tidy(world.database, batch=100) == 2
+    assert await jobs.tidy(world.database, batch=100, attempts=3, archive=0.0) == 2
     assert await jobs.select(world.database, claims.job_id or "") is None
     with pytest.raises(PermissionDenied, match="withdrawn"):
         await storage.catalogue.claim_upload(claims, size=None)

@@ -171,7 +171,7 @@ async def test_abort(alice: Agent, folder: str) -> None:
     assert children_of(await alice.node(folder)) == []
     # Once more, and RUN: it stays as it is.
     (await alice.send("POST", f"{job}/phase?PHASE=ABORT")).assert_status(303)
-    (await alice.send("POST", f"{job}/phase?PHASE=RUN")).assert_fault(400, "InvalidArgument")
+    (await alice.send("POST", f"{job}/phase?PHASE=RUN")).assert_fault(403, "PermissionDenied")
     assert await alice.phase(job) == "ABORTED"
 
 
