@@ -1,4 +1,4 @@
-"""Commands that run a space: up, metadata, storage, migrate, config."""
+"""Commands that run a space: up, metadata, storage, worker, migrate, config."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _config = typer.Typer(no_args_is_help=True, help="Look at the settings.")
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     panel = "Serve a space"
-    for command in (up, metadata, storage, migrate):
+    for command in (up, metadata, storage, worker, migrate):
         app.command(rich_help_panel=panel)(command)
     app.add_typer(_config, name="config", rich_help_panel=panel)
 
@@ -129,6 +129,19 @@ def storage(
         "path": path,
     }
     _serve("storage", config, given)
+
+
+def worker(
+    *,
+    config: ConfigOption = None,
+    at_once: Annotated[int | None, typer.Option(min=1, help="Number of jobs at the same time.")] = None,
+) -> None:
+    """Run jobs (moves, copies, searches and the like) beside the metadata servers; start as many as are wanted."""
+    from pyvospace.supervisor.workers import work
+
+    settings = load(config, {"jobs": {"at_once": at_once}} if at_once else {})
+    with _explained():
+        work(settings)
 
 
 def migrate(config: ConfigOption = None, data: DataOption = None) -> None:

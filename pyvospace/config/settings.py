@@ -250,7 +250,12 @@ class JobSettings(Section):
         0.0, ge=0, description="How long a job is kept as ARCHIVED, without its results, when that time is over."
     )
     waiting: Positive = Field(1000, description="Number of jobs of one user that may wait to be run, or for a worker.")
-    at_once: Positive = Field(4, description="Number of jobs that one process works on at the same time.")
+    at_once: int = Field(
+        4,
+        ge=0,
+        description="Number of jobs that one metadata server or `pyvospace worker` works on at the same time. 0 on the "
+        "metadata servers leaves all of them to workers.",
+    )
     lease: Seconds = Field(20.0, description="How long the job of a worker that died stays with it.")
     attempts: Positive = Field(3, description="Number of workers that may begin a job before it is given up.")
     wait: Seconds = Field(60.0, description="The longest that a request with WAIT is held.")

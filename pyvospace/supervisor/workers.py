@@ -57,6 +57,14 @@ def serve(server: Server, settings: Settings, environment: Mapping[str, str]) ->
     asyncio.run(until_signalled(_serve_workers(server, listening, environment, processes), processes))
 
 
+def work(settings: Settings) -> None:
+    """Run jobs until SIGTERM or SIGINT."""
+    from pyvospace.server import worker  # noqa: PLC0415 (as in `_run`)
+
+    begin(settings)
+    worker.run(settings)
+
+
 def begin(settings: Settings) -> None:
     """Do what comes first in a process that a user starts: logs, a word about odd variables, a look at libraries.
 

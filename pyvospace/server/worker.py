@@ -1,0 +1,40 @@
+"""A worker: runs jobs as a metadata server does, and answers nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from pyvospace.db.pool import Database
+from pyvospace.server.app import background, check_space, make_service
+from pyvospace.service.serving import stop_event
+
+if TYPE_CHECKING:
+    from pyvospace.config import Settings
+
+
+async def main(settings: Settings) -> None:
+    """Work until told to stop; jobs that are not done then are given back."""
+    if settings.database.dsn is None:
+        raise ValueError("database.dsn is not set")
+    stop = stop_event()
+    database = await Database.connect(
+        settings.database.dsn.get_secret_value(), settings.database, name="pyvospace worker"
+    )
+    try:
+        await check_space(database, settings)
+        tasks = [asyncio.ensure_future(run()) for run in background(make_service(settings, database))]
+        await stop.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    finally:
+        await database.close()
+
+
+def run(settings: Settings) -> None:
+    """Run one worker until SIGTERM or SIGINT."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main(settings))
