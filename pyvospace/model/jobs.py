@@ -30,6 +30,14 @@ class Kind(StrEnum):
     """Set properties of a whole tree."""
     SEARCH = "search"
 
+    @property
+    def changes_nodes(self) -> bool:
+        """Say whether such a job changes something in the space: none begins while the service is read-only."""
+        return self not in _READING
+
+
+_READING = frozenset({Kind.PULL, Kind.PUSH_FROM, Kind.SEARCH})
+
 
 @dataclass(slots=True)
 class Progress:

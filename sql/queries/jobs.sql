@@ -128,9 +128,10 @@ returning id;
 delete from jobs where id = $1;
 
 -- name: claim
--- The oldest job of the kinds $1 that waits for a worker, for the attempt $2 under a lease of $3 seconds.
+-- The oldest job of the kinds $1 that waits for a worker, for the attempt $2 under a lease of $3 seconds, if the state
+-- of the service lets jobs of that kind begin.
 with next as (
-    select id from jobs where phase = 'QUEUED' and kind = any ($1::text[])
+    select id from jobs where phase = 'QUEUED' and kind = any (array(select unnest(open_kinds($1::text[]))))
      order by created limit 1 for update skip locked
 )
 update jobs j
@@ -145,8 +146,8 @@ returning j.id, j.kind, j.owner_id, j.request, j.node_id, j.parent_id, j.name, j
 -- The same of a job whose worker is dead, unless $4 workers have tried.
 with next as (
     select id from jobs
-     where phase = 'EXECUTING' and attempt is not null and until < now() and kind = any ($1::text[])
-       and attempts < $4
+     where phase = 'EXECUTING' and attempt is not null and until < now() and attempts < $4
+       and kind = any (array(select unnest(open_kinds($1::text[]))))
      order by until limit 1 for update skip locked
 )
 update jobs j

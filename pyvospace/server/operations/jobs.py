@@ -47,6 +47,7 @@ async def create(context: Context, list_: str, kind: Kind, request: dict[str, An
     Whether he may do what it does is seen when he runs it.
     """
     context.policy.exempt()
+    _require_open(context, kind)
     settings = context.service.settings.jobs
     return await jobs.create(
         context.database, settings, context.caller, list_=list_, kind=kind, request=request, run_id=run_id
@@ -65,6 +66,7 @@ async def start(context: Context, row: JobRow) -> None:
     """
     if row.phase is not Phase.PENDING:
         raise PermissionDenied(f"a job in the phase {row.phase} cannot be run")
+    _require_open(context, row.kind)
     if row.kind not in _TRANSFERS:
         await jobs.queue(context.database, row)
         return
@@ -76,6 +78,11 @@ async def start(context: Context, row: JobRow) -> None:
             raise
         context.policy.exempt()
         await jobs.refuse(context.database, context.service.settings, context.caller, wanted, fault, job=row.id)
+
+
+def _require_open(context: Context, kind: Kind) -> None:
+    if kind.changes_nodes:
+        context.policy.require_writable()
 
 
 async def _start_transfer(context: Context, row: JobRow, wanted: Transfer) -> None:
