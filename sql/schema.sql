@@ -262,7 +262,7 @@ create table endpoint_keys (
 
 -- ----------------------------------------------------------------------------------------------------------- jobs
 
--- UWS jobs: at present the negotiated transfers.
+-- UWS jobs: made by clients, run by clients or by workers, watched by who waits.
 create table jobs (
     -- 160 random bits: whoever knows the id of an anonymous job may see it.
     id          text primary key check (id ~ '^[0-9a-f]{40}$'),
@@ -271,8 +271,9 @@ create table jobs (
     -- Of UWS 1.1. A negotiated transfer is EXECUTING until its bytes have moved.
     phase       text not null check (phase in ('PENDING', 'QUEUED', 'EXECUTING', 'COMPLETED', 'ERROR', 'UNKNOWN',
                                                'HELD', 'SUSPENDED', 'ABORTED', 'ARCHIVED')),
-    -- The transfer as negotiated, without endpoints: they are signed anew each time they are shown.
-    transfer    jsonb not null,
+    -- What was asked for, packed by its kind. A negotiated transfer has no endpoints: they are signed anew each time
+    -- they are shown.
+    request     jsonb not null,
     -- URI of the node that the transfer turned out to mean (links followed, .auto named).
     node_uri    text,
     -- The node, if there was one when the transfer was negotiated.
@@ -299,13 +300,64 @@ create table jobs (
     started     timestamptz,
     -- When it came to its final phase, or a push was repeated.
     ended       timestamptz,
-    -- Its endpoints are dead from here on.
-    expires     timestamptz not null,
+    -- Its endpoints are dead from here on. NULL: it has none.
+    expires     timestamptz,
     -- The job is forgotten from here on.
-    destruction timestamptz not null
+    destruction timestamptz not null,
+    -- The list that shows it: last segment of the list's URL.
+    list        text not null default 'transfers',
+    -- What it does. push and pull are driven by the client, all else by workers.
+    kind        text not null,
+    -- What came out: pairs of an id and a link.
+    results     jsonb not null default '[]',
+    -- The client's own name for it.
+    run_id      text,
+    -- Seconds that it may execute. 0: no limit.
+    execution_duration integer not null default 0 check (execution_duration >= 0),
+    -- The worker's attempt: the fence. NULL: no worker has it.
+    attempt     text unique,
+    -- End of the worker's lease, unless it is renewed.
+    until       timestamptz,
+    -- How often workers have begun it.
+    attempts    integer not null default 0,
+    -- Until then somebody may be waiting for another phase. NULL: nobody ever did.
+    watched     timestamptz,
+    -- How far it is. NULL: that is not counted, or not known.
+    bytes_done  bigint,
+    bytes_total bigint,
+    files_done  bigint,
+    files_total bigint
 );
 create index jobs_destruction on jobs (destruction);
 create index jobs_expires on jobs (expires) where phase = 'EXECUTING';
+create index jobs_owner on jobs (owner_id, created, id);
+create index jobs_queue on jobs (created) where phase = 'QUEUED';
+create index jobs_leases on jobs (until) where phase = 'EXECUTING' and attempt is not null;
+create index jobs_limited on jobs (started) where phase = 'EXECUTING' and execution_duration > 0;
+
+-- Wake a worker for a job that waits for one.
+create function tell_workers() returns trigger language plpgsql as $$
+begin
+    perform pg_notify('pyvospace_queue', new.kind);
+    return null;
+end
+$$;
+create trigger jobs_queued after insert or update of phase on jobs
+    for each row when (new.phase = 'QUEUED') execute function tell_workers();
+
+-- Wake those who wait for another phase, and the worker whose job was taken from it. Nobody else is told: a
+-- transaction that notifies waits for all others that do.
+create function tell_waiting() returns trigger language plpgsql as $$
+begin
+    perform pg_notify('pyvospace_jobs', old.id);
+    return null;
+end
+$$;
+create trigger jobs_changed after update of phase on jobs
+    for each row when (new.phase <> old.phase and (new.watched > now() or new.attempt is not null
+                                                   and new.phase <> 'EXECUTING')) execute function tell_waiting();
+create trigger jobs_gone after delete on jobs
+    for each row when (old.watched > now() or old.attempt is not null) execute function tell_waiting();
 
 -- Uploads that are under way: a lease on a name in a container, so that a node that is only coming has one too.
 create table writers (
