@@ -45,7 +45,7 @@ class StoredNode:
     writable: bool
     busy: bool
     available: int | None = None
-    """Of a container that was resolved: bytes that all storages have room for; None: unknown."""
+    """Of a container by itself: bytes that all storages have room for. None: unknown, or it was listed."""
 
     @property
     def is_container(self) -> bool:

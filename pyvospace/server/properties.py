@@ -37,6 +37,7 @@ from pyvospace.model.vocabulary import (
     READ_ONLY,
     READABLE,
     WRITABLE,
+    NodeType,
 )
 
 if TYPE_CHECKING:
@@ -165,10 +166,11 @@ def describe_properties(node: StoredNode, *, with_rights: bool) -> tuple[Propert
 
 
 def _facts(node: StoredNode) -> Iterator[Property]:
-    if node.type.holds_bytes:
+    if node.type is not NodeType.LINK:
+        # A container holds no bytes itself; vos cannot list one by size that does not say so.
         yield Property(LENGTH, str(node.size or 0), True)
-        if node.md5 is not None:
-            yield Property(MD5, node.md5.hex(), True)
+    if node.md5 is not None:
+        yield Property(MD5, node.md5.hex(), True)
     yield Property(DATE, write_instant(node.modified or node.changed), True)
     yield Property(BTIME, write_instant(node.created), True)
     yield Property(CTIME, write_instant(node.changed), True)

@@ -72,3 +72,10 @@ begin
     return node;
 end
 $$;
+
+-- Bytes that all storages which are there have room for. NULL: none of them knows.
+create function free_space() returns bigint language plpgsql stable as $$
+begin
+    return (select sum(free) from storages where last_seen > now() - interval '30 seconds');
+end
+$$;

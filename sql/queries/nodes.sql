@@ -21,8 +21,7 @@ select w.depth, w.visible, w.parent_writable, w.parent_locked, w.parent_immutabl
        may_write(n.owner_id, n.group_write, $2, $3::text[], $4) as writable,
        coalesce((select b.until > now() from writers b where b.parent_id = n.parent_id and b.name = n.name), false)
            as busy,
-       case when n.type = 'ContainerNode' then (
-           select sum(s.free)::bigint from storages s where s.last_seen > now() - interval '30 seconds') end as available
+       case when n.type = 'ContainerNode' then free_space() end as available
   from (select * from walk order by depth desc limit 1) w
   join nodes n on n.id = w.id
   join users u on u.id = n.owner_id
@@ -80,7 +79,8 @@ with recursive walk as (
 )
 select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public, n.group_read, n.group_write,
        n.inherit, n.locked, n.immutable, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
-       null as storage_url, null::uuid as storage, true as readable, true as writable, false as busy
+       null as storage_url, null::uuid as storage, true as readable, true as writable, false as busy,
+       case when n.type = 'ContainerNode' then free_space() end as available
   from node n
   join users u on u.id = n.owner_id;
 
@@ -108,7 +108,8 @@ select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public,
        n.inherit, n.locked, n.immutable, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
        t.url as storage_url, t.uuid as storage, true as readable, true as writable,
        coalesce((select b.until > now() from writers b where b.parent_id = n.parent_id and b.name = n.name), false)
-           as busy
+           as busy,
+       case when n.type = 'ContainerNode' then free_space() end as available
   from node n
   join users u on u.id = n.owner_id
   left join storages t on t.id = n.storage_id;

@@ -19,7 +19,7 @@ from tests.interop.machine import Folder, Machine
 from tests.support.agents import Agent, children_of, properties_of
 from tests.support.pair import Pair
 
-ENOENT, EACCES, EFAULT, EEXIST = 2, 13, 14, 17
+EPERM, ENOENT, EACCES, EFAULT, EEXIST = 1, 2, 13, 14, 17
 FORBIDDEN = 403 % 256
 FAILED = 255
 
@@ -222,6 +222,33 @@ def test_vcat(machine: Machine, stranger: Machine, public_folder: Folder, tmp_pa
     for name in ("a.txt", "link"):
         assert stranger.run("vcat", public_folder.vos(name)).out == text + "\n\n"
     assert "NodeNotFound" in stranger.run("vcat", public_folder.vos("missing"), code=ENOENT).errors
+
+
+@pytest.mark.clause("N10")
+def test_sorted_listings(machine: Machine, folder: Folder, tmp_path: Path) -> None:
+    for name, size in (("b.txt", 20), ("c.txt", 300), ("a.txt", 1)):
+        (tmp_path / name).write_bytes(b"x" * size)
+        machine.vos("vcp", tmp_path / name, folder.vos())
+    orders = {
+        (): ["a.txt", "b.txt", "c.txt"], ("-r",): ["c.txt", "b.txt", "a.txt"],
+        ("-S",): ["c.txt", "b.txt", "a.txt"], ("-S", "-r"): ["a.txt", "b.txt", "c.txt"],
+        ("-t",): ["a.txt", "c.txt", "b.txt"], ("-t", "-r"): ["b.txt", "c.txt", "a.txt"],
+    }  # fmt: skip
+    for options, expected in orders.items():
+        assert machine.vos("vls", *options, folder.vos()).lines == expected, options
+
+
+@pytest.mark.clause("N17")
+def test_locks(machine: Machine, folder: Folder, small_file: Path, fits_file: Path) -> None:
+    machine.vos("vcp", small_file, folder.vos("data"))
+    machine.vos("vlock", folder.vos("data"), code=FAILED)
+    machine.vos("vlock", "--lock", folder.vos("data"))
+    machine.vos("vlock", folder.vos("data"))
+    assert "NodeLocked" in machine.vos("vrm", folder.vos("data"), code=FAILED).errors
+    assert "NodeLocked" in machine.vos("vcp", fits_file, folder.vos("data"), code=EPERM).errors
+    machine.vos("vlock", "--unlock", folder.vos("data"))
+    machine.vos("vlock", folder.vos("data"), code=FAILED)
+    machine.vos("vrm", folder.vos("data"))
 
 
 @pytest.mark.clause("D8")

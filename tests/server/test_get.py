@@ -57,7 +57,7 @@ async def test_only_direct_children_each_with_type_and_uri(alice: Agent, folder:
         told = properties_of(child)
         assert told[TITLE] == name[0].upper(), "vos reads properties of children without asking for them"
         assert {CORE + "date", CORE + "creator"} <= told.keys()
-        assert (CORE + "length" in told) == (name == "data")
+        assert (CORE + "length" in told) == (name != "link")
     empty = await alice.node(f"{folder}/box/deeper")
     assert empty.find(V + "nodes") is not None
 
