@@ -223,7 +223,7 @@ class FitsCheck(Check):
 
     def end(self) -> None:
         """See that nothing is missing; the padding of the last data may be, as many programs leave it out."""
-        if not self._number or self._reader:
+        if not self._number or self._reader or self._block.startswith(b"XTENSION="):
             raise InvalidData(f"HDU {self._number}: the file ends within the header")
         if self._skip > self._padding:
             raise InvalidData(f"HDU {self._number - 1}: the file ends within the data")
