@@ -255,7 +255,7 @@ def state(
     async def work(database: Database) -> Standing:
         if standing:
             await rows.turn(database, standing)
-        return (await rows.standing(database))[0]
+        return await rows.standing(database)
 
     _show_state(_with_database(config, data, work), as_json=as_json)
 

@@ -14,17 +14,22 @@ if TYPE_CHECKING:
 
 class _Sql(QueryFile, file="state.sql"):
     standing: ClassVar[str]
+    live_storages: ClassVar[str]
     turn: ClassVar[str]
 
 
-async def standing(database: Database) -> tuple[Standing, int]:
-    """Give the state of the service, and the number of storages that were heard of lately."""
+async def standing(database: Database) -> Standing:
+    """Give the state of the service; storage servers may ask too."""
     row = await database.fetchrow(_Sql.standing)
     if row is None:
         raise ServiceBusy("the space was not set up yet")
     values = dict(row)
-    storages = values.pop("storages")
-    return Standing(state=State(values.pop("state")), **values), storages
+    return Standing(state=State(values.pop("state")), **values)
+
+
+async def live_storages(database: Database) -> int:
+    """Count the storages that were heard of lately."""
+    return int(await database.fetchval(_Sql.live_storages))
 
 
 async def turn(database: Database, wanted: Standing, *, epoch: int | None = None) -> bool:

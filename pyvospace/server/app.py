@@ -32,13 +32,13 @@ from pyvospace.server.handlers import files, nodes, service, transfers
 from pyvospace.server.handlers.jobs import CHANGED_PARTS, PARTS, JobList
 from pyvospace.server.handlers.requests import CONTEXT, SERVICE, expect
 from pyvospace.server.operations.jobs import TRANSFERS
-from pyvospace.server.standing import PATIENCE, StandingWatch, within
 from pyvospace.server.works import works
 from pyvospace.service.auth import Authenticator
 from pyvospace.service.endpoints import EndpointSigner
 from pyvospace.service.faults import CALLER, add_headers, edge
 from pyvospace.service.logs import AccessLog, set_up_logs
 from pyvospace.service.serving import serve, stop_event
+from pyvospace.service.standing import PATIENCE, StandingWatch, within
 from pyvospace.uws.jobs import MetadataQueue, tidy_for_ever
 from pyvospace.uws.runner import Runner
 from pyvospace.uws.waiting import Waiting
@@ -77,8 +77,7 @@ def make_service(settings: Settings, database: Database) -> Service:
         property_bytes=settings.limits.property_bytes,
     )
     listener = Listener(database)
-    watch = StandingWatch(database)
-    watch.subscribe(listener)
+    watch = StandingWatch(database, listener)
     return Service(settings, database, signer, limits, listener, watch, Waiting(listener))
 
 

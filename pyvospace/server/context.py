@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pyvospace.db.listening import Listener
     from pyvospace.db.pool import Database
     from pyvospace.model.callers import Caller
-    from pyvospace.server.standing import StandingWatch
     from pyvospace.service.endpoints import EndpointSigner
+    from pyvospace.service.standing import StandingWatch
     from pyvospace.uws.waiting import Waiting
     from pyvospace.wire.xml import Limits
 

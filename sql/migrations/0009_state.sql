@@ -12,6 +12,10 @@ alter table space
     -- When it last went Offline, or came back from there. NULL: never.
     add column turned   timestamptz;
 
+-- Storage servers refuse everybody while the service is offline.
+create or replace view storage_api.space as
+    select authority, state, note, down_at, back_at, turned, epoch from public.space;
+
 -- Processes remember the state with the epoch at which they read it: who writes with a caller of an older epoch is
 -- found out by the statement itself, however late the notice comes.
 create function tell_state() returns trigger language plpgsql as $$

@@ -1,8 +1,10 @@
 -- name: standing
--- The state of the service, and the number of storages that were heard of lately.
-select state, note, down_at, back_at, turned, epoch,
-       (select count(*) from storages where last_seen > now() - interval '30 seconds') as storages
-  from space;
+-- The state of the service, as everybody may see it, storage servers too.
+select state, note, down_at, back_at, turned, epoch from storage_api.space;
+
+-- name: live_storages
+-- Number of storages that were heard of lately.
+select count(*) from storages where last_seen > now() - interval '30 seconds';
 
 -- name: turn
 -- Put the service into the state $1 with the note $2, down at $3 and back at $4, at the epoch $5 (NULL: any).

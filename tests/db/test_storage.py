@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from pyvospace.db import jobs
-from pyvospace.db.state import standing
+from pyvospace.db.state import live_storages
 from pyvospace.db.storage import LEASE
 from pyvospace.model.claims import OutcomeUnknownError, StorageState
 from pyvospace.model.faults import (
@@ -162,9 +162,9 @@ async def test_endpoint_of_another_storage_is_refused(world: World, storage: Sto
 
 async def test_silent_storages_get_no_transfers(world: World, storage: Storage) -> None:
     caller = await world.caller()
-    assert (await standing(world.database))[1] == 1
+    assert await live_storages(world.database) == 1
     await age(world, "storages", "last_seen", 31)
-    assert (await standing(world.database))[1] == 0
+    assert await live_storages(world.database) == 0
     with pytest.raises(AssertionError):
         await push(world, "data", caller)
     await storage.announce()

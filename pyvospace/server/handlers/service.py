@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 
-from pyvospace.db import nodes
+from pyvospace.db import nodes, state
 from pyvospace.model import vocabulary
 from pyvospace.model.faults import Fault, ServiceBusy
 from pyvospace.model.instants import read_instant
@@ -16,15 +16,15 @@ from pyvospace.model.vocabulary import Direction
 from pyvospace.model.vosi import CLOSED_FOR, Availability, Capability, Standing, State
 from pyvospace.server.handlers.requests import context, form, one, parameters, plain, see_other, xml
 from pyvospace.server.operations import transfers
-from pyvospace.server.standing import PATIENCE, within
 from pyvospace.server.views import ACCEPTED, PROVIDED
+from pyvospace.service.standing import PATIENCE, within
 from pyvospace.wire import service as wire
 from pyvospace.wire import vosi as vosi_wire
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from pyvospace.server.standing import StandingWatch
+    from pyvospace.server.context import Service
 
 _STARTED: Final = time.time()
 _METHODS: Final = (vocabulary.SSO_TOKEN, vocabulary.SSO_BASIC)
@@ -62,7 +62,7 @@ async def availability(request: web.Request) -> web.StreamResponse:
     """
     ctx = context(request)
     ctx.policy.exempt()
-    found = await _examine(ctx.service.watch)
+    found = await _examine(ctx.service)
     if (one(parameters(request), "DETAIL") or "").lower() != "min":
         return xml(vosi_wire.render_availability(found, client=request.remote or ""))
     if not found.available:
@@ -70,15 +70,16 @@ async def availability(request: web.Request) -> web.StreamResponse:
     return plain("")
 
 
-async def _examine(watch: StandingWatch) -> Availability:
+async def _examine(service: Service) -> Availability:
     """Look whether the database and a storage server are there, and what the operator says."""
     try:
-        storages = await within(PATIENCE, watch.look())
+        await within(PATIENCE, service.watch.look())
+        storages = await within(PATIENCE, state.live_storages(service.database))
     except Fault:
         troubles = ["the database does not answer"]
     else:
         troubles = [] if storages else ["no storage server is there"]
-    standing = watch.current
+    standing = service.watch.current
     available = not troubles and standing.state is not State.OFFLINE
     started = datetime.fromtimestamp(_STARTED, UTC)
     return Availability(

@@ -1,4 +1,4 @@
-"""The state of the service, as a process of it knows it."""
+"""The state of the service, as a process of it knows it, and what it does then."""
 
 from __future__ import annotations
 
@@ -56,19 +56,15 @@ class StandingWatch:
     look again.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, listener: Listener) -> None:
         self._database = database
         self._told = asyncio.Event()
         self.current = Standing()
-
-    def subscribe(self, listener: Listener) -> None:
-        """Hear of changes."""
         listener.subscribe(STATE, lambda _: self._told.set())
 
-    async def look(self) -> int:
-        """Read the state; give the number of storages that were heard of lately."""
-        self.current, storages = await state.standing(self._database)
-        return storages
+    async def look(self) -> None:
+        """Read the state."""
+        self.current = await state.standing(self._database)
 
     async def at(self, epoch: int) -> Standing:
         """Give the state as it was at an epoch, or later."""
