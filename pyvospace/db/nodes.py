@@ -19,7 +19,7 @@ from pyvospace.db.statements import QueryFile
 from pyvospace.model.faults import InvalidArgument, NodeLocked, PermissionDenied
 from pyvospace.model.stored import ROOT_ID, Changes, Resolution, StoredNode
 from pyvospace.model.uris import MAX_DEPTH
-from pyvospace.model.vocabulary import NodeType
+from pyvospace.model.vocabulary import IMMUTABLE, LOCKS, NodeType
 
 if TYPE_CHECKING:
     import asyncpg
@@ -411,9 +411,11 @@ async def _turn(connection: Connection, source: StoredNode, container: StoredNod
 
 
 async def names_in_use(database: Database, caller: Caller, *, limit: int) -> tuple[int, list[str]]:
-    """Give the epoch, and property URIs of nodes that the caller may read, in order, up to `limit`.
+    """Give the epoch, and property URIs of nodes that the caller may read: up to `limit`, and those of flags.
 
     Only the newest 10,000 nodes are looked at, so that the cost does not grow with the space.
     """
     row = await database.fetchrow(_Sql.names_in_use, caller.id, caller.groups, caller.admin, limit)
-    return (row["epoch"], row["names"]) if row else (0, [])
+    if row is None:
+        return 0, []
+    return row["epoch"], [*row["names"], *(LOCKS if row["locked"] else ()), *([IMMUTABLE] if row["immutable"] else ())]

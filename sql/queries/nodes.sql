@@ -177,7 +177,7 @@ select case when exists (
        ) then 'PermissionDenied' end;
 
 -- name: delete_tree
--- Delete the container $1 at the path $2 with all that is in it.
+-- Delete the container $1 at the path $2 with all that is in it; count them.
 with doomed as (
     select id from containers where path >= $2::text::ltree and path < ($2::text || '0')::ltree
 ), gone as (
@@ -192,7 +192,7 @@ with doomed as (
     select distinct storage_id, location from gone where location is not null
     on conflict (storage_id, location) do update set since = now()
 )
-select count(*) from top;
+select (select count(*) from gone) + (select count(*) from top);
 
 -- name: removable
 -- Where the node $1 stands, and whether the caller $2 (groups $3, administrator $4) may take it from there.
@@ -208,7 +208,8 @@ select n.parent_id, n.name, (select epoch from space) as epoch,
 -- name: enterable
 -- Where the container $1 stands, and whether the caller $2 (groups $3, administrator $4) may write to it.
 select n.parent_id, n.name,
-       not n.locked and not n.immutable and may_write(n.owner_id, n.group_write, $2, $3::text[], $4)
+       (select nlevel(c.path) <= 200 from containers c where c.id = n.id)
+       and not n.locked and not n.immutable and may_write(n.owner_id, n.group_write, $2, $3::text[], $4)
        and way_is_readable(n.id, $2, $3::text[], $4) as enterable
   from nodes n
  where n.id = $1;
@@ -262,14 +263,14 @@ select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public,
 
 -- name: names_in_use
 -- Property URIs, up to $4, of those of the newest 10,000 nodes that the caller $1 (groups $2, administrator $3) may
--- read.
-select (select epoch from space) as epoch, array(
-    select distinct key
+-- read, and whether one of these is locked or immutable.
+with seen as (
+    select n.properties, n.locked, n.immutable
       from (select * from nodes order by id desc limit 10000) as n
-     cross join jsonb_object_keys(n.properties) as key
-     where n.properties <> '{}'
+     where (n.properties <> '{}' or n.locked or n.immutable)
        and may_read(n.owner_id, n.public, n.group_read, n.group_write, $1, $2::text[], $3)
        and way_is_readable(n.parent_id, $1, $2::text[], $3)
-     order by key
-     limit $4
-) as names;
+)
+select (select epoch from space) as epoch, array(
+    select distinct key from seen cross join jsonb_object_keys(properties) as key order by key limit $4
+) as names, exists (select from seen where locked) as locked, exists (select from seen where immutable) as immutable;

@@ -61,7 +61,7 @@ async def test_links_are_followed_everywhere(alice: Agent, folder: str) -> None:
     assert children_of(await alice.node(folder)) == ["box"]
 
 
-@pytest.mark.parametrize("name", ["quota", "immutable", "length", "creator"])
+@pytest.mark.parametrize("name", ["quota", "length", "creator"])
 async def test_read_only_properties_are_ignored(alice: Agent, folder: str, name: str) -> None:
     path = await alice.make(f"{folder}/a", properties={CORE + name: "7"})
     told = properties_of((await alice.post(path, properties={CORE + name: "8", TITLE: "t"})).assert_status(200).xml)

@@ -13,7 +13,7 @@ from tests.support.agents import Agent, properties_of, read_only_of
 from tests.support.pair import PREFIXES
 
 TITLE = CORE + "title"
-FACTS = ("length", "MD5", "date", "btime", "ctime", "mtime", "creator")
+FACTS = ("length", "MD5", "date", "btime", "ctime", "mtime", "content-date", "creator")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ async def test_what_the_service_alone_sets_is_marked(alice: Agent, folder: str) 
     assert marked == {CORE + name for name in FACTS} | {CADC + "readable", CADC + "writable"}
 
 
-@pytest.mark.parametrize("name", ["quota", "immutable"])
+@pytest.mark.parametrize("name", ["quota"])
 async def test_read_only_property(alice: Agent, folder: str, name: str) -> None:
     path = await alice.make(f"{folder}/a", properties={TITLE: "old"})
     changes = {TITLE: "new", CORE + name: "1"}
@@ -166,7 +166,7 @@ async def test_groups_are_known_by_every_prefix(bea: Agent, admin: Agent, shared
         (await bea.get(path)).assert_fault(403, "PermissionDenied")
 
 
-async def test_contains_tells_what_nodes_use(alice: Agent, bea: Agent, nobody: Agent, folder: str) -> None:
+async def test_contains_tells_what_nodes_use(alice: Agent, bea: Agent, nobody: Agent, carl: Agent, folder: str) -> None:
     secret, told = f"urn:x:{uuid.uuid4().hex}", f"urn:x:{uuid.uuid4().hex}"
     await alice.make(f"{folder}/hidden", properties={secret: "x"})
     await bea.make(f"{bea.pair.home.replace('alice', 'bea')}/{uuid.uuid4().hex}", properties={told: "x"})
@@ -180,3 +180,6 @@ async def test_contains_tells_what_nodes_use(alice: Agent, bea: Agent, nobody: A
     assert told in await contains(bea)
     assert {secret, told}.isdisjoint(await contains(nobody))
     assert CORE + "length" in await contains(nobody)
+    flags = {CADC + "islocked", CORE + "immutable"}
+    await carl.make(f"/home/carl/{uuid.uuid4().hex}", properties=dict.fromkeys(flags, "true"))
+    assert flags <= await contains(carl)
