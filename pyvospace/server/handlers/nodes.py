@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -14,6 +13,7 @@ from pyvospace.model.transfers import Protocol
 from pyvospace.model.uris import encode_path
 from pyvospace.model.vocabulary import CORE, Detail, Direction, SortKey
 from pyvospace.server.describe import describe, describe_child
+from pyvospace.server.handlers.listing import send, wanted_detail
 from pyvospace.server.handlers.requests import context, document, node_path, one, parameters, see_other, xml
 from pyvospace.server.operations import nodes, transfers
 from pyvospace.wire import nodes as wire
@@ -26,13 +26,9 @@ if TYPE_CHECKING:
     from pyvospace.model.stored import StoredNode
     from pyvospace.server.context import Context
 
-log = logging.getLogger(__name__)
-
 _DIGITS = 15
 """Of a number of children, at the most."""
 _ORDERS = {"asc": False, "desc": True}
-_SMALL = 256 * 1024
-"""A listing up to this size is sent in one piece, with its length."""
 
 
 async def put(request: web.Request) -> web.StreamResponse:
@@ -74,11 +70,11 @@ async def get(request: web.Request) -> web.StreamResponse:
     view = one(asked, "VIEW")
     if view is not None:
         return _view(ctx, path, view)
-    detail, page = _detail(asked), _page(ctx, path, asked)
+    detail, page = wanted_detail(asked), _page(ctx, path, asked)
     whole = describe(node, ctx.uri(path), detail)
     if not node.is_container or page.limit == 0:
         return xml(wire.render_node(whole))
-    return await _listing(request, whole, nodes.children(ctx, node, page), detail)
+    return await send(request, _pieces(ctx, whole, nodes.children(ctx, node, page), detail))
 
 
 def _view(ctx: Context, path: tuple[str, ...], view: str) -> web.StreamResponse:
@@ -90,14 +86,6 @@ def _view(ctx: Context, path: tuple[str, ...], view: str) -> web.StreamResponse:
 async def _document(request: web.Request, path: tuple[str, ...]) -> Node:
     ctx = context(request)
     return wire.parse_node(await document(request), expected=ctx.uri(path), limits=ctx.service.limits)
-
-
-def _detail(asked: Mapping[str, list[str]]) -> Detail:
-    text = one(asked, "DETAIL") or ""
-    try:
-        return Detail(text.lower())
-    except ValueError:
-        raise InvalidArgument(f"detail: {text[:80]!r} is none of min, properties, max") from None
 
 
 def _page(ctx: Context, path: tuple[str, ...], asked: Mapping[str, list[str]]) -> Page:
@@ -136,21 +124,6 @@ def _descending(text: str | None) -> bool:
     return text is not None and _ORDERS[text.lower()]
 
 
-async def _listing(
-    request: web.Request, whole: Node, pages: AsyncIterator[Sequence[StoredNode]], detail: Detail
-) -> web.StreamResponse:
-    """Write a container with its children, however many: what is read is written before the next page is read."""
-    pieces = _pieces(context(request), whole, pages, detail)
-    start = b""
-    async for piece in pieces:
-        start += piece
-        if len(start) > _SMALL:
-            if request.method == "HEAD":  # aiohttp would send what is streamed, and nobody knows the length
-                return web.Response(headers={"Content-Type": "text/xml"})
-            return await _stream(request, start, pieces)
-    return xml(start)
-
-
 async def _pieces(
     ctx: Context, whole: Node, pages: AsyncIterator[Sequence[StoredNode]], detail: Detail
 ) -> AsyncIterator[bytes]:
@@ -161,20 +134,3 @@ async def _pieces(
         yield wire.render_children(told)
         await asyncio.sleep(0)  # others wait for the loop
     yield wire.node_tail()
-
-
-async def _stream(request: web.Request, start: bytes, pieces: AsyncIterator[bytes]) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": "text/xml"})
-    response.enable_chunked_encoding()
-    await response.prepare(request)
-    try:
-        await response.write(start)
-        async for piece in pieces:
-            await response.write(piece)
-        await response.write_eof()
-    except Exception:
-        # The head is out: cut the connection, so that nobody takes the torso for the whole.
-        log.exception("a listing broke off")
-        if request.transport is not None:
-            request.transport.abort()
-    return response

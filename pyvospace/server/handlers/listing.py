@@ -1,0 +1,58 @@
+"""Answers that are lists of nodes, however many: what is read is written before more is read."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from pyvospace.model.faults import InvalidArgument
+from pyvospace.model.vocabulary import Detail
+from pyvospace.server.handlers.requests import one, xml
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+log = logging.getLogger(__name__)
+
+_SMALL: Final = 256 * 1024
+"""A listing up to this size is sent in one piece, with its length."""
+
+
+def wanted_detail(asked: Mapping[str, list[str]]) -> Detail:
+    """Read how much of each node is wanted; InvalidArgument if the parameter says nonsense."""
+    text = one(asked, "DETAIL") or ""
+    try:
+        return Detail(text.lower())
+    except ValueError:
+        raise InvalidArgument(f"detail: {text[:80]!r} is none of min, properties, max") from None
+
+
+async def send(request: web.Request, pieces: AsyncIterator[bytes]) -> web.StreamResponse:
+    """Answer with a document that comes in pieces."""
+    start = b""
+    async for piece in pieces:
+        start += piece
+        if len(start) > _SMALL:
+            if request.method == "HEAD":  # aiohttp would send what is streamed, and nobody knows the length
+                return web.Response(headers={"Content-Type": "text/xml"})
+            return await _stream(request, start, pieces)
+    return xml(start)
+
+
+async def _stream(request: web.Request, start: bytes, pieces: AsyncIterator[bytes]) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "text/xml"})
+    response.enable_chunked_encoding()
+    await response.prepare(request)
+    try:
+        await response.write(start)
+        async for piece in pieces:
+            await response.write(piece)
+        await response.write_eof()
+    except Exception:
+        # The head is out: cut the connection, so that nobody takes the torso for the whole.
+        log.exception("a listing broke off")
+        if request.transport is not None:
+            request.transport.abort()
+    return response
