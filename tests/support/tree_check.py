@@ -41,6 +41,10 @@ CHECKS = {
          where c.path::text is distinct from w.path""",
     "deeper than a path can be written": f"""
         select n.id::text from nodes n join containers c on c.id = n.parent_id where nlevel(c.path) > {MAX_DEPTH}""",
+    "mutable in an immutable container": """
+        select n.id::text from nodes n join nodes p on p.id = n.parent_id where p.immutable and not n.immutable""",
+    "place that is immutable otherwise than its container": """
+        select c.id::text from containers c join nodes n on n.id = c.id where n.immutable <> c.immutable""",
     "node whose storage is unknown": """
         select n.id::text from nodes n left join storages s on s.id = n.storage_id
          where n.storage_id is not null and s.id is null""",
