@@ -286,13 +286,29 @@ async def _delete_leaf(connection: Connection | Database, caller: Caller, node: 
 
 
 async def _delete_tree(connection: Connection, caller: Caller, node: StoredNode) -> bool:
-    await connection.execute(_Sql.lock_trees)
-    path = await connection.fetchval(_Sql.path, node.id)
-    if path is None or not await _still_removable(connection, caller, node):
+    path = await _lock_for_deletion(connection, caller, node)
+    if path is None:
         return False
-    await _lock_tree(connection, path)
     _raise_obstacle(await connection.fetchval(_Sql.obstacle, path, caller.id, caller.groups, caller.admin))
     return bool(await connection.fetchval(_Sql.delete_tree, node.id, path))
+
+
+async def delete_free_tree(connection: Connection, caller: Caller, node: StoredNode) -> int:
+    """Delete a container with all that is below it, unless something forbids it; give the number of nodes."""
+    path = await _lock_for_deletion(connection, caller, node)
+    if path is None or await connection.fetchval(_Sql.obstacle, path, caller.id, caller.groups, caller.admin):
+        return 0
+    return int(await connection.fetchval(_Sql.delete_tree, node.id, path))
+
+
+async def _lock_for_deletion(connection: Connection, caller: Caller, node: StoredNode) -> str | None:
+    """Lock a tree and give its path; None: it is not any more where it was, or may not be taken from there."""
+    await connection.execute(_Sql.lock_trees)
+    path: str | None = await connection.fetchval(_Sql.path, node.id)
+    if path is None or not await _still_removable(connection, caller, node):
+        return None
+    await _lock_tree(connection, path)
+    return path
 
 
 async def _still_removable(connection: Connection, caller: Caller, node: StoredNode) -> bool:

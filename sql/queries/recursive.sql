@@ -1,0 +1,75 @@
+-- name: is_large
+-- Whether the container $1 and all below it are more than $2 nodes; it is not counted further.
+select count(*) >= $2 from (
+    select from containers t
+      join containers c on c.path >= t.path and c.path < (t.path::text || '0')::ltree
+      join nodes n on n.parent_id = c.id
+     where t.id = $1
+     limit $2
+) counted;
+
+-- name: delete_leaves
+-- Delete the nodes $2 if they are in the container $1 and no containers, as far as the caller $3 (groups $4,
+-- administrator $5), identified at the epoch $6, may.
+with place as (
+    select p.id from nodes p
+     where p.id = $1 and not p.locked and not p.immutable and (select epoch from space) = $6
+       and may_write(p.owner_id, p.group_write, $3, $4::text[], $5) and way_is_readable(p.id, $3, $4::text[], $5)
+), gone as (
+    delete from nodes n
+     using place p
+     where n.id = any ($2::bigint[]) and n.parent_id = p.id and n.type <> 'ContainerNode'
+       and not n.locked and not n.immutable
+    returning n.storage_id, n.location
+), kept as (
+    insert into obsolete (storage_id, location)
+    select distinct storage_id, location from gone where location is not null
+    on conflict (storage_id, location) do update set since = now()
+)
+select count(*) from gone;
+
+-- name: remaining
+-- How many of the nodes $2 are in the container $1.
+select count(*), (select epoch from space) as epoch from nodes n where n.id = any ($2::bigint[]) and n.parent_id = $1;
+
+-- name: folders
+-- Up to $3 of the containers below the container $1, in an order in which each comes before those in it, behind the one
+-- at the place $2 (as seen from $1); with the number of their children, counted up to $4.
+select c.id, substr(c.path::text, (select length(path::text) + 1 from containers where id = $1)) as place,
+       (select count(*) from (select from nodes n where n.parent_id = c.id limit $4) counted) as children
+  from containers c
+ where c.path > (select (path::text || $2::text)::ltree from containers where id = $1)
+   and c.path < (select (path::text || '0')::ltree from containers where id = $1)
+ order by c.path
+ limit $3;
+
+-- name: set_below
+-- Change up to $15 nodes in those of the containers $1 that the caller $2 (groups $3, administrator $4), identified at
+-- the epoch $5, may read, from behind the name $14 on: properties $6 are taken away and $7 set unless there would be
+-- more than $16, rights and the rest set where not NULL; $13: the change needs the owner.
+with place as (
+    select p.id
+      from unnest($1::bigint[]) as p (id)
+     where (select epoch from space) = $5 and way_is_readable(p.id, $2, $3::text[], $4)
+), page as (
+    select n.id, n.name
+      from place p
+      join nodes n on n.parent_id = p.id
+     where n.name > $14
+     order by n.name
+     limit $15
+), changed as (
+    update nodes n
+       set properties = (n.properties - $6::text[]) || $7::jsonb, public = coalesce($8, n.public),
+           group_read = coalesce($9::text[], n.group_read), group_write = coalesce($10::text[], n.group_write),
+           inherit = case when n.type = 'ContainerNode' then coalesce($11, n.inherit) else n.inherit end,
+           locked = coalesce($12, n.locked), changed = now()
+      from page g
+     where n.id = g.id and may_write(n.owner_id, n.group_write, $2, $3::text[], $4)
+       and (not $13::boolean or n.owner_id = $2 or $4)
+       and (select count(*) from jsonb_object_keys((n.properties - $6::text[]) || $7::jsonb)) <= $16
+    returning n.id
+)
+select count(*) as seen, max(name) as last, (select count(*) from changed) as changed,
+       (select epoch from space) as epoch
+  from page;
