@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pyvospace.db.pool import Connection, Database
     from pyvospace.model.claims import EndpointClaims
+    from pyvospace.model.jobs import Claimed
 
 LEASE = 60.0
 """Seconds that a writer's lease lasts unless it is renewed."""
@@ -30,6 +31,8 @@ class _Sql(QueryFile, file="storages.sql"):
     renew: ClassVar[str]
     release: ClassVar[str]
     store: ClassVar[str]
+    claim_pull: ClassVar[str]
+    store_pulled: ClassVar[str]
     claim_download: ClassVar[str]
     delivered: ClassVar[str]
     claim_sweep: ClassVar[str]
@@ -57,7 +60,8 @@ class StorageCatalogue:
         self._upload_wait = upload_wait
         self._repeat_window = repeat_window
         self._storage: UUID | None = None
-        self._claims: dict[str, EndpointClaims] = {}
+        self._stores: dict[str, tuple[str, tuple[object, ...]]] = {}
+        """Of each claim: the statement that turns its node to new bytes, and its first arguments."""
 
     async def ready(self) -> None:
         """Return if the database answers."""
@@ -89,10 +93,19 @@ class StorageCatalogue:
                 )
         if row is None:
             raise AssertionError
-        self._claims[attempt] = claims
+        self._stores[attempt] = _Sql.store, (self._storage, claims.job_id, claims.user_id, attempt)
         return UploadClaim(
             id=attempt, lease=LEASE, limit=row["size_limit"], discard=row["discard"], current=_stored(row)
         )
+
+    async def claim_pull(self, job: Claimed) -> UploadClaim:
+        """Check the right to write of the job's owner once more and take the writer's lease for him."""
+        attempt = secrets.token_hex(16)
+        row = await self._database.fetchrow(_Sql.claim_pull, self._storage, job.attempt, attempt, LEASE)
+        if row is None:
+            raise AssertionError
+        self._stores[attempt] = _Sql.store_pulled, (self._storage, job.attempt, attempt)
+        return UploadClaim(id=attempt, lease=LEASE, limit=row["size_limit"], discard=row["discard"])
 
     async def renew(self, claim: UploadClaim) -> bool:
         """Extend the lease; False: it was lost."""
@@ -105,7 +118,7 @@ class StorageCatalogue:
             transaction = connection.transaction()
             with translated():
                 await transaction.start()
-            opened = _Store(connection, self._storage, self._claims[claim.id], claim)
+            opened = _Store(connection, *self._stores[claim.id])
             try:
                 yield opened
                 if claim.discard:
@@ -122,11 +135,11 @@ class StorageCatalogue:
             except asyncpg.PostgresError:
                 with translated():
                     raise
-        self._claims.pop(claim.id, None)
+        self._stores.pop(claim.id, None)
 
     async def release(self, claim: UploadClaim, *, reason: str) -> None:
         """Give the lease of an upload that failed back."""
-        self._claims.pop(claim.id, None)
+        self._stores.pop(claim.id, None)
         await self._database.fetchval(_Sql.release, claim.id, reason, wait=self._upload_wait)
 
     async def claim_download(self, claims: EndpointClaims) -> DownloadClaim:
@@ -168,15 +181,10 @@ class StorageCatalogue:
 class _Store:
     """The open transaction of an upload."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        storage: UUID | None,
-        claims: EndpointClaims,
-        claim: UploadClaim,
-    ) -> None:
+    def __init__(self, connection: Connection, statement: str, ends: tuple[object, ...]) -> None:
         self._connection = connection
-        self._ends = (storage, claims.job_id, claims.user_id, claim.id)
+        self._statement = statement
+        self._ends = ends
 
     async def store(self, file: StoredFile) -> None:
         """Point the node at `file`, mark what it had before as obsolete, complete the job."""
@@ -188,4 +196,4 @@ class _Store:
 
     async def _store(self, *values: object) -> None:
         with translated():
-            await self._connection.execute(_Sql.store, *self._ends, *values)
+            await self._connection.execute(self._statement, *self._ends, *values)

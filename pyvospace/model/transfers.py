@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pyvospace.model.claims import Operation
 from pyvospace.model.faults import ProtocolNotSupported
 from pyvospace.model.nodes import Param, View
-from pyvospace.model.vocabulary import SSO_ANON
+from pyvospace.model.vocabulary import SECURE_PROTOCOLS, SERVICE_PROTOCOLS, SSO_ANON, SSO_BASIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,19 @@ class Transfer:
     def param(self, uri: str) -> str | None:
         """Give the value of a parameter, None if there is none."""
         return next((one.value for one in self.params if one.uri == uri), None)
+
+
+def is_usable(protocol: Protocol, direction: str) -> bool:
+    """Say whether the service can use an endpoint of the request to drive the transfer itself (section 3.6.3).
+
+    httpput is a synonym of httpget for pullToVoSpace, since the standard has it in its example (A-24). An endpoint of a
+    secure protocol begins with ``https:``. Credentials are those in the endpoint, as in BasicAA, or none.
+    """
+    if protocol.uri not in SERVICE_PROTOCOLS.get(direction, frozenset()) or not protocol.endpoint:
+        return False
+    if protocol.uri in SECURE_PROTOCOLS and not protocol.endpoint.lower().startswith("https:"):
+        return False
+    return not protocol.security_methods or not {SSO_ANON, SSO_BASIC}.isdisjoint(protocol.security_methods)
 
 
 def negotiate(wanted: Sequence[Protocol], offers: Mapping[str, str], methods: frozenset[str]) -> tuple[Protocol, ...]:

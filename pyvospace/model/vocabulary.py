@@ -141,6 +141,8 @@ KNOWN_CORE = ACCEPTED_PROPERTIES | PROVIDED_PROPERTIES | MANAGED | READ_ONLY
 ANY_VIEW = CORE + "anyview"
 BINARY_VIEW = CORE + "binaryview"
 DEFAULT_VIEW = CORE + "defaultview"
+BYTE_VIEWS = frozenset({ANY_VIEW, BINARY_VIEW, DEFAULT_VIEW})
+"""Views of an import that say nothing of the bytes; the default view is taken too (rulings of A-08)."""
 TAR_VIEW = "ivo://pyvospace/views#tar"
 TAR_GZ_VIEW = "ivo://pyvospace/views#tar.gz"
 ZIP_VIEW = "ivo://pyvospace/views#zip"
@@ -156,6 +158,12 @@ HTTPS_GET = CORE + "httpsget"
 HTTPS_PUT = CORE + "httpsput"
 GET_PROTOCOLS = frozenset({HTTP_GET, HTTPS_GET})
 PUT_PROTOCOLS = frozenset({HTTP_PUT, HTTPS_PUT})
+SECURE_PROTOCOLS = frozenset({HTTPS_GET, HTTPS_PUT})
+SERVICE_PROTOCOLS: dict[str, frozenset[str]] = {
+    Direction.PULL_TO_VOSPACE: GET_PROTOCOLS | PUT_PROTOCOLS,
+    Direction.PUSH_FROM_VOSPACE: PUT_PROTOCOLS,
+}
+"""What the service speaks as a client, by the direction of the transfer."""
 
 SSO_ANON = "ivo://ivoa.net/sso#anon"
 SSO_TOKEN = "ivo://ivoa.net/sso#token"  # noqa: S105 - an identifier, no secret
@@ -173,3 +181,5 @@ STANDARD_VIEWS = "ivo://ivoa.net/std/VOSpace/v2.0#views"
 STANDARD_PROTOCOLS = "ivo://ivoa.net/std/VOSpace/v2.0#protocols"
 STANDARD_PROPERTIES = "ivo://ivoa.net/std/VOSpace/v2.0#properties"
 STANDARD_FILES = "ivo://ivoa.net/std/VOSpace#files-proto"
+STANDARD_ASYNC_DELETE = "ivo://ivoa.net/std/VOSpace#recursive-delete-proto"
+STANDARD_ASYNC_SETPROPS = "ivo://ivoa.net/std/VOSpace#recursive-nodeprops-proto"

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 DEFAULT_TYPE: Final = "application/octet-stream"
 _TYPE: Final = re.compile(r"[!-~]+/[ -~]{0,200}")
+_LONGEST_TYPE: Final = 255
 _SHOWN: Final = frozenset(
     {
         "application/fits",
@@ -25,6 +26,11 @@ _SHOWN: Final = frozenset(
 def content_type(stored: str | None) -> str:
     """Give the stored type verbatim if it can stand in a header."""
     return stored if stored is not None and _TYPE.fullmatch(stored) else DEFAULT_TYPE
+
+
+def storable_type(text: str | None) -> str | None:
+    """Give the type as the sender of bytes named it, unless it could never be sent back."""
+    return text if text and text.isascii() and text.isprintable() and len(text) <= _LONGEST_TYPE else None
 
 
 def content_disposition(name: str, content_type: str) -> str:

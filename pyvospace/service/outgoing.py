@@ -93,8 +93,20 @@ def is_public(address: IPAddress) -> bool:
     return address.is_global and not (special or address.is_multicast or address.is_reserved)
 
 
+def check_port(url: URL, ports: Iterable[str]) -> None:
+    """Refuse a URL whose port is none of those that the operator allows.
+
+    Raises
+    ------
+    InvalidArgument
+        It is not.
+    """
+    if not any(first <= (url.port or 0) <= last for first, last in map(port_range, ports)):
+        raise InvalidArgument(f"{shown(url)}: this service sends no requests to port {url.port}")
+
+
 class Rules:
-    """What the operator says about where requests may go.
+    """What the operator says about the hosts to which requests may go.
 
     Parameters
     ----------
@@ -103,21 +115,9 @@ class Rules:
     """
 
     def __init__(self, settings: OutgoingSettings, own: Callable[[], Awaitable[frozenset[IPAddress]]]) -> None:
-        self._ports = [range(first, last + 1) for first, last in map(port_range, settings.ports)]
         self._networks = [network for text in settings.allow if (network := network_of(text))]
         self._hosts = {text.lower() for text in settings.allow if network_of(text) is None}
         self._own = own
-
-    def check_port(self, url: URL) -> None:
-        """Refuse a URL whose port is closed.
-
-        Raises
-        ------
-        InvalidArgument
-            It is.
-        """
-        if not any(url.port in ports for ports in self._ports):
-            raise InvalidArgument(f"{shown(url)}: this service sends no requests to port {url.port}")
 
     async def check(self, host: str, addresses: Iterable[str]) -> None:
         """Refuse a host unless every one of its addresses is fit.
@@ -263,7 +263,7 @@ class Outgoing:
     async def _send(
         self, method: str, url: URL, *, headers: Mapping[str, str], body: Body | None
     ) -> aiohttp.ClientResponse:
-        self._rules.check_port(url)
+        check_port(url, self._settings.ports)
         host = url.raw_host or ""
         if _is_literal(host):  # aiohttp would ask no resolver
             await self._rules.check(host, [host])

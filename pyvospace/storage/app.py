@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
 from typing import Final
@@ -11,9 +12,11 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from pyvospace.config import Settings
 from pyvospace.db.keys import verification_keys
+from pyvospace.db.listening import Listener
 from pyvospace.db.pool import Database
 from pyvospace.db.storage import StorageCatalogue
 from pyvospace.model.claims import StorageState
@@ -21,7 +24,9 @@ from pyvospace.model.faults import Fault, ServiceBusy
 from pyvospace.service.endpoints import EndpointVerifier
 from pyvospace.service.faults import add_headers, edge
 from pyvospace.service.logs import AccessLog
+from pyvospace.service.outgoing import Outgoing
 from pyvospace.service.serving import serve, stop_event
+from pyvospace.service.standing import StandingWatch
 from pyvospace.storage.backend import BackendConfig, StorageBackend
 from pyvospace.storage.catalogue import Catalogue
 from pyvospace.storage.deliver import CONTENT_RANGE
@@ -30,7 +35,10 @@ from pyvospace.storage.ongoing import Ongoing
 from pyvospace.storage.receive import CLOSING
 from pyvospace.storage.room import Room
 from pyvospace.storage.sweep import Sweeper
+from pyvospace.storage.third_party import ThirdParty
 from pyvospace.storage.threads import Workers
+from pyvospace.uws.runner import Runner
+from pyvospace.uws.third_party import StorageQueue
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +65,29 @@ def load_backend(settings: Settings) -> StorageBackend:
     return kind.configure(BackendConfig(settings.storage.path, settings.storage.options))
 
 
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """Where the jobs of a storage server come from."""
+
+    queue: StorageQueue
+    listener: Listener
+
+
 def make_app(
-    settings: Settings, *, catalogue: Catalogue, backend: StorageBackend, identity: UUID, verifier: Verifier
+    settings: Settings,
+    *,
+    catalogue: Catalogue,
+    backend: StorageBackend,
+    identity: UUID,
+    verifier: Verifier,
+    jobs: Jobs | None = None,
+    watch: StandingWatch | None = None,
 ) -> web.Application:
-    """Put the server together; `backend` is started already and says that it is `identity`."""
-    app = web.Application(middlewares=[edge(AccessLog(settings.log))])
+    """Put the server together; `backend` is started already and says that it is `identity`.
+
+    Without `jobs` it does what clients ask for and nothing else, without `watch` always.
+    """
+    app = web.Application(middlewares=[edge(AccessLog(settings.log)), *([_closing(watch)] if watch else [])])
     workers = Workers(threads=settings.storage.threads, buffer_size=settings.storage.buffer_size)
     room = Room(backend, settings.storage.reserve)
     files = Files(settings, catalogue=catalogue, backend=backend, verifier=verifier, workers=workers, room=room)
@@ -78,7 +104,34 @@ def make_app(
     herald = Herald(settings, catalogue, room, identity)
     app.cleanup_ctx.append(lambda _: _threads(workers, files.ongoing))
     app.cleanup_ctx.append(lambda _: _background(herald, _sweeper(settings, backend, catalogue)))
+    if watch is not None:
+        app.cleanup_ctx.append(lambda _: _follow(watch))
+    if jobs is not None:
+        third_party = partial(ThirdParty, settings, catalogue=catalogue, backend=backend, workers=workers, room=room)
+        app.cleanup_ctx.append(lambda _: _run_jobs(settings, jobs, third_party))
     return app
+
+
+def _closing(watch: StandingWatch) -> Middleware:
+    """Make the middleware that refuses everybody while the service is offline; what had begun goes on.
+
+    Changes are refused by the database itself, where the writer's lease is taken.
+    """
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if "token" in request.match_info:
+            watch.current.require(changes=False)
+        return await handler(request)
+
+    return middleware
+
+
+async def _follow(watch: StandingWatch) -> AsyncIterator[None]:
+    task = asyncio.create_task(watch.follow())
+    yield
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def _expect_nothing(_: web.Request) -> None:
@@ -162,6 +215,18 @@ async def _background(herald: "Herald", sweeper: Sweeper) -> AsyncIterator[None]
     await asyncio.wait(tasks)
 
 
+async def _run_jobs(settings: Settings, jobs: Jobs, third_party: Callable[..., ThirdParty]) -> AsyncIterator[None]:
+    """Work on jobs until the end; those that are not done then are given back."""
+    async with Outgoing(settings) as outgoing:
+        works = third_party(outgoing=outgoing, completion=jobs.queue).works()
+        runner = Runner(jobs.queue, works, at_once=settings.outgoing.transfers, listener=jobs.listener)
+        tasks = [asyncio.create_task(jobs.listener.run()), asyncio.create_task(runner.run())]
+        yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
 class Herald:
     """Tells the catalogue from time to time that this storage is there and how much fits."""
 
@@ -205,6 +270,7 @@ async def _main(settings: Settings) -> None:
     identity = await backend.start()
     database = await Database.connect(dsn.get_secret_value(), settings.database, name="pyvospace-storage")
     try:
+        listener = Listener(database)
         app = make_app(
             settings,
             catalogue=StorageCatalogue(
@@ -215,6 +281,8 @@ async def _main(settings: Settings) -> None:
             backend=backend,
             identity=identity,
             verifier=EndpointVerifier(settings.authority, str(identity), partial(verification_keys, database)),
+            jobs=Jobs(StorageQueue(database, identity, settings.jobs), listener),
+            watch=StandingWatch(database, listener),
         )
         await serve(
             app,

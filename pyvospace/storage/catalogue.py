@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from pyvospace.model.claims import DownloadClaim, EndpointClaims, StorageState, StoredFile, UploadClaim
+from pyvospace.model.jobs import Claimed
 
 
 class StoreTransaction(Protocol):
@@ -45,6 +46,15 @@ class Catalogue(Protocol):
         ------
         NodeBusy
             Somebody else's lease on the node is alive, or the endpoint is used up.
+        """
+
+    async def claim_pull(self, job: Claimed) -> UploadClaim:
+        """Do the same for a job that fetches bytes: check its owner's right now, and take the lease for him.
+
+        Raises
+        ------
+        NodeBusy
+            Somebody else's lease on the node is alive, or the job is in other hands.
         """
 
     async def renew(self, claim: UploadClaim) -> bool:

@@ -84,7 +84,7 @@ class Deliverer:
     async def _send(
         self, request: web.Request, claim: DownloadClaim, headers: dict[str, str], wanted: ByteRange | None
     ) -> Delivery:
-        source = await self._open(claim, wanted)
+        source = await open_bytes(self._backend, claim, wanted)
         if isinstance(source, Redirect):
             return Delivery(_redirect(source), complete=True)
         status = HTTPStatus.OK
@@ -99,16 +99,8 @@ class Deliverer:
                 response = _headed(status, headers, span.length)
                 await self._stream(request, response, source, span)
         finally:
-            await _close(source)
+            await close_source(source)
         return Delivery(response, complete=span.stop == claim.size)
-
-    async def _open(self, claim: DownloadClaim, wanted: ByteRange | None) -> Download:
-        try:
-            return await self._backend.download(ClaimedDownload.of(claim), wanted)
-        except OSError as error:
-            # Damage is for the administrator to see and for nobody to read.
-            log.error("bytes at %s cannot be read: %s", claim.location, error)  # noqa: TRY400 (the text says it all)
-            raise InternalFault("the bytes cannot be read") from error
 
     async def _small(
         self, status: HTTPStatus, headers: dict[str, str], source: FileBytes, span: ByteRange
@@ -152,7 +144,7 @@ class Deliverer:
         if isinstance(source, StreamBytes):
             sent = await _send_pieces(response, source.pieces)
         elif transport.get_extra_info("sslcontext") is not None:
-            sent = await _send_pieces(response, self._pieces(source, span))
+            sent = await _send_pieces(response, file_pieces(self._workers, source, span))
         else:
             await _flush(request, transport)
             offset = source.offset + span.start
@@ -160,19 +152,6 @@ class Deliverer:
             return
         if sent != span.length:
             raise EOFError(f"{sent} bytes were there instead of {span.length}")
-
-    async def _pieces(self, source: FileBytes, span: ByteRange) -> AsyncIterator[bytes]:
-        fd, position, left = source.file.fileno(), source.offset + span.start, span.length
-        with self._workers as workers:
-            while left:
-                # Half a batch: TLS holds it once more, encrypted.
-                size = min(workers.batch_size() // 2, left)
-                piece = await run(workers.quick, os.pread, fd, size, position)
-                if not piece:
-                    return
-                position += len(piece)
-                left -= len(piece)
-                yield piece
 
 
 def conditions_of(request: web.Request) -> Conditions:
@@ -265,7 +244,38 @@ def _read(fd: int, position: int, size: int) -> bytes:
     return data
 
 
-async def _close(source: FileBytes | StreamBytes) -> None:
+async def open_bytes(backend: StorageBackend, claim: DownloadClaim, wanted: ByteRange | None) -> Download:
+    """Open the bytes of a claim, to be closed by `close_source`.
+
+    Raises
+    ------
+    InternalFault
+        They cannot be read.
+    """
+    try:
+        return await backend.download(ClaimedDownload.of(claim), wanted)
+    except OSError as error:
+        # Damage is for the administrator to see and for nobody to read.
+        log.error("bytes at %s cannot be read: %s", claim.location, error)  # noqa: TRY400 (the text says it all)
+        raise InternalFault("the bytes cannot be read") from error
+
+
+async def file_pieces(workers: Workers, source: FileBytes, span: ByteRange) -> AsyncIterator[bytes]:
+    """Read a span of a file; it may end early."""
+    fd, position, left = source.file.fileno(), source.offset + span.start, span.length
+    with workers:
+        while left:
+            # Half a batch: TLS holds it once more, encrypted.
+            size = min(workers.batch_size() // 2, left)
+            piece = await run(workers.quick, os.pread, fd, size, position)
+            if not piece:
+                return
+            position += len(piece)
+            left -= len(piece)
+            yield piece
+
+
+async def close_source(source: FileBytes | StreamBytes) -> None:
     """Close in a thread: the last descriptor of a deleted file may take its time."""
     if isinstance(source, FileBytes):
         await asyncio.shield(asyncio.to_thread(source.file.close))

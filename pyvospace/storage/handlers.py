@@ -19,6 +19,7 @@ from pyvospace.model.faults import (
     RequestEntityTooLarge,
 )
 from pyvospace.model.ranges import Version
+from pyvospace.service.content import storable_type
 from pyvospace.storage.backend import StorageBackend
 from pyvospace.storage.catalogue import Catalogue
 from pyvospace.storage.deliver import Deliverer, answer_head, conditions_of
@@ -33,7 +34,6 @@ log = logging.getLogger(__name__)
 
 GET: Final = "get"
 PUT: Final = "put"
-_LONGEST_TYPE: Final = 255
 _NO_DATE: Final = datetime.fromtimestamp(0, UTC)
 """Writers compare entity tags; who comes with a date is not refused (RFC 9110, section 13.1.4)."""
 
@@ -119,7 +119,7 @@ class Files:
             idle=self._idle,
             announced=digests,
         )
-        job = ClaimedUpload(claim, self._catalogue, body, _content_type(request))
+        job = ClaimedUpload(claim, self._catalogue, body, storable_type(request.headers.get("Content-Type")))
         await carry_out(job, self._backend, body, self._catalogue)
         return web.Response(status=HTTPStatus.CREATED, headers=body.digests().headers())
 
@@ -152,12 +152,6 @@ def _acceptable(request: web.Request) -> Announced:
     if "Content-Range" in request.headers:
         raise InvalidArgument("a part of a file cannot be written")
     return announced(request.headers)
-
-
-def _content_type(request: web.Request) -> str | None:
-    """Give the type as the client named it, unless it could never be sent back."""
-    text = request.headers.get("Content-Type")
-    return text if text and text.isascii() and text.isprintable() and len(text) <= _LONGEST_TYPE else None
 
 
 def _announced_total(headers: Mapping[str, str]) -> int | None:

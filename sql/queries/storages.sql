@@ -16,6 +16,12 @@ select storage_api.release($1, $2);
 -- name: store
 select storage_api.store($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
+-- name: claim_pull
+select * from storage_api.claim_pull($1, $2, $3, $4);
+
+-- name: store_pulled
+select storage_api.store_pulled($1, $2, $3, $4, $5, $6, $7, $8);
+
 -- name: claim_download
 select * from storage_api.claim_download($1, $2, $3, $4);
 

@@ -31,7 +31,7 @@ from tests.support.postgres import PostgresServer
 
 FUNCTIONS = {
     "announce", "current", "claim_upload", "renew", "release", "store", "claim_download", "delivered", "claim_sweep",
-    "unknown", "take_obsolete",
+    "unknown", "take_obsolete", "claim_job", "renew_job", "give_back_job", "end_job", "claim_pull", "store_pulled",
 }  # fmt: skip
 FORBIDDEN = [
     "select * from public.nodes",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pyvospace.model.faults import Fault, PermissionDenied
 from pyvospace.model.jobs import Job, Kind, Progress, Result
 from pyvospace.model.vocabulary import Direction, Phase
-from pyvospace.server.operations import transfers
+from pyvospace.server.operations import service_driven, transfers
 from pyvospace.uws import jobs
 from pyvospace.uws.transfers import unpack
 
@@ -25,7 +25,10 @@ _BY_CLIENT: Final = frozenset({Kind.PUSH, Kind.PULL})
 _TRANSFERS: Final = _BY_CLIENT | {Kind.PULL_TO, Kind.PUSH_FROM, Kind.MOVE, Kind.COPY}
 _UNBEGUN: Final = frozenset({Phase.PENDING, Phase.QUEUED})
 
-PREPARATIONS: Final[Mapping[Kind, Callable[[Context, Transfer], Awaitable[Prepared]]]] = {}
+PREPARATIONS: Final[Mapping[Kind, Callable[[Context, Transfer], Awaitable[Prepared]]]] = {
+    Kind.PULL_TO: service_driven.prepare_pull_to,
+    Kind.PUSH_FROM: service_driven.prepare_push_from,
+}
 """What is looked at when its owner runs a job, before workers get it."""
 
 

@@ -98,7 +98,7 @@ async def push_to_vospace(context: Context, wanted: Transfer, *, job: str | None
     path = context.own_path(wanted.target)
     if path[-1:] == (AUTO,):
         path = (*path[:-1], secrets.token_hex(10))
-    target, served = await _push_target(context, path, wanted.view)
+    target, served = await push_target(context, path, wanted.view)
     agreed = replace(_agree(context, wanted), served=served)
     placed = await jobs.agree_push(
         context.database,
@@ -113,7 +113,8 @@ async def push_to_vospace(context: Context, wanted: Transfer, *, job: str | None
     return await _with_endpoints(context, placed, agreed, target)
 
 
-async def _push_target(context: Context, path: tuple[str, ...], view: View | None) -> tuple[Target, Served]:
+async def push_target(context: Context, path: tuple[str, ...], view: View | None) -> tuple[Target, Served]:
+    """Find the node that bytes are to come to, or the place of one to be made, if the caller may write there."""
     found = await follow(context, path, last=True)
     uri = str(context.uri(found.names))
     if found.node is None:
@@ -126,14 +127,15 @@ async def _push_target(context: Context, path: tuple[str, ...], view: View | Non
 async def pull_from_vospace(context: Context, wanted: Transfer, *, job: str | None = None) -> Negotiated:
     """Agree on where the client fetches bytes from (section 6.4.3)."""
     path = context.own_path(wanted.target)
-    target, served = await _pull_target(context, path, wanted.view)
+    target, served = await pull_target(context, path, wanted.view)
     agreed = replace(_agree(context, wanted), served=served)
     settings = context.service.settings
     placed = await jobs.agree_pull(context.database, settings, context.caller, agreed, target, job=job)
     return await _with_endpoints(context, placed, agreed, target)
 
 
-async def _pull_target(context: Context, path: tuple[str, ...], view: View | None) -> tuple[Target, Served]:
+async def pull_target(context: Context, path: tuple[str, ...], view: View | None) -> tuple[Target, Served]:
+    """Find the node whose bytes are to go elsewhere, if the caller may read it."""
     found = await follow(context, path, last=True)
     node = context.policy.require(Right.READ, found)
     served = Served(export_operation(node, view), (node.id,))

@@ -17,6 +17,7 @@ from pyvospace.model.claims import (
     UploadClaim,
 )
 from pyvospace.model.faults import Fault, NodeBusy, NodeNotFound
+from pyvospace.model.jobs import Claimed
 from pyvospace.storage.body import CheckedBody, Received
 from pyvospace.storage.catalogue import StoreTransaction
 from pyvospace.storage.hashing import Announced, Hasher
@@ -83,11 +84,19 @@ class MemoryCatalogue:
         """See `Catalogue.claim_upload`."""
         del size
         self.before("claim_upload")
-        node = self.node(_node_id(claims))
+        return self._claim(_node_id(claims))
+
+    async def claim_pull(self, job: Claimed) -> UploadClaim:
+        """See `Catalogue.claim_pull`."""
+        self.before("claim_pull")
+        return self._claim(job.node_id or 0)
+
+    def _claim(self, node_id: int) -> UploadClaim:
+        node = self.node(node_id)
         if node.writer is not None:
             raise NodeBusy(node.name)
         node.writer = uuid4().hex
-        self._claims[node.writer] = _node_id(claims)
+        self._claims[node.writer] = node_id
         return UploadClaim(
             id=node.writer, lease=self.lease, limit=self.limit, discard=self.discard, current=node.stored
         )
