@@ -31,6 +31,12 @@ Alone = Callable[[], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
 MINIMUM_SERVER = 15
 """Oldest major version of PostgreSQL."""
 _ATTEMPTS = 6
+_MARGIN = 5.0
+"""Seconds after which a statement that the server should have stopped is given up by us."""
+_TRANSACTION = 90.0
+"""Seconds that a transaction may take, those of whole trees aside."""
+_STEPS = 3
+"""Statements of a tree operation that may each take its time-out."""
 _holding: ContextVar[bool] = ContextVar("pyvospace_holding_connection", default=False)
 
 
@@ -48,10 +54,19 @@ class _Connection(asyncpg.Connection):  # not generic at run time
 class Database:
     """The catalogue, through a pool of connections."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], *, alone: Alone, wait: float, tree_timeout: float) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool[asyncpg.Record],
+        *,
+        alone: Alone,
+        wait: float,
+        statement_timeout: float,
+        tree_timeout: float,
+    ) -> None:
         self._pool = pool
         self._alone = alone
         self._wait = wait
+        self._statement = statement_timeout + _MARGIN
         self._tree_timeout = tree_timeout
 
     @classmethod
@@ -80,7 +95,13 @@ class Database:
         async def alone() -> asyncpg.Connection[asyncpg.Record]:
             return await asyncpg.connect(dsn, server_settings=_server_settings(settings, f"{name} listening"))
 
-        return cls(pool, alone=alone, wait=settings.acquire_timeout, tree_timeout=settings.tree_timeout)
+        return cls(
+            pool,
+            alone=alone,
+            wait=settings.acquire_timeout,
+            statement_timeout=settings.statement_timeout,
+            tree_timeout=settings.tree_timeout,
+        )
 
     async def connect_alone(self) -> asyncpg.Connection[asyncpg.Record]:
         """Open a connection that is not of the pool, for who listens; errors are the driver's own."""
@@ -93,31 +114,33 @@ class Database:
         except (TimeoutError, asyncpg.PostgresError, OSError):
             self._pool.terminate()
 
-    def connection(self, *, wait: float | None = None) -> Held:
+    def connection(self, *, wait: float | None = None, limit: float = _TRANSACTION) -> Held:
         """Hold a connection, waiting for one up to `wait` seconds, for the time of an ``async with``.
+
+        After `limit` seconds the database is taken to be dead: the connection is cut, whatever it waits for.
 
         Raises
         ------
         ServiceBusy
             On entering: none became free in time.
         """
-        return Held(self._pool, self._wait if wait is None else wait)
+        return Held(self._pool, self._wait if wait is None else wait, limit)
 
     async def fetchrow(self, sql: str, *args: object, subject: object = "") -> asyncpg.Record | None:
         """Run one statement by itself and give its first row."""
-        async with self.connection() as connection:
+        async with self.connection(limit=self._statement) as connection:
             with translated(subject):
                 return await connection.fetchrow(sql, *args)
 
     async def fetch(self, sql: str, *args: object, subject: object = "") -> list[asyncpg.Record]:
         """Run one statement by itself and give its rows; only for statements that say how many at the most."""
-        async with self.connection() as connection:
+        async with self.connection(limit=self._statement) as connection:
             with translated(subject):
                 return await connection.fetch(sql, *args)
 
     async def fetchval(self, sql: str, *args: object, wait: float | None = None, subject: object = "") -> Any:
         """Run one statement by itself and give the first column of its first row."""
-        async with self.connection(wait=wait) as connection:
+        async with self.connection(wait=wait, limit=self._statement) as connection:
             with translated(subject):
                 return await connection.fetchval(sql, *args)
 
@@ -133,9 +156,10 @@ class Database:
         tree
             It changes whole trees, and may take ``database.tree_timeout`` for that.
         """
+        limit = _STEPS * self._tree_timeout if tree else _TRANSACTION
         for attempt in range(_ATTEMPTS):
             try:
-                async with self.connection() as connection:
+                async with self.connection(limit=limit) as connection:
                     with translated(subject):
                         return await self._run(connection, work, tree=tree)
             except ServiceBusy as busy:
@@ -157,11 +181,12 @@ class Database:
 class Held:
     """A connection for the time of an ``async with``: a class, since every request goes through here."""
 
-    __slots__ = ("_connection", "_mark", "_pool", "_wait")
+    __slots__ = ("_alarm", "_connection", "_limit", "_mark", "_pool", "_wait")
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], wait: float) -> None:
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], wait: float, limit: float) -> None:
         self._pool = pool
         self._wait = wait
+        self._limit = limit
 
     async def __aenter__(self) -> Connection:
         if _holding.get():
@@ -172,9 +197,12 @@ class Held:
             except TimeoutError:  # an OSError too, but it does not mean that the database is away
                 raise ServiceBusy(f"no connection to the database became free in {self._wait:g} s") from None
         self._mark = _holding.set(True)
+        # Cut rather than cancelled: what waits for an answer fails at once, and a commit ends as one without outcome.
+        self._alarm = asyncio.get_running_loop().call_later(self._limit, self._connection.terminate)
         return self._connection
 
     async def __aexit__(self, *_: object) -> None:
+        self._alarm.cancel()
         _holding.reset(self._mark)
         await self._pool.release(self._connection)
 

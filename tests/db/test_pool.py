@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -125,6 +127,35 @@ async def test_connection_lost_in_a_transaction_is_busy(database_dsn: str, datab
         await database.transact(work)
     assert runs == 1
     assert await database.fetchval("select to_regclass('never')") is None
+
+
+@asynccontextmanager
+async def silent(pid: int) -> AsyncIterator[None]:
+    """Let a backend say nothing, as a machine that froze."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def test_database_that_says_nothing_is_given_up(database_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyvospace.db.pool._MARGIN", 0.2)
+    monkeypatch.setattr("pyvospace.db.pool._TRANSACTION", 0.5)
+
+    async def work(connection: Connection) -> None:
+        async with silent(await backend(connection)):
+            await connection.execute("select 1")
+
+    async with pool(database_dsn, statement_timeout=0.1, pool_size=1) as database:
+        async with database.connection() as connection:
+            pid = await backend(connection)
+        async with silent(pid):
+            with pytest.raises(Unavailable, match="cannot be reached"):
+                await database.fetchval("select 1")
+        with pytest.raises(Unavailable, match="cannot be reached"):
+            await database.transact(work)
+        assert await database.fetchval("select 1") == 1
 
 
 async def test_database_that_came_back_is_used_again(
