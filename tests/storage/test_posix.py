@@ -4,12 +4,13 @@ import asyncio
 import json
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
 
 from pyvospace.storage.backend import BackendConfig, StorageBackend
-from pyvospace.storage.backends.posix import PosixBackend
+from pyvospace.storage.backends.posix import PosixBackend, filesystem_of
 from pyvospace.storage.jobs import ClaimedDownload
 from pyvospace.storage.testing.contract import BackendContract
 from tests.storage.serving import make_settings, serving
@@ -38,6 +39,19 @@ async def test_directory_that_others_can_write_to(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     with pytest.raises(PermissionError, match="chmod go-w"):
         await PosixBackend(tmp_path).start()
+
+
+async def test_directory_of_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounted = SimpleNamespace(mountpoint=str(tmp_path), fstype="nfs4")
+    monkeypatch.setattr("psutil.disk_partitions", lambda **_: [SimpleNamespace(mountpoint="/", fstype="ext4"), mounted])
+    place = tmp_path / "deep" / "store"
+    assert filesystem_of(place) == "nfs4"
+    assert filesystem_of(tmp_path.parent) == "ext4"
+    with pytest.raises(PermissionError, match="network_filesystem"):
+        await PosixBackend.configure(BackendConfig(place)).start()
+    permitted = PosixBackend.configure(BackendConfig(place, {"network_filesystem": "true"}))
+    await permitted.start()
+    await permitted.close()
 
 
 @pytest.mark.parametrize("name", ["data", "staging"])

@@ -16,7 +16,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import BinaryIO, Final, Self, cast
 from uuid import UUID, uuid4
 
 import aiofiles
+import psutil
 
 from pyvospace.model.crash import crash_point
 from pyvospace.storage.backend import (
@@ -47,11 +48,23 @@ _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+_REMOTE: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ncpfs", "afs"})
+"""File systems of other machines whose promises are not those of a disk."""
+
+
+def filesystem_of(path: Path) -> str:
+    """Give the type of the file system that a directory is on; empty: it is not known."""
+    place = path.resolve()
+    mounts = {Path(one.mountpoint): one.fstype for one in psutil.disk_partitions(all=True)}
+    return next((mounts[above] for above in (place, *place.parents) if above in mounts), "")
+
+
 class PosixBackend(StorageBackend):
     """Keeps bytes below `path`, which one or several processes of one machine serve."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, remote: bool = False) -> None:
         self._path = path
+        self._remote = remote
         self._staging = -1
         self._data = -1
         self._made: set[str] = set()
@@ -59,10 +72,18 @@ class PosixBackend(StorageBackend):
 
     @classmethod
     def configure(cls, config: BackendConfig) -> Self:
-        """Make a backend for the directory ``storage.path``; there are no options."""
-        for option in config.options:
+        """Make a backend for the directory ``storage.path``.
+
+        The option ``network_filesystem = "true"`` permits one on NFS and the like, where a flush may not mean what it
+        says, and a lock may not hold.
+        """
+        options = dict(config.options)
+        remote = options.pop("network_filesystem", "false")
+        for option in options:
             raise ValueError(f"storage.options.{option}: the posix backend has no such option")
-        return cls(config.path)
+        if remote not in {"true", "false"}:
+            raise ValueError('storage.options.network_filesystem: write "true" or "false"')
+        return cls(config.path, remote=remote == "true")
 
     async def start(self) -> UUID:
         """Make the directories if need be and open them."""
@@ -71,6 +92,11 @@ class PosixBackend(StorageBackend):
 
     def _prepare(self) -> None:
         self._path.mkdir(mode=_PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+        if not self._remote and (kind := filesystem_of(self._path)) in _REMOTE:
+            raise PermissionError(
+                f"{self._path} is on {kind}, which may lose what it has acknowledged: take a local directory, or set "
+                'storage.options.network_filesystem = "true"'
+            )
         for name in ("staging", "data"):
             (self._path / name).mkdir(mode=_PRIVATE_DIRECTORY, exist_ok=True)
         root = os.open(self._path, _DIRECTORY)
@@ -138,6 +164,29 @@ class PosixBackend(StorageBackend):
             file.close()
             raise
         return cast("BinaryIO", file)
+
+    async def read_small(self, jobs: Sequence[DownloadJob]) -> Sequence[bytes | None]:
+        """Read all files in one go."""
+        return await in_thread(self._read_all, jobs)
+
+    def _read_all(self, jobs: Sequence[DownloadJob]) -> list[bytes | None]:
+        return [self._read_whole(job.location, job.size) for job in jobs]
+
+    def _read_whole(self, location: str, size: int) -> bytes | None:
+        """Read a file; None if it is missing or not as it should be."""
+        parts = _LOCATION.fullmatch(location)
+        if parts is None:
+            return None
+        try:
+            with _opened(parts[1], self._data) as directory:
+                fd = os.open(parts[2], _READ, dir_fd=directory)
+            try:
+                content = os.read(fd, size + 1)
+            finally:
+                os.close(fd)
+        except OSError:
+            return None
+        return content if len(content) == size else None
 
     async def delete(self, location: str) -> None:
         """Delete the file. Readers that have it open are not disturbed."""
