@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from typing import Any
 
@@ -13,15 +12,13 @@ import psutil
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.test_utils import TestServer
 from pydantic import ValidationError
 from yarl import URL
 
 from pyvospace.config import Settings
 from pyvospace.model.faults import InvalidArgument, TransferFailed
 from pyvospace.service.outgoing import BrokenOffError, Outgoing, is_public, parse_url, shown, translated
-
-LOOPBACK = "127.0.0.0/8"
+from tests.support.remote import LOOPBACK, remote
 
 
 class Names(AbstractResolver):
@@ -58,18 +55,6 @@ class Names(AbstractResolver):
 
 def settings(*allow: str, **outgoing: Any) -> Settings:
     return Settings.model_validate({"outgoing": {"ports": ("1-65535",), "allow": allow, **outgoing}})
-
-
-@asynccontextmanager
-async def remote(handler: Any) -> AsyncIterator[TestServer]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handler)
-    server = TestServer(app, host="127.0.0.1")
-    await server.start_server()
-    try:
-        yield server
-    finally:
-        await server.close()
 
 
 async def get(client: Outgoing, url: str) -> tuple[int, bytes]:
