@@ -1,8 +1,9 @@
 """A VOSpace from outside: `Space` for coroutines, `pyvospace.client.sync.Space` for everybody else."""
 
 from pyvospace.client.access import Access, Spaces, find_spaces
-from pyvospace.client.failures import ContentChanged, ServiceUnreachable
+from pyvospace.client.failures import ContentChanged, JobAborted, ServiceUnreachable
 from pyvospace.client.http import Timeouts
+from pyvospace.client.jobs import Counts, JobList, JobReference
 from pyvospace.client.retry import Retry
 from pyvospace.client.space import Space
 from pyvospace.client.upload import Stored
@@ -10,6 +11,10 @@ from pyvospace.client.upload import Stored
 __all__ = [
     "Access",
     "ContentChanged",
+    "Counts",
+    "JobAborted",
+    "JobList",
+    "JobReference",
     "Retry",
     "ServiceUnreachable",
     "Space",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from pyvospace.model.faults import ServiceBusy, TransferFailed
+from pyvospace.model.faults import Fault, ServiceBusy, TransferFailed
 
 
 class ServiceUnreachable(ServiceBusy):
@@ -31,3 +31,10 @@ class ContentChanged(TransferFailed):
     """The bytes became others while they were transferred."""
 
     code = "ContentChanged"
+
+
+class JobAborted(Fault):
+    """A job of the service was ended before its time: by its owner, or because its time was over."""
+
+    code = "JobAborted"
+    errno = errno.ECANCELED

@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 
 from pyvospace.client.failures import ServiceUnreachable
 from pyvospace.client.http import Answer, Http
-from pyvospace.model.faults import FAULTS, Fault, InvalidData, TransferFailed
+from pyvospace.client.jobs import job_fault
+from pyvospace.model.faults import Fault, TransferFailed
 from pyvospace.model.nodes import View
 from pyvospace.model.transfers import Protocol, Transfer
 from pyvospace.model.uris import NodeUri
 from pyvospace.model.vocabulary import DEFAULT_VIEW, HTTP_GET, HTTP_PUT, HTTPS_GET, HTTPS_PUT, Direction
 from pyvospace.wire.transfers import read_transfer, render_transfer
-from pyvospace.wire.uws import parse_job
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,9 @@ _REFUSING: Final = frozenset(
 """How an endpoint says that its time is over."""
 
 
-async def negotiate(http: Http, sync_url: str, uri: NodeUri, direction: Direction) -> tuple[str, ...]:
+async def negotiate(
+    http: Http, sync_url: str, uri: NodeUri, direction: Direction, view: View | None = None
+) -> tuple[str, ...]:
     """Ask the service for endpoints of a node, the best one first.
 
     If the service itself is reached by TLS, only endpoints with TLS are asked for and taken.
@@ -47,7 +49,7 @@ async def negotiate(http: Http, sync_url: str, uri: NodeUri, direction: Directio
         Transfer(
             target=str(uri),
             direction=direction,
-            view=View(DEFAULT_VIEW),
+            view=view or View(DEFAULT_VIEW),
             protocols=tuple(Protocol(one) for one in protocols),
             version="2.1",
         )
@@ -76,13 +78,7 @@ async def _reason(http: Http, answer: Answer, uri: NodeUri) -> Fault:
     job_url, details, _ = answer.url.partition(_DETAILS)
     if not details:
         return TransferFailed(f"{uri}: the service offers no endpoint that this client can use")
-    name = (await http.ask("GET", f"{job_url}/error")).body.decode(errors="replace").split(maxsplit=1)
-    fault = FAULTS.get(name[0].rstrip(":") if name else "", TransferFailed)
-    try:
-        words = parse_job((await http.ask("GET", job_url)).body).message or ""
-    except InvalidData:
-        words = ""
-    return fault(words.removeprefix(fault.summary()).lstrip(": ") or uri)
+    return await job_fault(http, job_url, what=uri)
 
 
 class Endpoints:

@@ -7,42 +7,57 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Final, Self
+from typing import BinaryIO, Final
+from urllib.parse import urlencode
 
-from pyvospace.client.access import Access
 from pyvospace.client.download import Reading, fetch
 from pyvospace.client.failures import ContentChanged
-from pyvospace.client.http import Http, Timeouts
+from pyvospace.client.jobs import FORM, Counts, JobList, Jobs, Watch
 from pyvospace.client.listing import list_children, node_query
-from pyvospace.client.locations import is_uri, resolve
+from pyvospace.client.locations import is_uri
 from pyvospace.client.negotiation import Endpoints, negotiate
 from pyvospace.client.progress import SILENT, Progress
-from pyvospace.client.retry import Attempts, Retry
+from pyvospace.client.retry import Attempts
 from pyvospace.client.sources import source_of
 from pyvospace.client.upload import Stored, Upload
+from pyvospace.model.archives import TAR, ArchiveFormat
 from pyvospace.model.faults import (
     ContainerNotFound,
     DuplicateNode,
     Fault,
     InvalidArgument,
-    InvalidData,
     InvalidURI,
     NodeNotFound,
-    NotFound,
-    OperationNotSupported,
     PermissionDenied,
     UnreadableLinkTarget,
+    ViewNotSupported,
 )
-from pyvospace.model.nodes import Node
+from pyvospace.model.jobs import Job
+from pyvospace.model.nodes import Node, Param, Property, View
+from pyvospace.model.transfers import Protocol, Transfer
 from pyvospace.model.uris import NodeUri, encode_path
-from pyvospace.model.vocabulary import STANDARD_NODES, STANDARD_SYNC, STANDARD_SYNC_20, Detail, Direction, NodeType
+from pyvospace.model.vocabulary import (
+    BINARY_VIEW,
+    DEFAULT_VIEW,
+    FORMAT,
+    HTTP_GET,
+    HTTP_PUT,
+    HTTPS_GET,
+    HTTPS_PUT,
+    PACKAGE_VIEW,
+    STANDARD_NODES,
+    STANDARD_SYNC,
+    STANDARD_SYNC_20,
+    Detail,
+    Direction,
+    NodeType,
+)
 from pyvospace.wire.nodes import read_node, render_node
-from pyvospace.wire.vosi import parse_capabilities
+from pyvospace.wire.transfers import render_transfer
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +67,7 @@ _VERSIONS: Final = 3
 """How often a pull begins anew because the bytes became others."""
 
 
-class Space:
+class Space(Jobs):
     """A client of one space. Close it at the end, or use it with ``async with``.
 
     Parameters
@@ -76,98 +91,6 @@ class Space:
     A URI is a `NodeUri`, or text in one of the forms ``vos://authority/path``, ``vos:/path`` and ``vos:path``.
     Every method raises the `Fault` that the service answers with, or ServiceUnreachable.
     """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: str | None = None,
-        user: str | None = None,
-        password: str | None = None,
-        authority: str | None = None,
-        home: str | None = None,
-        ca_file: Path | None = None,
-        timeouts: Timeouts | None = None,
-        retry: Retry | None = None,
-        connections: int = 32,
-    ) -> None:
-        access = Access(url=url, token=token, user=user, password=password, authority=authority)
-        self.url = access.url or url
-        self._authority = access.authority
-        self._home = home
-        self._urls: dict[str, str] | None = None
-        self._finding = asyncio.Lock()
-        self._http = Http(
-            self.url,
-            authorization=access.authorization(),
-            ca_file=ca_file,
-            timeouts=timeouts,
-            retry=retry,
-            connections=connections,
-        )
-
-    @classmethod
-    def of(cls, access: Access, *, timeouts: Timeouts | None = None, retry: Retry | None = None) -> Self:
-        """Make the client of a space that the configuration knows.
-
-        Raises
-        ------
-        InvalidArgument
-            The configuration names no URL.
-        """
-        return cls(**access.parameters(), timeouts=timeouts, retry=retry)
-
-    async def __aenter__(self) -> Self:
-        """Connect when the first request comes."""
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the connections."""
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.close()
-
-    # ------------------------------------------------------------------ where things are
-
-    async def uri(self, text: NodeUri | str) -> NodeUri:
-        """Read a URI in any form.
-
-        Raises
-        ------
-        InvalidURI
-            It is none, or of another space.
-        """
-        authority = await self.authority()
-        uri = text if isinstance(text, NodeUri) else resolve(text, authority, self._home)
-        if uri.authority != authority:
-            raise InvalidURI(f"{uri} is not of the space {authority} at {self.url}")
-        return uri
-
-    async def authority(self) -> str:
-        """Tell the name of the space: what was given, else what the root container says."""
-        if self._authority is None:
-            answer = await self._http.ask("GET", f"{await self._url(STANDARD_NODES)}?limit=0")
-            self._authority = read_node(answer.body).uri.authority
-        return self._authority
-
-    async def _url(self, *standards: str) -> str:
-        """Find the URL of a resource, by the first of its names that the service knows."""
-        async with self._finding:
-            if self._urls is None:
-                try:
-                    answer = await self._http.ask("GET", f"{self.url}/capabilities")
-                    known = reversed(parse_capabilities(answer.body))
-                except (InvalidData, NotFound) as fault:
-                    raise type(fault)(f"there is no VOSpace at {self.url} (/capabilities: {fault.detail})") from None
-                self._urls = {one.standard_id: one.url.rstrip("/") for one in known}
-        for standard in standards:
-            if standard in self._urls:
-                return self._urls[standard]
-        raise OperationNotSupported(f"{self.url} offers no {standards[0]}")
 
     async def _node_url(self, uri: NodeUri) -> str:
         base = await self._url(STANDARD_NODES)
@@ -300,6 +223,7 @@ class Space:
         *,
         size: int | None = None,
         content_type: str | None = None,
+        view: View | None = None,
         progress: Progress = SILENT,
     ) -> Stored:
         """Store bytes at a node, which is made if it is not there (pushToVoSpace).
@@ -313,6 +237,8 @@ class Space:
             be sent again after a failure.
         size
             Bytes of a stream, if known.
+        view
+            What the bytes are, if not just bytes: an archive that a container unpacks (see `push_archive`).
 
         Raises
         ------
@@ -323,7 +249,7 @@ class Space:
         """
         target = await self.uri(uri)
         bytes_of = await source_of(source, size)
-        endpoints = await self._endpoints(target, Direction.PUSH_TO_VOSPACE)
+        endpoints = await self._endpoints(target, Direction.PUSH_TO_VOSPACE, view)
         upload = Upload(self._http, endpoints, bytes_of, what=target, content_type=content_type, progress=progress)
         return await upload.run()
 
@@ -333,6 +259,7 @@ class Space:
         *,
         start: int = 0,
         stop: int | None = None,
+        view: View | None = None,
         progress: Progress = SILENT,
     ) -> AsyncGenerator[bytes]:
         """Give the bytes of a node in pieces of about 1 MiB (pullFromVoSpace), as a slice of the file would be.
@@ -346,6 +273,8 @@ class Space:
             First byte; less than 0: so many from the end.
         stop
             Byte to stop before; None: the end.
+        view
+            In which the bytes are wanted, one of those that the node provides; None: as they are.
 
         Raises
         ------
@@ -355,13 +284,20 @@ class Space:
         if stop is not None and not 0 <= start < stop:
             raise InvalidArgument(f"no bytes from {start} to before {stop}")
         source = await self.uri(uri)
-        endpoints = await self._endpoints(source, Direction.PULL_FROM_VOSPACE)
+        endpoints = await self._endpoints(source, Direction.PULL_FROM_VOSPACE, view)
         reading = Reading(self._http, endpoints, what=source, start=start, stop=stop, progress=progress)
         async with aclosing(reading.pieces()) as bytes_of:
             async for piece in bytes_of:
                 yield piece
 
-    async def pull(self, uri: NodeUri | str, target: Path | BinaryIO, *, progress: Progress = SILENT) -> None:
+    async def pull(
+        self,
+        uri: NodeUri | str,
+        target: Path | BinaryIO,
+        *,
+        view: View | None = None,
+        progress: Progress = SILENT,
+    ) -> None:
         """Fetch the bytes of a node into a file (pullFromVoSpace).
 
         With a path the bytes come to a ``.part`` file beside it, which is continued if it is there already, and
@@ -374,23 +310,25 @@ class Space:
             The bytes are not those of the service; a file at the path is left as it was.
         """
         if not isinstance(target, Path):
-            await self._pull_into(uri, target, progress)
+            await self._pull_into(uri, target, view, progress)
             return
         if await asyncio.to_thread(_is_special, target):
             with await asyncio.to_thread(target.open, "wb", 0) as file:
-                await self._pull_into(uri, file, progress)
+                await self._pull_into(uri, file, view, progress)
             return
-        await self.pull_file(uri, await asyncio.to_thread(target.resolve), progress=progress)
+        await self.pull_file(uri, await asyncio.to_thread(target.resolve), view=view, progress=progress)
 
-    async def _pull_into(self, uri: NodeUri | str, file: BinaryIO, progress: Progress) -> None:
-        async with aclosing(self.read(uri, progress=progress)) as bytes_of:
+    async def _pull_into(self, uri: NodeUri | str, file: BinaryIO, view: View | None, progress: Progress) -> None:
+        async with aclosing(self.read(uri, view=view, progress=progress)) as bytes_of:
             async for piece in bytes_of:
                 await asyncio.to_thread(file.write, piece)
 
-    async def pull_file(self, uri: NodeUri | str, target: Path, *, progress: Progress = SILENT) -> None:
+    async def pull_file(
+        self, uri: NodeUri | str, target: Path, *, view: View | None = None, progress: Progress = SILENT
+    ) -> None:
         """As `pull` with a path, but what stands there is replaced, a symbolic link too."""
         source = await self.uri(uri)
-        endpoints = await self._endpoints(source, Direction.PULL_FROM_VOSPACE)
+        endpoints = await self._endpoints(source, Direction.PULL_FROM_VOSPACE, view)
         for left in reversed(range(_VERSIONS)):
             reading = Reading(self._http, endpoints, what=source, progress=progress)
             try:
@@ -402,9 +340,138 @@ class Space:
             else:
                 return
 
-    async def _endpoints(self, uri: NodeUri, direction: Direction) -> Endpoints:
+    async def _endpoints(self, uri: NodeUri, direction: Direction, view: View | None) -> Endpoints:
         url = await self._url(STANDARD_SYNC, STANDARD_SYNC_20)
-        return Endpoints(partial(negotiate, self._http, url, uri, direction))
+        return Endpoints(partial(negotiate, self._http, url, uri, direction, view))
+
+    async def pull_archive(
+        self, uri: NodeUri | str, target: Path | BinaryIO, form: ArchiveFormat = TAR, *, progress: Progress = SILENT
+    ) -> None:
+        """Fetch a container with all that is in it as one archive (VOSpace 2.1, section 3.4.5).
+
+        Parameters
+        ----------
+        target
+            As for `pull`. An archive that breaks off cannot be continued.
+
+        Raises
+        ------
+        ViewNotSupported
+            The service packs nothing in this format.
+        """
+        node = await self.follow(await self.get_node(uri))
+        offered = {one.uri for one in node.provides}
+        names = [one for one in (form.view, *sorted(form.synonyms)) if one in offered]
+        if names:
+            view = View(names[0])
+        elif await self._offers(PACKAGE_VIEW):
+            view = View(PACKAGE_VIEW, params=(Param(FORMAT, form.content_type),))
+        else:
+            raise ViewNotSupported(f"{node.uri} is not given as {form.suffix.removeprefix('.')}")
+        await self.pull(node.uri, target, view=view, progress=progress)
+
+    async def push_archive(
+        self,
+        source: Path | BinaryIO | AsyncIterable[bytes],
+        uri: NodeUri | str,
+        form: ArchiveFormat = TAR,
+        *,
+        progress: Progress = SILENT,
+    ) -> None:
+        """Unpack an archive into a container that is there; all that is in it becomes nodes, or nothing does.
+
+        Raises
+        ------
+        ViewNotSupported
+            The service unpacks no archives.
+        InvalidData
+            It is no such archive, or holds what cannot be nodes.
+        """
+        node = await self.follow(await self.get_node(uri))
+        accepted = {one.uri for one in node.accepts}
+        names = [one for one in (form.view, *sorted(form.synonyms)) if one in accepted]
+        if not names:
+            raise ViewNotSupported(f"{node.uri} unpacks no {form.suffix.removeprefix('.')}")
+        await self.push(source, node.uri, content_type=form.content_type, view=View(names[0]), progress=progress)
+
+    # ------------------------------------------------------------------ what the service does by itself
+
+    async def move(self, source: NodeUri | str, destination: NodeUri | str, *, watch: Watch | None = None) -> NodeUri:
+        """Move a node with all that is below it (moveNode, section 6.2.2); gives where it is then.
+
+        Parameters
+        ----------
+        destination
+            A container, which it goes into, or where nothing is yet.
+        watch
+            Hears how far it is.
+
+        Raises
+        ------
+        DuplicateNode
+            There is something already.
+        """
+        return await self._relocate(source, destination, keep_bytes=False, watch=watch)
+
+    async def copy(self, source: NodeUri | str, destination: NodeUri | str, *, watch: Watch | None = None) -> NodeUri:
+        """Copy a node with all that is below it (copyNode, section 6.2.3), within the service; else as `move`."""
+        return await self._relocate(source, destination, keep_bytes=True, watch=watch)
+
+    async def _relocate(
+        self, source: NodeUri | str, destination: NodeUri | str, *, keep_bytes: bool, watch: Watch | None
+    ) -> NodeUri:
+        goal = await self.uri(destination)
+        wanted = Transfer(str(await self.uri(source)), str(goal), keep_bytes=keep_bytes, version="2.1")
+        job = await self._carry_out(wanted, watch)
+        told = {one.id: one.href for one in job.results if is_uri(one.href)}
+        href = told.get("destination") or next(iter(told.values()), None)
+        return NodeUri.parse(href) if href else goal
+
+    async def pull_to(self, uri: NodeUri | str, *urls: str, watch: Watch | None = None) -> None:
+        """Let the service fetch the bytes of a node from elsewhere (pullToVoSpace, section 6.4.2).
+
+        Parameters
+        ----------
+        urls
+            Where they are; they are tried in this order.
+        """
+        protocols = tuple(Protocol(HTTPS_GET if _is_secure(url) else HTTP_GET, url) for url in urls)
+        target = str(await self.uri(uri))
+        await self._carry_out(
+            Transfer(target, Direction.PULL_TO_VOSPACE, View(BINARY_VIEW), protocols, version="2.1"), watch
+        )
+
+    async def push_from(self, uri: NodeUri | str, *urls: str, watch: Watch | None = None) -> None:
+        """Let the service send the bytes of a node elsewhere, by HTTP PUT (pushFromVoSpace, section 6.4.4)."""
+        protocols = tuple(Protocol(HTTPS_PUT if _is_secure(url) else HTTP_PUT, url) for url in urls)
+        source = str(await self.uri(uri))
+        await self._carry_out(
+            Transfer(source, Direction.PUSH_FROM_VOSPACE, View(DEFAULT_VIEW), protocols, version="2.1"), watch
+        )
+
+    async def _carry_out(self, wanted: Transfer, watch: Watch | None) -> Job:
+        url = await self.create_job(JobList.TRANSFERS, render_transfer(wanted), "text/xml")
+        return await self.complete(url, watch=watch)
+
+    async def delete_tree(self, uri: NodeUri | str, *, watch: Watch | None = None) -> Counts:
+        """Delete of a tree what may be deleted, and leave the rest (OpenCADC's async-delete).
+
+        `delete_node` deletes all of it or nothing.
+        """
+        body = urlencode({"target": str(await self.uri(uri))}).encode()
+        return await self.count(await self.create_job(JobList.DELETIONS, body, FORM), watch=watch)
+
+    async def set_properties(
+        self, uri: NodeUri | str, properties: Iterable[Property], *, watch: Watch | None = None
+    ) -> Counts:
+        """Set properties of a node and of all below it (OpenCADC's async-setprops); of one node see `set_node`."""
+        node = await self.get_node(uri, detail=Detail.MIN)
+        body = render_node(Node(node.uri, node.type, tuple(properties), target=node.target))
+        return await self.count(await self.create_job(JobList.PROPERTIES, body, "text/xml"), watch=watch)
+
+
+def _is_secure(url: str) -> bool:
+    return url[:6].lower() == "https:"
 
 
 def _is_special(path: Path) -> bool:

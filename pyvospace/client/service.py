@@ -1,0 +1,122 @@
+"""A service as its clients see it: where its resources are, who asks, and what short URIs mean."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pyvospace.client.access import Access
+from pyvospace.client.http import Http, Timeouts
+from pyvospace.client.locations import resolve
+from pyvospace.client.retry import Retry
+from pyvospace.model.faults import InvalidData, InvalidURI, NotFound, OperationNotSupported
+from pyvospace.model.uris import NodeUri
+from pyvospace.model.vocabulary import STANDARD_NODES
+from pyvospace.wire.nodes import read_node
+from pyvospace.wire.vosi import parse_capabilities
+
+
+class Service:
+    """The service of one space: where it is, and what its URIs mean. See `Space` for the parameters."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        user: str | None = None,
+        password: str | None = None,
+        authority: str | None = None,
+        home: str | None = None,
+        ca_file: Path | None = None,
+        timeouts: Timeouts | None = None,
+        retry: Retry | None = None,
+        connections: int = 32,
+    ) -> None:
+        access = Access(url=url, token=token, user=user, password=password, authority=authority)
+        self.url = access.url or url
+        self._authority = access.authority
+        self._home = home
+        self._urls: dict[str, str] | None = None
+        self._finding = asyncio.Lock()
+        self._http = Http(
+            self.url,
+            authorization=access.authorization(),
+            ca_file=ca_file,
+            timeouts=timeouts,
+            retry=retry,
+            connections=connections,
+        )
+
+    @classmethod
+    def of(cls, access: Access, *, timeouts: Timeouts | None = None, retry: Retry | None = None) -> Self:
+        """Make the client of a space that the configuration knows.
+
+        Raises
+        ------
+        InvalidArgument
+            The configuration names no URL.
+        """
+        return cls(**access.parameters(), timeouts=timeouts, retry=retry)
+
+    async def __aenter__(self) -> Self:
+        """Connect when the first request comes."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connections."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.close()
+
+    # ------------------------------------------------------------------ where things are
+
+    async def uri(self, text: NodeUri | str) -> NodeUri:
+        """Read a URI in any form.
+
+        Raises
+        ------
+        InvalidURI
+            It is none, or of another space.
+        """
+        authority = await self.authority()
+        uri = text if isinstance(text, NodeUri) else resolve(text, authority, self._home)
+        if uri.authority != authority:
+            raise InvalidURI(f"{uri} is not of the space {authority} at {self.url}")
+        return uri
+
+    async def authority(self) -> str:
+        """Tell the name of the space: what was given, else what the root container says."""
+        if self._authority is None:
+            answer = await self._http.ask("GET", f"{await self._url(STANDARD_NODES)}?limit=0")
+            self._authority = read_node(answer.body).uri.authority
+        return self._authority
+
+    async def _url(self, *standards: str) -> str:
+        """Find the URL of a resource, by the first of its names that the service knows."""
+        known = await self._resources()
+        for standard in standards:
+            if standard in known:
+                return known[standard]
+        raise OperationNotSupported(f"{self.url} offers no {standards[0]}")
+
+    async def _offers(self, standard: str) -> bool:
+        """Say whether the service has a resource."""
+        return standard in await self._resources()
+
+    async def _resources(self) -> dict[str, str]:
+        async with self._finding:
+            if self._urls is None:
+                try:
+                    answer = await self._http.ask("GET", f"{self.url}/capabilities")
+                    known = reversed(parse_capabilities(answer.body))
+                except (InvalidData, NotFound) as fault:
+                    raise type(fault)(f"there is no VOSpace at {self.url} (/capabilities: {fault.detail})") from None
+                self._urls = {one.standard_id: one.url.rstrip("/") for one in known}
+        return self._urls
