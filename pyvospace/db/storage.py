@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -11,7 +12,17 @@ import asyncpg
 
 from pyvospace.db.errors import translated
 from pyvospace.db.statements import QueryFile
-from pyvospace.model.claims import DownloadClaim, OutcomeUnknownError, StorageState, StoredFile, UploadClaim
+from pyvospace.model.claims import (
+    DownloadClaim,
+    OutcomeUnknownError,
+    RenderClaim,
+    StorageState,
+    StoredFile,
+    UploadClaim,
+)
+from pyvospace.model.faults import PermissionDenied
+from pyvospace.model.nodes import Param
+from pyvospace.model.vocabulary import BYTE_VIEWS
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -34,6 +45,8 @@ class _Sql(QueryFile, file="storages.sql"):
     claim_pull: ClassVar[str]
     store_pulled: ClassVar[str]
     claim_download: ClassVar[str]
+    claim_render: ClassVar[str]
+    set_structure: ClassVar[str]
     delivered: ClassVar[str]
     claim_sweep: ClassVar[str]
     unknown: ClassVar[str]
@@ -49,6 +62,32 @@ def _stored(row: asyncpg.Record | None) -> StoredFile | None:
         md5=row["md5"],
         sha256=row["sha256"],
         content_type=row["content_type"],
+    )
+
+
+def _download(row: asyncpg.Record, claims: EndpointClaims) -> DownloadClaim:
+    return DownloadClaim(
+        name=row["name"],
+        modified=row["modified"],
+        location=row["location"],
+        size=row["size"],
+        md5=row["md5"],
+        sha256=row["sha256"],
+        content_type=row["content_type"],
+        job_id=claims.job_id if row["waiting"] else None,
+    )
+
+
+def _upload(row: asyncpg.Record, attempt: str, current: StoredFile | None = None) -> UploadClaim:
+    view = None if row["view"] in BYTE_VIEWS else row["view"]
+    return UploadClaim(
+        id=attempt,
+        lease=LEASE,
+        limit=row["size_limit"],
+        discard=row["discard"],
+        current=current,
+        structured=row["structured"] or view is not None,
+        view=view,
     )
 
 
@@ -94,18 +133,16 @@ class StorageCatalogue:
         if row is None:
             raise AssertionError
         self._stores[attempt] = _Sql.store, (self._storage, claims.job_id, claims.user_id, attempt)
-        return UploadClaim(
-            id=attempt, lease=LEASE, limit=row["size_limit"], discard=row["discard"], current=_stored(row)
-        )
+        return _upload(row, attempt, _stored(row))
 
     async def claim_pull(self, job: Claimed) -> UploadClaim:
         """Check the right to write of the job's owner once more and take the writer's lease for him."""
         attempt = secrets.token_hex(16)
-        row = await self._database.fetchrow(_Sql.claim_pull, self._storage, job.attempt, attempt, LEASE)
+        row = await self._database.fetchrow(_Sql.claim_pull, self._storage, job.attempt, attempt, LEASE, job.id)
         if row is None:
             raise AssertionError
         self._stores[attempt] = _Sql.store_pulled, (self._storage, job.attempt, attempt)
-        return UploadClaim(id=attempt, lease=LEASE, limit=row["size_limit"], discard=row["discard"])
+        return _upload(row, attempt)
 
     async def renew(self, claim: UploadClaim) -> bool:
         """Extend the lease; False: it was lost."""
@@ -118,7 +155,7 @@ class StorageCatalogue:
             transaction = connection.transaction()
             with translated():
                 await transaction.start()
-            opened = _Store(connection, *self._stores[claim.id])
+            opened = _Store(connection, *self._stores[claim.id], claim)
             try:
                 yield opened
                 if claim.discard:
@@ -149,15 +186,20 @@ class StorageCatalogue:
         )
         if row is None:
             raise AssertionError
-        return DownloadClaim(
-            name=row["name"],
-            modified=row["modified"],
-            location=row["location"],
-            size=row["size"],
-            md5=row["md5"],
-            sha256=row["sha256"],
-            content_type=row["content_type"],
-            job_id=claims.job_id if row["waiting"] else None,
+        return _download(row, claims)
+
+    async def claim_render(self, claims: EndpointClaims) -> RenderClaim:
+        """Check the right to read once more and tell which view of which bytes is wanted."""
+        row = await self._database.fetchrow(
+            _Sql.claim_render, self._storage, claims.node_id, claims.job_id, claims.user_id
+        )
+        if row is None or row["view"] is None:
+            raise PermissionDenied("this endpoint was withdrawn; negotiate again")
+        return RenderClaim(
+            download=_download(row, claims),
+            structure=row["structure"],
+            view=row["view"],
+            params=tuple(Param(uri, value) for uri, value in json.loads(row["params"])),
         )
 
     async def delivered(self, claim: DownloadClaim) -> None:
@@ -181,14 +223,21 @@ class StorageCatalogue:
 class _Store:
     """The open transaction of an upload."""
 
-    def __init__(self, connection: Connection, statement: str, ends: tuple[object, ...]) -> None:
+    def __init__(self, connection: Connection, statement: str, ends: tuple[object, ...], claim: UploadClaim) -> None:
         self._connection = connection
         self._statement = statement
         self._ends = ends
+        self._claim = claim
 
     async def store(self, file: StoredFile) -> None:
         """Point the node at `file`, mark what it had before as obsolete, complete the job."""
         await self._store(file.location, file.size, file.md5, file.sha256, file.content_type)
+        if self._claim.structured:
+            claimed = self._claim.view is not None
+            with translated():
+                await self._connection.execute(
+                    _Sql.set_structure, self._ends[0], file.location, file.structure, claimed
+                )
 
     async def complete(self) -> None:
         """Complete the job of bytes that were dropped."""

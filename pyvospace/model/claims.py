@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final, Literal, get_args
 from uuid import UUID
 
+from pyvospace.model.nodes import Param
 
 Operation = Literal["get", "put", "pack", "unpack", "render"]
 """What an endpoint is for: bytes as they are, an archive of a tree, a view that is computed."""
@@ -31,6 +32,8 @@ class StoredFile:
     sha256: bytes
     content_type: str | None
     """As the client named it, kept verbatim; None if it named none."""
+    structure: str | None = None
+    """Of a StructuredDataNode: name of the type that the bytes are of; None: none that is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,10 @@ class UploadClaim:
     """Receive and count, keep nothing (a push to ``.null``)."""
     current: StoredFile | None = None
     """The bytes that the node has now (for If-Match and If-None-Match); None if it has none."""
+    structured: bool = False
+    """The node is a StructuredDataNode, or is to be made as one: find out which structure the bytes have."""
+    view: str | None = None
+    """URI of the view by which the client says what the bytes are; None: he says nothing of that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +72,18 @@ class DownloadClaim:
     content_type: str | None = None
     job_id: str | None = None
     """A transfer job that waits for its first complete delivery; None: nobody waits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderClaim:
+    """The right to have a view of the bytes of one node computed once."""
+
+    download: DownloadClaim
+    structure: str | None
+    """Name of the type that the bytes are of."""
+    view: str
+    """URI of the view that was asked for."""
+    params: tuple[Param, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

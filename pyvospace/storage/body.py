@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from pyvospace.model.faults import InvalidData, RequestEntityTooLarge
 from pyvospace.storage.backend import Body
-from pyvospace.storage.hashing import Announced, Digests
+from pyvospace.storage.hashing import Announced, Digests, Watch
+from pyvospace.storage.inspection import Inspection
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class CheckedBody(Body):
         self.size = size
         self.received: Received | None = None
         """Set at the end of the body, if all is well."""
+        self.inspection: Inspection | None = None
+        """Shown all bytes; what it finds wrong fails the body. To be set before the body is consumed."""
         self._limit = limit
         self._announced = announced
         self._begun = False
@@ -70,6 +73,12 @@ class CheckedBody(Body):
         if self.size is not None and size != self.size:
             raise self._cut(size)
         self._announced.verify(digests)
+        if self.inspection is not None:
+            self.inspection.end()
+
+    @property
+    def _watch(self) -> Watch | None:
+        return self.inspection.take if self.inspection is not None else None
 
     def _cut(self, size: int) -> InvalidData:
         return InvalidData(f"the body ended after {size} of {self.size} bytes")

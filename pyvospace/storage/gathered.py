@@ -78,7 +78,7 @@ class GatheredBody(CheckedBody):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Give the bytes in pieces (see `Body.__aiter__`)."""
         self._begin()
-        hasher = Hasher(self._workers.hashing)
+        hasher = Hasher(self._workers.hashing, self._watch)
         async with aclosing(self._gather()) as batches:
             async for pieces, last in batches:
                 data = b"".join(pieces)
@@ -99,6 +99,7 @@ class GatheredBody(CheckedBody):
             hashing=self._workers.hashing,
             flushing=self._workers.flushing,
             verify=self._verify,
+            watch=self._watch,
             direct=direct,
         )
         try:

@@ -4,7 +4,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from itertools import chain
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _BESIDE: Final = 128 << 10
 """From so many bytes on a second thread costs less than it saves."""
+Watch = Callable[["Sequence[ReadableBuffer]"], None]
+
 _LENGTHS: Final = {"md5": 16, "sha-256": 32}
 
 
@@ -39,11 +41,12 @@ class Digests:
 class Hasher:
     """MD5 and SHA-256 of one stream: MD5 in a thread of `pool`, SHA-256 in the caller's.
 
-    Not for several threads at once, but each call may come from another one.
+    Not for several threads at once, but each call may come from another one. `watch` is shown all pieces.
     """
 
-    def __init__(self, pool: Executor) -> None:
+    def __init__(self, pool: Executor, watch: Watch | None = None) -> None:
         self._pool = pool
+        self._watch = watch
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._sha256 = hashlib.sha256(usedforsecurity=False)
         self._beside: Future[None] | None = None
@@ -63,6 +66,8 @@ class Hasher:
             self._add_md5(pieces)
         for piece in pieces:
             self._sha256.update(piece)
+        if self._watch is not None:
+            self._watch(pieces)
 
     def settle(self) -> None:
         """Wait for the other thread."""

@@ -16,6 +16,7 @@ from pyvospace.service.content import DEFAULT_TYPE
 from pyvospace.storage.backend import StorageBackend
 from pyvospace.storage.body import CheckedBody, Received
 from pyvospace.storage.catalogue import Catalogue, StoreTransaction
+from pyvospace.storage.inspection import Inspection
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ class ClaimedUpload:
         self._catalogue = catalogue
         self._body = body
         self._content_type = content_type
+        if claim.structured:
+            body.inspection = Inspection(claim, content_type)
         self._state = _State.RECEIVING
         self._location: str | None = None
 
@@ -110,6 +113,7 @@ class ClaimedUpload:
                 md5=received.digests.md5,
                 sha256=received.digests.sha256,
                 content_type=self._content_type,
+                structure=self._body.inspection.structure if self._body.inspection is not None else None,
             )
         )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from pyvospace.model.crash import crash_point
 from pyvospace.storage.direct import DirectFile
-from pyvospace.storage.hashing import Digests, Hasher
+from pyvospace.storage.hashing import Digests, Hasher, Watch
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -28,6 +28,8 @@ class Sink:
         Gives the descriptor, at the first bytes.
     verify
         Called with the digests before the file is made durable; raises if they are wrong.
+    watch
+        Shown all pieces as they are hashed.
     direct
         The pieces lie in aligned memory, so try to write them past the page cache.
     """
@@ -39,10 +41,11 @@ class Sink:
         hashing: Executor,
         flushing: Executor,
         verify: Callable[[int, Digests], None],
+        watch: Watch | None = None,
         direct: bool = False,
     ) -> None:
         self._open = open_file
-        self._hasher = Hasher(hashing)
+        self._hasher = Hasher(hashing, watch)
         self._flushing = flushing
         self._verify = verify
         self._direct = direct

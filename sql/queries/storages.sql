@@ -5,7 +5,8 @@ select storage_api.announce($1, $2, $3, $4);
 select * from storage_api.current($1, $2, $3);
 
 -- name: claim_upload
-select * from storage_api.claim_upload($1, $2, $3, $4, $5, $6, $7);
+select c.*, i.structured, i.view
+  from storage_api.claim_upload($1, $2, $3, $4, $5, $6, $7) c, storage_api.import_of($1, $2) i;
 
 -- name: renew
 select storage_api.renew($1, $2);
@@ -17,10 +18,17 @@ select storage_api.release($1, $2);
 select storage_api.store($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
 -- name: claim_pull
-select * from storage_api.claim_pull($1, $2, $3, $4);
+select c.*, i.structured, i.view
+  from storage_api.claim_pull($1, $2, $3, $4) c, storage_api.import_of($1, $5) i;
 
 -- name: store_pulled
 select storage_api.store_pulled($1, $2, $3, $4, $5, $6, $7, $8);
+
+-- name: set_structure
+select storage_api.set_structure($1, $2, $3, $4);
+
+-- name: claim_render
+select * from storage_api.claim_render($1, $2, $3, $4);
 
 -- name: claim_download
 select * from storage_api.claim_download($1, $2, $3, $4);
