@@ -15,7 +15,6 @@ import typer
 from typer.exceptions import TyperException
 
 import pyvospace
-from pyvospace.config import ConfigError
 from pyvospace.model.faults import Fault
 from pyvospace.supervisor import SupervisorError
 
@@ -65,15 +64,24 @@ def run(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except (ConfigError, Fault, OSError, SupervisorError, TyperException) as error:
-        for line in _words(error):
-            typer.echo(f"pyvospace: {line}", err=True)
-        return _code(error)
+    except (Fault, OSError, SupervisorError, TyperException) as error:
+        return _complain(_words(error), error.exit_code if isinstance(error, Fault | TyperException) else FAILED)
+    except Exception as error:
+        # Imported only now: settings take long to load, and the commands of users have none.
+        from pyvospace.config import ConfigError
+
+        if not isinstance(error, ConfigError):
+            raise
+        return _complain([str(problem) for problem in error.problems], WRONG_SETTINGS)
+
+
+def _complain(lines: list[str], code: int) -> int:
+    for line in lines:
+        typer.echo(f"pyvospace: {line}", err=True)
+    return code
 
 
 def _words(error: Exception) -> list[str]:
-    if isinstance(error, ConfigError):
-        return [str(problem) for problem in error.problems]
     if not isinstance(error, TyperException):
         return [str(error)]
     message, context = error.format_message(), getattr(error, "ctx", None)
@@ -81,9 +89,3 @@ def _words(error: Exception) -> list[str]:
         return []
     # The parser names the wrong one of several missing arguments, so let the whole line be seen.
     return [message] if context is None else [message, f"{context.get_usage()} (--help tells more)"]
-
-
-def _code(error: Exception) -> int:
-    if isinstance(error, ConfigError):
-        return WRONG_SETTINGS
-    return error.exit_code if isinstance(error, Fault | TyperException) else FAILED

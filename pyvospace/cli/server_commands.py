@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pyvospace.config import ConfigError, check, load
 from pyvospace.supervisor import SupervisorError
 
 if TYPE_CHECKING:
@@ -137,6 +136,7 @@ def worker(
     at_once: Annotated[int | None, typer.Option(min=1, help="Number of jobs at the same time.")] = None,
 ) -> None:
     """Run jobs (moves, copies, searches and the like) beside the metadata servers; start as many as are wanted."""
+    from pyvospace.config import load
     from pyvospace.supervisor.workers import work
 
     settings = load(config, {"jobs": {"at_once": at_once}} if at_once else {})
@@ -146,6 +146,7 @@ def worker(
 
 def migrate(config: ConfigOption = None, data: DataOption = None) -> None:
     """Bring the database up to this release; make the space if there is none yet."""
+    from pyvospace.config import load
     from pyvospace.db.bootstrap import bootstrap
     from pyvospace.db.migrations import migrate as apply
     from pyvospace.supervisor.data import find_dsn
@@ -171,6 +172,8 @@ def check_config(
     file: Annotated[Path | None, typer.Argument(help="Settings (TOML). Default: as for --config.")] = None,
 ) -> None:
     """Name each wrong or unknown setting of file and environment, one a line."""
+    from pyvospace.config import ConfigError, check
+
     problems = check(file)
     if problems:
         raise ConfigError(problems)
@@ -179,13 +182,14 @@ def check_config(
 @_config.command("show")
 def show_config(config: ConfigOption = None) -> None:
     """Write the settings in effect as TOML, secrets masked."""
+    from pyvospace.config import load
     from pyvospace.config.reference import show
 
     typer.echo(show(load(config)))
 
 
 def _serve(server: Server, config: Path | None, given: dict[str, Any]) -> None:
-    from pyvospace.config.load import environment_of
+    from pyvospace.config.load import environment_of, load
     from pyvospace.supervisor.workers import serve
 
     overrides = {str(server): {name: value for name, value in given.items() if value is not None}}

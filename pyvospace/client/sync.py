@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, TypeVar, cast
@@ -12,12 +13,15 @@ from typing import Any, BinaryIO, Self, TypeVar, cast
 from pyvospace.client import space
 from pyvospace.client.access import Access
 from pyvospace.client.http import Timeouts
+from pyvospace.client.jobs import Counts, JobList, JobReference, Watch
 from pyvospace.client.progress import SILENT, Progress
 from pyvospace.client.retry import Retry
 from pyvospace.client.upload import Stored
-from pyvospace.model.nodes import Node
+from pyvospace.model.archives import TAR, ArchiveFormat
+from pyvospace.model.jobs import Job
+from pyvospace.model.nodes import Node, Property, View
 from pyvospace.model.uris import NodeUri
-from pyvospace.model.vocabulary import Detail
+from pyvospace.model.vocabulary import Detail, Phase
 
 T = TypeVar("T")
 
@@ -153,12 +157,15 @@ class Space:
         *,
         size: int | None = None,
         content_type: str | None = None,
+        view: View | None = None,
         progress: Progress = SILENT,
     ) -> Stored:
         """Store bytes at a node; `source` may also be an iterable of pieces."""
         readable = isinstance(source, Path | bytes) or hasattr(source, "read")
         given = cast("Path | bytes | BinaryIO", source) if readable else _stream(cast("Iterable[bytes]", source))
-        return self._wait(self._space.push(given, uri, size=size, content_type=content_type, progress=progress))
+        return self._wait(
+            self._space.push(given, uri, size=size, content_type=content_type, view=view, progress=progress)
+        )
 
     def read(
         self,
@@ -166,14 +173,99 @@ class Space:
         *,
         start: int = 0,
         stop: int | None = None,
+        view: View | None = None,
         progress: Progress = SILENT,
     ) -> Iterator[bytes]:
         """Give the bytes of a node in pieces."""
-        return self._iterate(self._space.read(uri, start=start, stop=stop, progress=progress))
+        return self._iterate(self._space.read(uri, start=start, stop=stop, view=view, progress=progress))
 
-    def pull(self, uri: NodeUri | str, target: Path | BinaryIO, *, progress: Progress = SILENT) -> None:
+    def pull(
+        self,
+        uri: NodeUri | str,
+        target: Path | BinaryIO,
+        *,
+        view: View | None = None,
+        progress: Progress = SILENT,
+    ) -> None:
         """Fetch the bytes of a node into a file."""
-        self._wait(self._space.pull(uri, target, progress=progress))
+        self._wait(self._space.pull(uri, target, view=view, progress=progress))
+
+    def pull_archive(
+        self, uri: NodeUri | str, target: Path | BinaryIO, form: ArchiveFormat = TAR, *, progress: Progress = SILENT
+    ) -> None:
+        """Fetch a container with all that is in it as one archive."""
+        self._wait(self._space.pull_archive(uri, target, form, progress=progress))
+
+    def push_archive(
+        self, source: Path | BinaryIO, uri: NodeUri | str, form: ArchiveFormat = TAR, *, progress: Progress = SILENT
+    ) -> None:
+        """Unpack an archive into a container that is there."""
+        self._wait(self._space.push_archive(source, uri, form, progress=progress))
+
+    def move(self, source: NodeUri | str, destination: NodeUri | str, *, watch: Watch | None = None) -> NodeUri:
+        """Move a node with all that is below it; gives where it is then."""
+        return self._wait(self._space.move(source, destination, watch=watch))
+
+    def copy(self, source: NodeUri | str, destination: NodeUri | str, *, watch: Watch | None = None) -> NodeUri:
+        """Copy a node with all that is below it; gives where the copy is."""
+        return self._wait(self._space.copy(source, destination, watch=watch))
+
+    def pull_to(self, uri: NodeUri | str, *urls: str, watch: Watch | None = None) -> None:
+        """Let the service fetch the bytes of a node from elsewhere."""
+        self._wait(self._space.pull_to(uri, *urls, watch=watch))
+
+    def push_from(self, uri: NodeUri | str, *urls: str, watch: Watch | None = None) -> None:
+        """Let the service send the bytes of a node elsewhere."""
+        self._wait(self._space.push_from(uri, *urls, watch=watch))
+
+    def delete_tree(self, uri: NodeUri | str, *, watch: Watch | None = None) -> Counts:
+        """Delete of a tree what may be deleted, and leave the rest."""
+        return self._wait(self._space.delete_tree(uri, watch=watch))
+
+    def set_properties(
+        self, uri: NodeUri | str, properties: Iterable[Property], *, watch: Watch | None = None
+    ) -> Counts:
+        """Set properties of a node and of all below it."""
+        return self._wait(self._space.set_properties(uri, properties, watch=watch))
+
+    def job_lists(self) -> tuple[JobList, ...]:
+        """Tell which lists of jobs the service has."""
+        return self._wait(self._space.job_lists())
+
+    def jobs(
+        self,
+        which: JobList = JobList.TRANSFERS,
+        *,
+        phases: Iterable[Phase] = (),
+        after: datetime | None = None,
+        last: int | None = None,
+    ) -> tuple[JobReference, ...]:
+        """List the caller's jobs."""
+        return self._wait(self._space.jobs(which, phases=phases, after=after, last=last))
+
+    def job_url(self, text: str, which: JobList = JobList.TRANSFERS) -> str:
+        """Give the URL of a job by its id; a URL stays as it is."""
+        return self._wait(self._space.job_url(text, which))
+
+    def job(self, url: str) -> Job:
+        """Get a job by its URL."""
+        return self._wait(self._space.job(url))
+
+    def run(self, url: str) -> Job:
+        """Run a job that waits for it."""
+        return self._wait(self._space.run(url))
+
+    def wait(self, url: str, *, watch: Watch | None = None) -> Job:
+        """Wait until a job has ended, well or not."""
+        return self._wait(self._space.wait(url, watch=watch))
+
+    def abort(self, url: str) -> Job:
+        """End a job before its time."""
+        return self._wait(self._space.abort(url))
+
+    def delete_job(self, url: str) -> None:
+        """Let the service forget a job."""
+        self._wait(self._space.delete_job(url))
 
 
 async def _stream(pieces: Iterable[bytes]) -> AsyncGenerator[bytes]:

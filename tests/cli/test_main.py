@@ -91,4 +91,4 @@ def test_help_imports_nothing_that_is_slow() -> None:
     script = "import sys; from pyvospace.cli import main; main.run(['--help']); print(*sys.modules)"
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = set(re.split(r"\s", shown.stdout))
-    assert not loaded & {"aiohttp", "asyncpg", "lxml", "jose", "cryptography", "argon2", "psutil"}
+    assert not loaded & {"aiohttp", "asyncpg", "lxml", "jose", "cryptography", "argon2", "psutil", "pydantic"}
