@@ -36,6 +36,7 @@ class _Sql(QueryFile, file="jobs.sql"):
     claim: ClassVar[str]
     take_over: ClassVar[str]
     renew: ClassVar[str]
+    advance: ClassVar[str]
     give_back: ClassVar[str]
     finish: ClassVar[str]
     abort: ClassVar[str]
@@ -361,6 +362,11 @@ async def renew(database: Database, claimed: Claimed, *, lease: float) -> bool:
     """Extend a worker's lease; False: the job was taken away."""
     row = await database.fetchrow(_Sql.renew, claimed.attempt, lease, *_counters(claimed.progress))
     return row is not None
+
+
+async def advance(connection: Connection, claimed: Claimed, files: int) -> bool:
+    """Note in a transaction of a worker how many nodes it is done with; False: the job was taken away."""
+    return await connection.fetchrow(_Sql.advance, claimed.attempt, files) is not None
 
 
 async def give_back(database: Database, claimed: Claimed) -> None:

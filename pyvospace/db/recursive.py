@@ -40,28 +40,40 @@ class Piece:
     """Name of the last node; None: it had none."""
 
 
-async def delete_small(database: Database, caller: Caller, container: StoredNode, *, limit: int, count: Count) -> int:
+async def delete_small(database: Database, caller: Caller, node: StoredNode, *, limit: int, count: Count) -> Piece:
     """Delete a container with all that is below it if that is no more than `limit` nodes and nothing forbids it.
 
-    Returns
-    -------
-    int
-        How many nodes are gone; 0: none.
-    """
-    if await database.fetchval(_Sql.is_large, container.id, limit):
-        return 0
+    If not, the container itself is what is refused.
 
-    async def work(connection: Connection) -> int:
-        gone = await nodes.delete_free_tree(connection, caller, container)
-        if gone:
-            await count(connection, gone)
-        return gone
+    Raises
+    ------
+    StaleCallerError
+        The caller is not who he was; nothing was deleted.
+    """
+    if await database.fetchval(_Sql.is_large, node.id, limit):
+        return Piece(0, 1)
+
+    async def work(connection: Connection) -> Piece:
+        gone = await nodes.delete_free_tree(connection, caller, node)
+        if not gone:
+            return Piece(0, await _remaining(connection, caller, node.parent_id, [node.id]))
+        await count(connection, gone)
+        return Piece(gone, 0)
 
     return await database.transact(work, tree=True)
 
 
+async def _remaining(connection: Connection, caller: Caller, container: int | None, ids: Sequence[int]) -> int:
+    """Count the nodes that are still in a container, though the caller wanted them gone."""
+    row = await connection.fetchrow(_Sql.remaining, container, ids)
+    if row is None:
+        raise AssertionError
+    _check_epoch(caller, row["epoch"])
+    return int(row["count"])
+
+
 async def delete_leaves(
-    database: Database, caller: Caller, container: StoredNode, leaves: Sequence[StoredNode], *, count: Count
+    database: Database, caller: Caller, container: int, leaves: Sequence[StoredNode], *, count: Count
 ) -> Piece:
     """Delete nodes in a container that are no containers, as far as the caller may.
 
@@ -74,11 +86,9 @@ async def delete_leaves(
 
     async def work(connection: Connection) -> Piece:
         gone = await connection.fetchval(
-            _Sql.delete_leaves, container.id, ids, caller.id, caller.groups, caller.admin, caller.epoch
+            _Sql.delete_leaves, container, ids, caller.id, caller.groups, caller.admin, caller.epoch
         )
-        row = await connection.fetchrow(_Sql.remaining, container.id, ids)
-        left, epoch = row or (0, caller.epoch)
-        _check_epoch(caller, epoch)
+        left = await _remaining(connection, caller, container, ids)
         await count(connection, gone)
         return Piece(gone, left)
 

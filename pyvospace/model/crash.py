@@ -12,6 +12,10 @@ POINTS = frozenset(
         "before-commit",
         "after-commit-before-answer",
         "gc-row-deleted",
+        "move-mid",
+        "copy-mid",
+        "delete-mid",
+        "properties-mid",
     }
 )
 VARIABLE = "PYVOSPACE_CRASH"

@@ -28,7 +28,7 @@ from pyvospace.model.uris import NodeUri
 from pyvospace.model.vocabulary import Detail
 from pyvospace.server.context import Context, Service
 from pyvospace.server.describe import describe
-from pyvospace.server.handlers import files, nodes, service, transfers
+from pyvospace.server.handlers import files, nodes, recursive, service, transfers
 from pyvospace.server.handlers.jobs import CHANGED_PARTS, PARTS, JobList
 from pyvospace.server.handlers.requests import CONTEXT, SERVICE, expect
 from pyvospace.server.operations.jobs import TRANSFERS
@@ -60,7 +60,11 @@ _DOCUMENT: Final = {"standard": maxsize, "opencadc": 32 * 1024}
 """Largest document by the rules that we follow, if the limit in the settings is not smaller."""
 _PATH: Final = "{path:(?s:.*)}"
 """Also with a line end in it, so that we are asked and refuse it ourselves."""
-_LISTS: Final = (JobList(TRANSFERS, transfers.create),)
+_LISTS: Final = (
+    JobList(TRANSFERS, transfers.create),
+    JobList(recursive.DELETIONS, recursive.create_deletion),
+    JobList(recursive.SETTINGS, recursive.create_setting),
+)
 """Every list of jobs."""
 
 

@@ -89,15 +89,7 @@ def changes_of(
     PermissionDenied
         Another value for a property that is read-only (rulings of A-07).
     """
-    asked: dict[str, str | None] = {}
-    for one in properties:
-        uri = canonical(one.uri)
-        uri = _TWINS.get(uri, uri)
-        twice = uri in asked and asked[uri] != one.value
-        asked[uri] = _news(uri, (asked[uri], one.value), current) if twice else one.value
-    kept = {uri: value for uri, value in asked.items() if uri not in MANAGED}
-    _refuse_read_only(kept, lenient=lenient)
-    plain = {uri: value for uri, value in kept.items() if uri not in _SPECIAL and uri not in READ_ONLY}
+    kept, plain = _asked(properties, current, lenient=lenient)
     stored = current.properties if current else {}
     return Changes(
         removed=tuple(uri for uri, value in plain.items() if value is None and uri in stored),
@@ -110,6 +102,46 @@ def changes_of(
         immutable=_flag(kept, IMMUTABLE, current=current.immutable if current else None),
         target=target if target and (current is None or current.target != target) else None,
     )
+
+
+def changes_of_all(properties: Iterable[Property]) -> Changes:
+    """Read what a document asks to change of many nodes, whatever each of them has already.
+
+    Raises
+    ------
+    InvalidArgument
+        As `changes_of`; also for ``core#immutable``, which holds for all that is below a node anyway.
+    PermissionDenied
+        A property that is read-only.
+    """
+    kept, plain = _asked(properties, None, lenient=False)
+    if IMMUTABLE in kept:
+        raise InvalidArgument(f"{IMMUTABLE}: set it at the container, it holds for all below")
+    return Changes(
+        removed=tuple(uri for uri, value in plain.items() if value is None),
+        properties={uri: value for uri, value in plain.items() if value is not None},
+        public=_flag(kept, IS_PUBLIC, current=None),
+        group_read=_groups(kept, GROUP_READ, current=None),
+        group_write=_groups(kept, GROUP_WRITE, current=None),
+        inherit=_flag(kept, INHERIT_PERMISSIONS, current=None),
+        locked=_flag(kept, IS_LOCKED, current=None),
+    )
+
+
+def _asked(
+    properties: Iterable[Property], current: StoredNode | None, *, lenient: bool
+) -> tuple[dict[str, str | None], dict[str, str | None]]:
+    """Give what is asked for by its one spelling, without what the service itself keeps; and what of it is plain."""
+    asked: dict[str, str | None] = {}
+    for one in properties:
+        uri = canonical(one.uri)
+        uri = _TWINS.get(uri, uri)
+        twice = uri in asked and asked[uri] != one.value
+        asked[uri] = _news(uri, (asked[uri], one.value), current) if twice else one.value
+    kept = {uri: value for uri, value in asked.items() if uri not in MANAGED}
+    _refuse_read_only(kept, lenient=lenient)
+    plain = {uri: value for uri, value in kept.items() if uri not in _SPECIAL and uri not in READ_ONLY}
+    return kept, plain
 
 
 _SPECIAL: Final = frozenset({IS_PUBLIC, GROUP_READ, GROUP_WRITE, INHERIT_PERMISSIONS, IMMUTABLE, *LOCKS})

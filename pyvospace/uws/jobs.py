@@ -336,6 +336,18 @@ async def complete(connection: Connection, claimed: Claimed, results: Sequence[t
         raise LostJobError(claimed.id)
 
 
+async def advance(connection: Connection, claimed: Claimed, files: int) -> None:
+    """Note how many nodes a job is done with, in the transaction of what it does to them.
+
+    Raises
+    ------
+    LostJobError
+        The job is in other hands: roll back.
+    """
+    if not await jobs.advance(connection, claimed, files):
+        raise LostJobError(claimed.id)
+
+
 async def end(
     database: Database,
     claimed: Claimed,

@@ -158,11 +158,17 @@ returning j.id, j.kind, j.owner_id, j.request, j.node_id, j.parent_id, j.name, j
           j.started, j.execution_duration, now() as "now", j.bytes_done, j.bytes_total, j.files_done, j.files_total;
 
 -- name: renew
--- Go on with the attempt $1 for $2 seconds, and tell how far it is. No row: the job was taken away.
+-- Go on with the attempt $1 for $2 seconds, and tell how far it is; what was noted in a transaction in this moment may
+-- be more than the worker knows. No row: the job was taken away.
 update jobs
-   set until = now() + make_interval(secs => $2), bytes_done = $3, bytes_total = $4, files_done = $5, files_total = $6
+   set until = now() + make_interval(secs => $2), bytes_done = $3, bytes_total = $4,
+       files_done = greatest(files_done, $5), files_total = $6
  where attempt = $1 and phase = 'EXECUTING'
 returning execution_duration;
+
+-- name: advance
+-- Note that the attempt $1 is done with $2 nodes. No row: the job was taken away.
+update jobs set files_done = $2 where attempt = $1 and phase = 'EXECUTING' returning id;
 
 -- name: give_back
 -- Let another worker go on with the attempt $1 at once, and do not count it.

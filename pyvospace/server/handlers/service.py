@@ -14,6 +14,7 @@ from pyvospace.model.instants import read_instant
 from pyvospace.model.transfers import Protocol
 from pyvospace.model.vocabulary import Direction
 from pyvospace.model.vosi import CLOSED_FOR, Availability, Capability, Standing, State
+from pyvospace.server.handlers.recursive import DELETIONS, SETTINGS
 from pyvospace.server.handlers.requests import context, form, one, parameters, plain, see_other, xml
 from pyvospace.server.operations import transfers
 from pyvospace.server.views import ACCEPTED, PROVIDED
@@ -39,6 +40,8 @@ _INTERFACES: Final = (
     (vocabulary.STANDARD_PROTOCOLS, "protocols", "full", ()),
     (vocabulary.STANDARD_PROPERTIES, "properties", "full", _METHODS),
     (vocabulary.STANDARD_FILES, "files", "base", _METHODS),
+    (vocabulary.STANDARD_ASYNC_DELETE, DELETIONS, "full", _METHODS),
+    (vocabulary.STANDARD_ASYNC_SETPROPS, SETTINGS, "full", _METHODS),
 )
 """Standard identifier, path, use (D4 of the clients) and security methods."""
 _CONTAINS: Final = 1000

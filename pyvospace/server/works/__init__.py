@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from pyvospace.db import identities
-from pyvospace.model.callers import ANONYMOUS, StaleCallerError
-from pyvospace.model.faults import PermissionDenied, ServiceBusy
+from pyvospace.model.callers import StaleCallerError
+from pyvospace.model.faults import ServiceBusy
 from pyvospace.model.jobs import Kind
 from pyvospace.server.context import Context
+from pyvospace.server.works import copy, delete, move, set_properties
+from pyvospace.server.works.owner import owner_of
 
 if TYPE_CHECKING:
-    from pyvospace.model.callers import Caller
     from pyvospace.model.jobs import Claimed
     from pyvospace.server.context import Service
     from pyvospace.uws.runner import Work
@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 _STARTS: Final = 5
 """Starts of a work whose owner turned out to have changed."""
 
-WORKS: Final[Mapping[Kind, Callable[[Context, Claimed], Awaitable[None]]]] = {}
+WORKS: Final[Mapping[Kind, Callable[[Context, Claimed], Awaitable[None]]]] = {
+    Kind.MOVE: move.run,
+    Kind.COPY: copy.run,
+    Kind.DELETE: delete.run,
+    Kind.SET_PROPERTIES: set_properties.run,
+}
 
 
 def works(service: Service) -> dict[str, Work]:
@@ -36,17 +41,8 @@ def works(service: Service) -> dict[str, Work]:
 async def _run(service: Service, work: Callable[[Context, Claimed], Awaitable[None]], claimed: Claimed) -> None:
     for _ in range(_STARTS):
         try:
-            await work(Context(service, await _owner(service, claimed)), claimed)
+            await work(Context(service, await owner_of(service, claimed)), claimed)
         except StaleCallerError:
             continue
         return
     raise ServiceBusy("users and groups are changing; try again")
-
-
-async def _owner(service: Service, claimed: Claimed) -> Caller:
-    if claimed.owner_id is None:
-        return ANONYMOUS
-    owner = await identities.by_id(service.database, claimed.owner_id)
-    if owner is None:
-        raise PermissionDenied("the owner of this job is not known any more")
-    return owner

@@ -1,0 +1,47 @@
+"""``/async-delete`` and ``/async-setprops``: jobs that do what they can of a tree (OpenCADC; R-EXT-003, R-EXT-004)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pyvospace.model.faults import InvalidArgument, NotAuthenticated
+from pyvospace.model.jobs import Kind
+from pyvospace.server.handlers.jobs import NewJob
+from pyvospace.server.handlers.requests import context, document, form, one
+from pyvospace.server.works.set_properties import pack
+from pyvospace.wire import nodes as wire
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from pyvospace.server.context import Context
+
+DELETIONS: Final = "async-delete"
+"""The list of the jobs that delete trees."""
+SETTINGS: Final = "async-setprops"
+"""The list of the jobs that set properties of trees."""
+
+
+async def create_deletion(request: web.Request) -> NewJob:
+    """Read which node is to be deleted: the parameter ``target``."""
+    ctx = context(request)
+    _require_login(ctx)
+    target = one(await form(request), "TARGET")
+    if target is None:
+        raise InvalidArgument("send target=… with the URI of a node")
+    ctx.own_path(target)
+    return NewJob(Kind.DELETE, {"parameters": {"target": target}})
+
+
+async def create_setting(request: web.Request) -> NewJob:
+    """Read a node document: its properties are set of the node that it names and of all below."""
+    ctx = context(request)
+    _require_login(ctx)
+    wanted = wire.parse_node(await document(request), limits=ctx.service.limits)
+    ctx.own_path(str(wanted.uri))
+    return NewJob(Kind.SET_PROPERTIES, {"node": pack(wanted)})
+
+
+def _require_login(ctx: Context) -> None:
+    if ctx.caller.anonymous:
+        raise NotAuthenticated("log in to change trees")

@@ -1,0 +1,91 @@
+"""``/async-delete``: delete what may be deleted of a tree (OpenCADC; R-EXT-003)."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pyvospace.db import nodes, recursive
+from pyvospace.model.crash import crash_point
+from pyvospace.model.faults import NodeNotFound, PermissionDenied
+from pyvospace.model.stored import ROOT_ID
+from pyvospace.server.operations.paths import follow, resolve
+from pyvospace.server.policy import Right
+from pyvospace.server.works.tally import PIECE, Tally, TooManyErrorsError
+
+if TYPE_CHECKING:
+    from pyvospace.db.pool import Connection
+    from pyvospace.model.jobs import Claimed
+    from pyvospace.model.stored import StoredNode
+    from pyvospace.server.context import Context
+
+
+async def run(context: Context, claimed: Claimed) -> None:
+    """Delete a node and what is below it, as far as the owner of the job may; count both."""
+    deletion = _Deletion(context, claimed)
+    try:
+        node = await _target(context, claimed)
+    except NodeNotFound:
+        if not deletion.tally.done:
+            raise
+        node = None  # the worker before had come to the end, but for the last word
+    with suppress(TooManyErrorsError):
+        if node is not None:
+            await deletion.delete(node)
+    await deletion.tally.end()
+
+
+async def _target(context: Context, claimed: Claimed) -> StoredNode:
+    path = context.own_path(claimed.request["parameters"]["target"])
+    found = await (follow(context, path, last=False) if context.service.opencadc else resolve(context, path))
+    node = context.policy.require(Right.SEE, found)
+    if node.id == ROOT_ID:
+        raise PermissionDenied("the root cannot be deleted")
+    return node
+
+
+class _Deletion:
+    """Deletes depth first. What is small goes at once, what is large or in the way is looked into."""
+
+    def __init__(self, context: Context, claimed: Claimed) -> None:
+        self.tally = Tally(context, claimed)
+        self._context = context
+
+    async def delete(self, node: StoredNode) -> None:
+        """Delete a node as far as possible."""
+        if node.is_container:
+            await self._delete_tree(node)
+        else:
+            await self._delete_leaves(node.parent_id or ROOT_ID, [node])
+
+    async def _delete_tree(self, node: StoredNode) -> None:
+        small = partial(recursive.delete_small, self._context.database, node=node, limit=PIECE, count=self._count)
+        found = await self.tally.piece(lambda caller: small(caller=caller))
+        if not found.refused:
+            return
+        if node.readable:
+            await self._delete_children(node)
+        found = await self.tally.piece(lambda caller: small(caller=caller))
+        self.tally.refused(found.refused)
+
+    async def _delete_children(self, node: StoredNode) -> None:
+        context = self._context
+        pages = nodes.all_children(context.database, context.caller, node, start="", limit=None, page=PIECE)
+        async for page in pages:
+            await self._delete_leaves(node.id, [child for child in page if not child.is_container])
+            for child in page:
+                if child.is_container:
+                    await self._delete_tree(child)
+
+    async def _delete_leaves(self, container: int, leaves: list[StoredNode]) -> None:
+        if not leaves:
+            return
+        delete = partial(recursive.delete_leaves, self._context.database, leaves=leaves, count=self._count)
+        found = await self.tally.piece(lambda caller: delete(caller=caller, container=container))
+        self.tally.refused(found.refused)
+
+    async def _count(self, connection: Connection, number: int) -> None:
+        if self.tally.done:
+            crash_point("delete-mid")
+        await self.tally.count(connection, number)

@@ -1,0 +1,94 @@
+"""Jobs that do what they can, piece by piece, and count it (OpenCADC's async-delete and async-setprops)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from pyvospace.model.callers import StaleCallerError
+from pyvospace.model.faults import PermissionDenied, ServiceBusy
+from pyvospace.model.vocabulary import Phase
+from pyvospace.server.works.owner import owner_of
+from pyvospace.uws import jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from pyvospace.db.pool import Connection
+    from pyvospace.db.recursive import Piece
+    from pyvospace.model.callers import Caller
+    from pyvospace.model.jobs import Claimed
+    from pyvospace.server.context import Context
+
+T = TypeVar("T")
+
+PIECE: Final = 1000
+"""Nodes that are changed in one transaction, about."""
+_MOST_ERRORS: Final = 100
+"""With more the job stops."""
+_ATTEMPTS: Final = 10
+"""Starts of a piece while users and groups are changing."""
+
+
+class TooManyErrorsError(Exception):
+    """It is pointless to go on."""
+
+
+class Tally:
+    """What became of the nodes, each counted once.
+
+    What was done is noted in the transaction that does it, so that a worker that takes over counts on; what could not
+    be done it meets again.
+    """
+
+    def __init__(self, context: Context, claimed: Claimed) -> None:
+        self._context = context
+        self._caller = context.caller
+        self._claimed = claimed
+        self._errors = 0
+
+    @property
+    def done(self) -> int:
+        """How many nodes are done with."""
+        return self._claimed.progress.files_done or 0
+
+    async def count(self, connection: Connection, number: int) -> None:
+        """Note, in a transaction, that so many more nodes will be done with."""
+        await jobs.advance(connection, self._claimed, self.done + number)
+
+    async def piece(self, work: Callable[[Caller], Awaitable[Piece]]) -> Piece:
+        """Do a piece as the owner of the job, identified anew if that is necessary; count what was done."""
+        for _ in range(_ATTEMPTS):
+            try:
+                found = await work(self._caller)
+            except StaleCallerError:
+                self._caller = await owner_of(self._context.service, self._claimed)
+                continue
+            self._claimed.progress.files_done = self.done + found.done
+            return found
+        raise ServiceBusy("users and groups are changing; try again")
+
+    def refused(self, number: int) -> None:
+        """Count nodes with which it could not be done.
+
+        Raises
+        ------
+        TooManyErrorsError
+            There are more than a hundred by now.
+        """
+        self._errors += number
+        if self._errors > _MOST_ERRORS:
+            raise TooManyErrorsError
+
+    async def end(self) -> None:
+        """End the job: COMPLETED, ABORTED if it was done in part, ERROR if nothing was."""
+        results = [("successcount", f"final:{self.done}")]
+        if self._errors:
+            results.append(("errorcount", f"final:{self._errors}"))
+        words = f"{self._errors} nodes are locked, or not the caller's to change"
+        database = self._context.database
+        if not self._errors:
+            await jobs.end(database, self._claimed, Phase.COMPLETED, results=results)
+        elif self.done:
+            await jobs.end(database, self._claimed, Phase.ABORTED, results=results, message=words)
+        else:
+            await jobs.end(database, self._claimed, Phase.ERROR, results=results, fault=PermissionDenied(words))
