@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,7 +27,7 @@ class _Sql(QueryFile, file="jobs.sql"):
     select: ClassVar[str]
     watch: ClassVar[str]
     page: ClassVar[str]
-    newest: ClassVar[str]
+    page_backwards: ClassVar[str]
     queue: ClassVar[str]
     prepare: ClassVar[str]
     set_run_id: ClassVar[str]
@@ -38,6 +39,7 @@ class _Sql(QueryFile, file="jobs.sql"):
     renew: ClassVar[str]
     advance: ClassVar[str]
     give_back: ClassVar[str]
+    overrun: ClassVar[str]
     finish: ClassVar[str]
     abort: ClassVar[str]
     expire: ClassVar[str]
@@ -261,37 +263,27 @@ async def watch(database: Database, job: str, seconds: float) -> None:
 
 
 _BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
+_END = datetime(9999, 12, 31, tzinfo=UTC)
 
 
-async def pages(database: Database, wanted: Wanted, *, page: int) -> AsyncIterator[list[JobReference]]:
-    """Give jobs page by page, oldest first."""
-    created, last = _BEGINNING, ""
-    while True:
+async def pages(
+    database: Database, wanted: Wanted, *, page: int, newest: int | None = None
+) -> AsyncIterator[list[JobReference]]:
+    """Give jobs page by page, oldest first, or the `newest` of them, newest first."""
+    statement, created, last = (_Sql.page, _BEGINNING, "") if newest is None else (_Sql.page_backwards, _END, "")
+    left = sys.maxsize if newest is None else newest
+    while left > 0:
+        size = min(page, left)
         rows = await database.fetch(
-            _Sql.page,
-            wanted.owner,
-            wanted.list,
-            wanted.phases,
-            wanted.archive,
-            wanted.after,
-            created,
-            last,
-            page,
+            statement, wanted.owner, wanted.list, wanted.phases, wanted.archive, wanted.after, created, last, size
         )
         found = [JobReference(row["id"], Phase(row["phase"]), row["run_id"], row["created"]) for row in rows]
         if found:
             yield found
             created, last = found[-1].created, found[-1].id
-        if len(found) < page:
+        if len(found) < size:
             return
-
-
-async def newest(database: Database, wanted: Wanted, *, number: int) -> list[JobReference]:
-    """Give the newest jobs, the newest first."""
-    rows = await database.fetch(
-        _Sql.newest, wanted.owner, wanted.list, wanted.phases, wanted.archive, wanted.after, number
-    )
-    return [JobReference(row["id"], Phase(row["phase"]), row["run_id"], row["created"]) for row in rows]
+        left -= size
 
 
 async def queue(database: Database, job: str) -> bool:
@@ -320,9 +312,9 @@ async def set_run_id(database: Database, job: str, run_id: str) -> bool:
     return await database.fetchval(_Sql.set_run_id, job, run_id) is not None
 
 
-async def set_destruction(database: Database, job: str, moment: datetime, *, longest: float) -> None:
-    """Let a job be forgotten at `moment`, as far as the limits allow."""
-    await database.fetchrow(_Sql.set_destruction, job, moment, longest)
+async def set_destruction(database: Database, job: str, moment: datetime, *, longest: float) -> bool:
+    """Let a job be forgotten at `moment`, as far as the limits allow; False: that time was over already."""
+    return await database.fetchval(_Sql.set_destruction, job, moment, longest) is not None
 
 
 async def set_duration(database: Database, job: str, seconds: int) -> bool:
@@ -372,6 +364,11 @@ async def advance(connection: Connection, claimed: Claimed, files: int) -> bool:
 async def give_back(database: Database, claimed: Claimed) -> None:
     """Let another worker have a job at once."""
     await database.fetchrow(_Sql.give_back, claimed.attempt)
+
+
+async def overrun(database: Database, claimed: Claimed, message: str) -> None:
+    """Abort a job if it has executed for longer than it may."""
+    await database.fetchrow(_Sql.overrun, claimed.attempt, message)
 
 
 async def finish(

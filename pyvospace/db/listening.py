@@ -24,6 +24,7 @@ STATE: Final = "pyvospace_state"
 _RETRY: Final = 1.0
 _PROBE: Final = 15.0
 """Seconds after which a connection that says nothing is asked whether it is still there."""
+_LOST: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 Heard = Callable[[str], None]
 
@@ -47,22 +48,26 @@ class Listener:
         while True:
             try:
                 await self._listen()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            except _LOST as error:
                 log.warning("notifications of the database are not heard: %s", error)
             await asyncio.sleep(_RETRY)
 
     async def _listen(self) -> None:
         connection = await self._database.connect_alone()
+        lost = asyncio.Event()
+        connection.add_termination_listener(lambda _: lost.set())
         try:
             for channel in self._heard:
                 await connection.add_listener(channel, self._pass_on)
             for channel in self._heard:
                 self._tell(channel, "")
             while True:
-                await asyncio.sleep(_PROBE)
-                await connection.execute("select", timeout=_PROBE)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_PROBE):
+                        await lost.wait()
+                await connection.execute("select", timeout=_PROBE)  # fails at once if the connection is lost
         finally:
-            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            with contextlib.suppress(*_LOST):
                 connection.terminate()
 
     def _pass_on(self, _connection: object, _pid: int, channel: str, payload: object) -> None:

@@ -41,7 +41,7 @@ ACTIVE: Final = frozenset({Phase.PENDING, Phase.QUEUED, Phase.EXECUTING, Phase.H
 """Phases that another one follows."""
 BLOCKING: Final = frozenset({Phase.PENDING, Phase.QUEUED, Phase.EXECUTING})
 """Phases in which WAIT waits."""
-_CLOCKS: Final = 5.0
+_GRACE: Final = 5.0
 """Seconds that a watch outlasts who waits."""
 _DIRECTIONS: Final = {
     Direction.PUSH_TO_VOSPACE: Kind.PUSH,
@@ -299,10 +299,11 @@ async def await_phase(
         first = row = await find_again()
         if limit <= 0 or first.phase not in BLOCKING or phase not in {None, first.phase}:
             return row
-        await jobs.watch(database, job, limit + _CLOCKS)
+        await jobs.watch(database, job, limit + _GRACE)
         row = await find_again()
-        while row.phase is first.phase and (left := until - clock()) > 0 and await watch.change(left):
-            row = await find_again()
+        while row.phase is first.phase and (left := until - clock()) > 0:
+            await watch.change(left)
+            row = await find_again()  # also when nothing was heard: there may be nobody to tell
     return row
 
 
@@ -401,9 +402,8 @@ class MetadataQueue:
         await jobs.finish(self._database, claimed, Phase.ERROR, fault=fault.code, message=words)
 
     async def overrun(self, claimed: Claimed) -> None:
-        """Abort a job that has executed for longer than it may."""
-        words = "it has executed for longer than executionDuration"
-        await jobs.finish(self._database, claimed, Phase.ABORTED, message=words)
+        """Abort a job if it has executed for longer than it may."""
+        await jobs.overrun(self._database, claimed, "it has executed for longer than executionDuration")
 
     async def give_back(self, claimed: Claimed) -> None:
         """Let another worker have the job at once."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
 from pyvospace.db.listening import JOBS, QUEUE
 from pyvospace.model.crash import crash_point
-from pyvospace.model.faults import Fault, InternalFault, ServiceBusy
+from pyvospace.model.faults import Fault, InternalFault
 from pyvospace.model.jobs import LostJobError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Queue(Protocol):
         """End the job in the phase ERROR, unless it was taken away."""
 
     async def overrun(self, claimed: Claimed) -> None:
-        """Abort a job that has executed for longer than it may."""
+        """Abort a job if it has executed for longer than it may."""
 
     async def give_back(self, claimed: Claimed) -> None:
         """Let another worker have the job at once."""
@@ -72,7 +73,7 @@ class Runner:
         self._works = works
         self._at_once = at_once
         self._woken = asyncio.Event()
-        self._running: dict[str, _Execution] = {}
+        self._running: set[_Execution] = set()
         listener.subscribe(QUEUE, self._told_of_queue)
         listener.subscribe(JOBS, self._told_of_job)
 
@@ -81,8 +82,8 @@ class Runner:
             self._woken.set()
 
     def _told_of_job(self, job: str) -> None:
-        for execution in [self._running.get(job)] if job else list(self._running.values()):
-            if execution is not None:
+        for execution in self._running:
+            if job in {"", execution.job}:
                 execution.look()
 
     async def run(self) -> None:
@@ -92,8 +93,8 @@ class Runner:
                 self._woken.clear()
                 try:
                     await self._fill()
-                except ServiceBusy as busy:
-                    log.warning("no jobs can be fetched: %s", busy)
+                except Fault as fault:
+                    log.warning("no jobs can be fetched: %s", fault)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK_EVERY * (0.5 + secrets.randbelow(1000) / 1000)):
                         await self._woken.wait()
@@ -101,8 +102,9 @@ class Runner:
             await self._stop()
 
     async def _fill(self) -> None:
+        """Take as many jobs as there is room for, those of dead workers first: they have waited long enough."""
         kinds = list(self._works)
-        for lost in (False, True):
+        for lost in (True, False):
             while len(self._running) < self._at_once:
                 claimed = await self._queue.claim(kinds, lost=lost)
                 if claimed is None:
@@ -112,15 +114,18 @@ class Runner:
     def _begin(self, claimed: Claimed) -> None:
         crash_point("job-claimed")
         log.info("job %s: %s begins", claimed.id[:8], claimed.kind)
-        execution = self._running[claimed.id] = _Execution(self._queue, self._works[claimed.kind], claimed)
-        execution.task.add_done_callback(lambda _: self._ended(claimed.id))
+        execution = _Execution(self._queue, self._works[claimed.kind], claimed)
+        self._running.add(execution)
+        execution.task.add_done_callback(lambda task: self._ended(execution, task))
 
-    def _ended(self, job: str) -> None:
-        del self._running[job]
+    def _ended(self, execution: _Execution, task: asyncio.Task[None]) -> None:
+        self._running.discard(execution)
         self._woken.set()
+        if not task.cancelled() and (defect := task.exception()):
+            log.error("job %s: nobody was told of its end", execution.job[:8], exc_info=defect)
 
     async def _stop(self) -> None:
-        tasks = [execution.task for execution in self._running.values()]
+        tasks = [execution.task for execution in self._running]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -135,6 +140,7 @@ class _Execution:
         self._claimed = claimed
         self._lost = False
         self._look = asyncio.Event()
+        self.job = claimed.id
         self.task = asyncio.create_task(self._run())
 
     def look(self) -> None:
@@ -146,9 +152,8 @@ class _Execution:
         work = asyncio.ensure_future(self._work(job))
         keeper = asyncio.create_task(self._keep(work))
         try:
-            async with asyncio.timeout(job.seconds_left):
-                await asyncio.shield(work)
-        except BaseException as error:  # noqa: BLE001 (whatever ended the work, the job is to know)
+            await asyncio.shield(work)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 (whatever it was, the job is to know)
             await _end(work)
             await self._settle(error)
         finally:
@@ -161,12 +166,10 @@ class _Execution:
             log.info("job %s was taken away", job.id[:8])
             return
         try:
-            if isinstance(error, asyncio.CancelledError):
+            if isinstance(error, asyncio.CancelledError) and self.task.cancelling():
                 await self._queue.give_back(job)
                 raise error
-            if isinstance(error, TimeoutError):
-                await self._queue.overrun(job)
-            elif isinstance(error, Fault):
+            if isinstance(error, Fault):
                 await self._queue.fail(job, error)
             else:
                 log.error("job %s: %s failed", job.id[:8], job.kind, exc_info=error)
@@ -176,19 +179,24 @@ class _Execution:
 
     async def _keep(self, work: asyncio.Future[None]) -> None:
         """Renew the lease until it is lost; then the work stops."""
-        until = asyncio.get_running_loop().time() + self._queue.lease
+        clock, lease, left = asyncio.get_running_loop().time, self._queue.lease, self._claimed.seconds_left
+        until = clock() + lease
+        overrun = math.inf if left is None else clock() + left
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._queue.lease / _RENEWALS):
+                async with asyncio.timeout(min(lease / _RENEWALS, overrun - clock())):
                     await self._look.wait()
             self._look.clear()
-            asked = asyncio.get_running_loop().time()
+            asked = clock()
             try:
+                if asked >= overrun:
+                    overrun = math.inf  # its owner may have given it more time: then `tidy_for_ever` sees to it
+                    await self._queue.overrun(self._claimed)
                 kept = await self._queue.renew(self._claimed)
-            except ServiceBusy:
+            except Fault:
                 kept = asked < until
             else:
-                until = asked + self._queue.lease
+                until = asked + lease
             if not kept:
                 self._lost = True
                 work.cancel()

@@ -50,12 +50,9 @@ class Watch:
         """Say that something has happened to the job."""
         self._event.set()
 
-    async def change(self, seconds: float) -> bool:
-        """Return when something happened since this was called last; False: nothing has for so many seconds."""
-        try:
+    async def change(self, seconds: float) -> None:
+        """Return when something happened since this was called last, or nothing has for so many seconds."""
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._event.wait()
-        except TimeoutError:
-            return False
         self._event.clear()
-        return True

@@ -30,6 +30,8 @@ update jobs set kind = case when name is null then 'pull' else 'push' end;
 alter table jobs alter column kind set not null;
 
 create index jobs_owner on jobs (owner_id, created, id);
+-- Of each user, 0 for all who are anonymous.
+create index jobs_waiting on jobs (coalesce(owner_id, 0)) where phase in ('PENDING', 'QUEUED');
 create index jobs_queue on jobs (created) where phase = 'QUEUED';
 create index jobs_leases on jobs (until) where phase = 'EXECUTING' and attempt is not null;
 create index jobs_limited on jobs (started) where phase = 'EXECUTING' and execution_duration > 0;

@@ -1,9 +1,10 @@
 -- name: insert
 -- A job of the kind $4 in the list $3 for the owner $2, in the phase $6. No row: the owner has $9 jobs that wait.
 insert into jobs (id, owner_id, list, kind, request, phase, run_id, destruction, execution_duration)
-select $1, $2, $3, $4, $5::jsonb, $6, $7, now() + make_interval(secs => $8), $10
- where (select count(*) from (select from jobs where owner_id = $2 and phase in ('PENDING', 'QUEUED')
-                              limit $9) waiting) < $9
+select $1, $2::bigint, $3, $4, $5::jsonb, $6, $7, now() + make_interval(secs => $8), $10
+ where (select count(*) from (select from jobs
+                               where coalesce(owner_id, 0) = coalesce($2::bigint, 0) and phase in ('PENDING', 'QUEUED')
+                               limit $9) waiting) < $9
 returning id;
 
 -- name: insert_pull
@@ -73,9 +74,10 @@ select j.id, j.list, j.kind, j.owner_id, u.name as owner, j.phase, j.request, j.
  where j.id = $1;
 
 -- name: watch
--- Have phase changes of the job $1 told for $2 seconds from now.
-update jobs set watched = now() + make_interval(secs => $2)
- where id = $1 and (watched is null or watched < now() + make_interval(secs => $2 / 2));
+-- Have phase changes of the job $1 told for $2 seconds from now. Longer if this needs a change: who comes soon after
+-- need not change it again.
+update jobs set watched = now() + make_interval(secs => 2 * $2)
+ where id = $1 and (watched is null or watched < now() + make_interval(secs => $2));
 
 -- name: page
 -- Up to $8 jobs of the owner $1 in the list $2, oldest first, created after $5, behind the job $7 created at $6.
@@ -89,15 +91,16 @@ select j.id, j.phase, j.run_id, j.created
  order by j.created, j.id
  limit $8;
 
--- name: newest
--- The same, newest first, $6 at the most.
+-- name: page_backwards
+-- The same, newest first: those before the job $7 created at $6.
 select j.id, j.phase, j.run_id, j.created
   from (select id, run_id, created, case when destruction > now() then phase else 'ARCHIVED' end as phase
           from jobs
-         where owner_id = $1 and list = $2 and destruction > now() - make_interval(secs => $4) and created > $5) j
+         where owner_id = $1 and list = $2 and destruction > now() - make_interval(secs => $4)
+           and created > $5 and (created, id) < ($6, $7)) j
  where j.phase = any ($3::text[])
  order by j.created desc, j.id desc
- limit $6;
+ limit $8;
 
 -- name: queue
 -- Hand the job $1, which its owner has not run yet, to the workers.
@@ -115,8 +118,11 @@ update jobs
 update jobs set run_id = $2 where id = $1 and phase = 'PENDING' returning id;
 
 -- name: set_destruction
--- Let the job $1 be forgotten at $2, but not before now and not later than $3 seconds after it was made.
-update jobs set destruction = greatest(now(), least($2, created + make_interval(secs => $3))) where id = $1;
+-- Let the job $1 be forgotten at $2, but not before now and not later than $3 seconds after it was made. No row: its
+-- time is over already.
+update jobs set destruction = greatest(now(), least($2, created + make_interval(secs => $3)))
+ where id = $1 and destruction > now()
+returning id;
 
 -- name: set_duration
 -- Let the job $1 execute for $2 seconds.
@@ -125,13 +131,18 @@ update jobs set execution_duration = $2
 returning id;
 
 -- name: delete
-delete from jobs where id = $1;
+-- Forget the job $1; whoever brings its bytes has no lease any more.
+with job as (
+    delete from jobs where id = $1 returning id
+)
+delete from writers w using job where w.job_id = job.id;
 
 -- name: claim
 -- The oldest job of the kinds $1 that waits for a worker, for the attempt $2 under a lease of $3 seconds, if the state
 -- of the service lets jobs of that kind begin.
 with next as (
-    select id from jobs where phase = 'QUEUED' and kind = any (array(select unnest(open_kinds($1::text[]))))
+    select id from jobs
+     where phase = 'QUEUED' and destruction > now() and kind = any (array(select unnest(open_kinds($1::text[]))))
      order by created limit 1 for update skip locked
 )
 update jobs j
@@ -146,7 +157,7 @@ returning j.id, j.kind, j.owner_id, j.request, j.node_id, j.parent_id, j.name, j
 -- The same of a job whose worker is dead, unless $4 workers have tried.
 with next as (
     select id from jobs
-     where phase = 'EXECUTING' and attempt is not null and until < now() and attempts < $4
+     where phase = 'EXECUTING' and attempt is not null and until < now() and attempts < $4 and destruction > now()
        and kind = any (array(select unnest(open_kinds($1::text[]))))
      order by until limit 1 for update skip locked
 )
@@ -164,7 +175,7 @@ update jobs
    set until = now() + make_interval(secs => $2), bytes_done = $3, bytes_total = $4,
        files_done = greatest(files_done, $5), files_total = $6
  where attempt = $1 and phase = 'EXECUTING'
-returning execution_duration;
+returning id;
 
 -- name: advance
 -- Note that the attempt $1 is done with $2 nodes. No row: the job was taken away.
@@ -172,7 +183,16 @@ update jobs set files_done = $2 where attempt = $1 and phase = 'EXECUTING' retur
 
 -- name: give_back
 -- Let another worker go on with the attempt $1 at once, and do not count it.
-update jobs set until = now(), attempts = attempts - 1 where attempt = $1 and phase = 'EXECUTING';
+with job as (
+    update jobs set until = now(), attempts = attempts - 1 where attempt = $1 and phase = 'EXECUTING' returning kind
+)
+select pg_notify('pyvospace_queue', kind) from job;
+
+-- name: overrun
+-- Abort the attempt $1 with the words $2 if it has executed for longer than it may.
+update jobs set phase = 'ABORTED', ended = clock_timestamp(), message = $2
+ where attempt = $1 and phase = 'EXECUTING' and execution_duration > 0
+   and started <= now() - make_interval(secs => execution_duration);
 
 -- name: finish
 -- End the attempt $1 in the phase $2 with the results $3, the fault $4 and the words $5. No row: the job was taken
@@ -249,6 +269,8 @@ returning j.id;
 with due as (
     select id from jobs where destruction < now() - make_interval(secs => $2)
      order by destruction limit $1 for update skip locked
+), lease as (
+    delete from writers w using due where w.job_id = due.id
 )
 delete from jobs j using due where j.id = due.id returning j.id;
 

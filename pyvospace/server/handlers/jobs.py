@@ -75,7 +75,9 @@ class JobList:
         last = one(asked, "LAST")
         if last is not None and _number("LAST", last) < 1:
             raise InvalidArgument("LAST: at least one job")
-        return await self._stream(request, _pages(ctx, wanted, None if last is None else int(last)))
+        newest = None if last is None else int(last)
+        pages = rows.pages(ctx.database, wanted, page=ctx.service.settings.limits.page, newest=newest)
+        return await self._stream(request, pages)
 
     async def _stream(self, request: web.Request, pages: AsyncIterator[list[JobReference]]) -> web.StreamResponse:
         ctx = context(request)
@@ -97,15 +99,28 @@ class JobList:
         return wire.render_references(told, f"{ctx.service.url}/{self.name}")
 
     async def post(self, request: web.Request) -> web.StreamResponse:
-        """Make a job, and run it if the URL says PHASE=RUN (VOSpace 2.1, section 6.4)."""
+        """Make a job, and run it if the URL says PHASE=RUN (VOSpace 2.1, section 6.4).
+
+        One that cannot be run now, or not as the request wants, is not kept.
+        """
         ctx = context(request)
         new = await self._create(request)
         asked = await form(request)
-        phase = _wanted_phase(asked, {"", "RUN"})
+        _wanted_phase(asked, {"", "RUN"})
         job = await operations.create(ctx, self.name, new.kind, new.request, run_id=_run_id(asked))
-        if phase == "RUN":
-            await self._start(ctx, await self._find(ctx, job))
+        if asked.keys() & {"PHASE", "DESTRUCTION", "EXECUTIONDURATION"}:
+            try:
+                await self._set_up(ctx, await self._find(ctx, job), asked)
+            except Exception:
+                await rows.delete(ctx.database, job)
+                raise
         return self._to_job(ctx, job)
+
+    async def _set_up(self, ctx: Context, row: JobRow, asked: Mapping[str, list[str]]) -> None:
+        for name in asked.keys() & {"DESTRUCTION", "EXECUTIONDURATION"}:
+            await _CHANGES[name](ctx, row, one(asked, name) or "")
+        if one(asked, "PHASE"):
+            await self._start(ctx, row)
 
     async def job(self, request: web.Request) -> web.StreamResponse:
         """Serve the job, at once or when its phase changes (section 2.2.1.2)."""
@@ -115,7 +130,9 @@ class JobList:
         if wait is None:
             row = await self._find(ctx, job)
         else:
-            row = await operations.await_phase(ctx, self.name, job, seconds=_seconds(wait), phase=one(asked, "PHASE"))
+            phase = one(asked, "PHASE")
+            believed = None if phase is None else _known(phase)
+            row = await operations.await_phase(ctx, self.name, job, seconds=_seconds(wait), phase=believed)
         return xml(wire.render_job(operations.describe(ctx, row)))
 
     async def part(self, request: web.Request) -> web.StreamResponse:
@@ -184,7 +201,9 @@ class JobList:
 
 
 async def _set_destruction(ctx: Context, row: JobRow, value: str) -> None:
-    await rows.set_destruction(ctx.database, row.id, read_instant(value), longest=ctx.service.settings.jobs.longest)
+    longest = ctx.service.settings.jobs.longest
+    if not await rows.set_destruction(ctx.database, row.id, read_instant(value), longest=longest):
+        raise PermissionDenied("the time of this job is over")
 
 
 async def _set_duration(ctx: Context, row: JobRow, value: str) -> None:
@@ -210,15 +229,6 @@ _CHANGES: Final[Mapping[str, Callable[[Context, JobRow, str], Awaitable[None]]]]
 """What can be changed of a job."""
 
 
-async def _pages(ctx: Context, wanted: rows.Wanted, last: int | None) -> AsyncIterator[list[JobReference]]:
-    page = ctx.service.settings.limits.page
-    if last is not None:
-        yield await rows.newest(ctx.database, wanted, number=min(last, page))
-        return
-    async for found in rows.pages(ctx.database, wanted, page=page):
-        yield found
-
-
 def _part(ctx: Context, row: JobRow, part: str) -> web.Response:
     if part == "results":
         return xml(wire.render_results(operations.results(ctx, row)))
@@ -241,11 +251,14 @@ def _part(ctx: Context, row: JobRow, part: str) -> web.Response:
 
 def _phases(asked: Mapping[str, list[str]]) -> list[str]:
     """Read which phases are wanted; without a word all but ARCHIVED (section 2.2.2.1)."""
-    words = [word.upper() for value in asked.get("PHASE", []) for word in value.split(",")]
-    unknown = [word for word in words if word not in set(Phase)]
-    if unknown:
-        raise InvalidArgument(f"PHASE: {unknown[0][:80]!r} is no phase of a job")
+    words = [_known(word) for value in asked.get("PHASE", []) for word in value.split(",")]
     return words or [str(phase) for phase in Phase if phase is not Phase.ARCHIVED]
+
+
+def _known(word: str) -> str:
+    if word.upper() not in set(Phase):
+        raise InvalidArgument(f"PHASE: {word[:80]!r} is no phase of a job")
+    return word.upper()
 
 
 def _after(asked: Mapping[str, list[str]]) -> datetime:
