@@ -206,6 +206,9 @@ class StorageSettings(ServerSettings):
     obsolete_grace: Seconds = Field(
         600.0, description="How long bytes stay that were replaced or deleted, for readers that have begun."
     )
+    render_time: Seconds = Field(
+        60.0, description="Computing time that one view of structured data (of a FITS file, of a VOTable) may take."
+    )
     reserve: float = Field(0.05, ge=0, lt=1, description="Share of the disk that uploads leave free.")
     heartbeat: Seconds = Field(5.0, description="How often the server reports that it is there.")
     options: dict[str, str] = Field(
@@ -225,6 +228,20 @@ class LimitSettings(Section):
     header_timeout: Seconds = Field(30.0, description="How long a client may take to send the head of a request.")
     body_timeout: Seconds = Field(60.0, description="How long it may take to send an XML document.")
     link_hops: Positive = Field(20, description="Number of links that are followed one after the other.")
+
+
+class ArchiveSettings(Section):
+    """Archives that are unpacked into containers."""
+
+    members: Positive = Field(
+        100_000,
+        description="Most nodes that one archive makes, and most members of a zip archive that a container is fetched "
+        "as, since its table is held in memory.",
+    )
+    bytes: Positive = Field(1 << 40, description="Most bytes that an archive may hold, its own heads included.")
+    ratio: Positive = Field(
+        200, description="How many times larger than what is sent that may be, once it is over 64 MiB."
+    )
 
 
 class EndpointSettings(Section):
@@ -259,6 +276,7 @@ class JobSettings(Section):
     lease: Seconds = Field(20.0, description="How long the job of a worker that died stays with it.")
     attempts: Positive = Field(3, description="Number of workers that may begin a job before it is given up.")
     wait: Seconds = Field(60.0, description="The longest that a request with WAIT is held.")
+    found: Positive = Field(100_000, description="Most nodes that one search may find as a job.")
 
 
 class OutgoingSettings(Section):
@@ -322,6 +340,9 @@ class Settings(BaseSettings):
     metadata: MetadataSettings = Field(default_factory=MetadataSettings, description="The metadata server.")
     storage: StorageSettings = Field(default_factory=StorageSettings, description="The storage server.")
     limits: LimitSettings = Field(default_factory=LimitSettings, description="What one request may ask for.")
+    archives: ArchiveSettings = Field(
+        default_factory=ArchiveSettings, description="Archives that are unpacked into containers."
+    )
     endpoints: EndpointSettings = Field(
         default_factory=EndpointSettings, description="The signed URLs at which bytes travel."
     )

@@ -1,11 +1,13 @@
-"""Archive formats: which views pack a tree into one file, and how such a file is called."""
+"""Archives of trees: their formats, and what storage servers and the catalogue tell each other about them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from pyvospace.model.vocabulary import DEFAULT_VIEW, FORMAT, PACKAGE_VIEW, TAR_GZ_VIEW, TAR_VIEW, ZIP_VIEW
+from pyvospace.model.claims import StoredFile, UploadClaim
+from pyvospace.model.vocabulary import DEFAULT_VIEW, FORMAT, PACKAGE_VIEW, TAR_GZ_VIEW, TAR_VIEW, ZIP_VIEW, NodeType
 
 if TYPE_CHECKING:
     from pyvospace.model.nodes import View
@@ -68,3 +70,68 @@ def archive_format(view: View) -> ArchiveFormat | None:
         wanted = next((one.value.strip() for one in view.params if one.uri == FORMAT), TAR.content_type)
         return format_named(wanted)
     return TAR if view.uri == DEFAULT_VIEW else format_named(view.uri)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackClaim:
+    """The right to fetch a tree as an archive, once more."""
+
+    job_id: str
+    user_id: int | None
+    format: ArchiveFormat
+    nodes: tuple[int, ...]
+    """Ids of what goes into it, each with all that is below it."""
+    waiting: bool
+    """The job waits for its first complete delivery."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedNode:
+    """A node that goes into an archive, as the caller may read it now."""
+
+    id: int
+    parent_id: int | None
+    name: str
+    type: NodeType
+    size: int
+    modified: datetime
+    target: str | None
+    """Of a link."""
+    location: str | None
+    """None: it has no bytes."""
+    storage: str | None
+    """UUID of the storage that has them."""
+    url: str | None
+    """Base URL of that storage."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnpackClaim(UploadClaim):
+    """The right to bring an archive to a container, held under a lease."""
+
+    format: ArchiveFormat
+    path: tuple[str, ...]
+    """Names that lead to the container."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A node of an unpacked archive that is no container."""
+
+    folder: int
+    """Place of its container among the folders, from 1 on; 0: the container that the archive was brought to."""
+    name: str
+    stored: StoredFile | None
+    """None: a link."""
+    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """The tree that an archive held."""
+
+    folders: tuple[tuple[int, str], ...]
+    """Place of its container, and name, level by level."""
+    level_ends: tuple[int, ...]
+    """Number of folders down to each level."""
+    leaves: tuple[Leaf, ...]

@@ -12,6 +12,7 @@ POINTS = frozenset(
         "before-commit",
         "after-commit-before-answer",
         "gc-row-deleted",
+        "unpack-mid",
         "move-mid",
         "copy-mid",
         "delete-mid",

@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from pyvospace.config import Settings
+from pyvospace.db.archives import PostgresArchives
 from pyvospace.db.keys import verification_keys
 from pyvospace.db.listening import Listener
 from pyvospace.db.pool import Database
@@ -27,6 +28,8 @@ from pyvospace.service.logs import AccessLog
 from pyvospace.service.outgoing import Outgoing
 from pyvospace.service.serving import serve, stop_event
 from pyvospace.service.standing import StandingWatch
+from pyvospace.storage.archives.catalogue import ArchiveCatalogue
+from pyvospace.storage.archives.serving import Archives
 from pyvospace.storage.backend import BackendConfig, StorageBackend
 from pyvospace.storage.catalogue import Catalogue
 from pyvospace.storage.deliver import CONTENT_RANGE
@@ -82,15 +85,36 @@ def make_app(
     verifier: Verifier,
     jobs: Jobs | None = None,
     watch: StandingWatch | None = None,
+    archives: ArchiveCatalogue | None = None,
 ) -> web.Application:
     """Put the server together; `backend` is started already and says that it is `identity`.
 
-    Without `jobs` it does what clients ask for and nothing else, without `watch` always.
+    Without `jobs` it does what clients ask for and nothing else, without `watch` always; without `archives` it knows
+    only single files.
     """
     app = web.Application(middlewares=[edge(AccessLog(settings.log)), *([_closing(watch)] if watch else [])])
     workers = Workers(threads=settings.storage.threads, buffer_size=settings.storage.buffer_size)
     room = Room(backend, settings.storage.reserve)
-    files = Files(settings, catalogue=catalogue, backend=backend, verifier=verifier, workers=workers, room=room)
+    served = None
+    if archives is not None:
+        served = Archives(
+            settings,
+            archives=archives,
+            catalogue=catalogue,
+            backend=backend,
+            workers=workers,
+            room=room,
+            identity=identity,
+        )
+    files = Files(
+        settings,
+        catalogue=catalogue,
+        backend=backend,
+        verifier=verifier,
+        workers=workers,
+        room=room,
+        archives=served,
+    )
     for base in {"", urlsplit(settings.storage.public_url).path}:
         resource = app.router.add_resource(f"{base}/files/{{token}}/{{name:.*}}")
         resource.add_route("GET", files.get)
@@ -104,6 +128,8 @@ def make_app(
     herald = Herald(settings, catalogue, room, identity)
     app.cleanup_ctx.append(lambda _: _threads(workers, files.ongoing))
     app.cleanup_ctx.append(lambda _: _background(herald, _sweeper(settings, backend, catalogue)))
+    if served is not None:
+        app.on_cleanup.append(partial(_close, served))
     if watch is not None:
         app.cleanup_ctx.append(lambda _: _follow(watch))
     if jobs is not None:
@@ -184,6 +210,10 @@ class Health:
             log.warning("not ready: %s", error)
             return "the store cannot be written to"
         return None
+
+
+async def _close(archives: Archives, _: web.Application) -> None:
+    await archives.close()
 
 
 async def _threads(workers: Workers, ongoing: Ongoing) -> AsyncIterator[None]:
@@ -281,6 +311,12 @@ async def _main(settings: Settings) -> None:
             backend=backend,
             identity=identity,
             verifier=EndpointVerifier(settings.authority, str(identity), partial(verification_keys, database)),
+            archives=PostgresArchives(
+                database,
+                identity,
+                upload_wait=settings.database.upload_acquire_timeout,
+                repeat_window=settings.endpoints.repeat_window,
+            ),
             jobs=Jobs(StorageQueue(database, identity, settings.jobs), listener),
             watch=StandingWatch(database, listener),
         )

@@ -27,7 +27,7 @@ can repeat by itself, the client repeats the request.
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -247,6 +247,14 @@ class StorageBackend(ABC):
         FileNotFoundError
             Nothing is there: an internal error, as the database says there is.
         """
+
+    async def read_small(self, jobs: Sequence[DownloadJob]) -> Sequence[bytes | None]:
+        """Give the bytes of small files, all of them together at most some MiB; None for what cannot be had like this.
+
+        Archives of many files are quick if this costs little for each. Everything for which it gives None, by
+        default all, is asked for again by `download`, one by one.
+        """
+        return [None] * len(jobs)
 
     @abstractmethod
     async def delete(self, location: str) -> None:

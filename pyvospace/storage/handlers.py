@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from aiohttp import web
 
 from pyvospace.config import Settings
-from pyvospace.model.claims import EndpointClaims, UploadClaim
+from pyvospace.model.claims import DownloadClaim, EndpointClaims, UploadClaim
 from pyvospace.model.faults import (
     Fault,
     InvalidArgument,
@@ -20,13 +20,15 @@ from pyvospace.model.faults import (
 )
 from pyvospace.model.ranges import Version
 from pyvospace.service.content import storable_type
+from pyvospace.storage.archives.serving import ARCHIVES, UNPACK, Archives
 from pyvospace.storage.backend import StorageBackend
 from pyvospace.storage.catalogue import Catalogue
-from pyvospace.storage.deliver import Deliverer, answer_head, conditions_of
+from pyvospace.storage.deliver import Deliverer, Delivery, answer_head, conditions_of
 from pyvospace.storage.hashing import Announced, announced
 from pyvospace.storage.jobs import ClaimedUpload, carry_out
 from pyvospace.storage.ongoing import Ongoing
 from pyvospace.storage.receive import HttpBody
+from pyvospace.storage.rendering import Renderer
 from pyvospace.storage.room import Room
 from pyvospace.storage.threads import Workers
 
@@ -34,6 +36,7 @@ log = logging.getLogger(__name__)
 
 GET: Final = "get"
 PUT: Final = "put"
+RENDER: Final = "render"
 _NO_DATE: Final = datetime.fromtimestamp(0, UTC)
 """Writers compare entity tags; who comes with a date is not refused (RFC 9110, section 13.1.4)."""
 
@@ -57,7 +60,9 @@ class Files:
         verifier: Verifier,
         workers: Workers,
         room: Room,
+        archives: Archives | None = None,
     ) -> None:
+        self._archives = archives
         self._catalogue = catalogue
         self._backend = backend
         self._verifier = verifier
@@ -72,6 +77,7 @@ class Files:
             empty=HTTPStatus.NO_CONTENT if settings.interop == "opencadc" else HTTPStatus.OK,
             idle=self._idle,
         )
+        self._renderer = Renderer(backend, workers, idle=self._idle, seconds=settings.storage.render_time)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Serve the bytes, or with HEAD only say what they are."""
@@ -85,12 +91,20 @@ class Files:
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
         claims = await self._verifier.verify(request.match_info["token"])
+        if self._archives is not None and claims.operation in ARCHIVES:
+            return await self._archives.get(request, claims)
         if claims.operation == PUT and request.method == "HEAD":
             return answer_head(await self._catalogue.current(claims))
+        if claims.operation == RENDER:
+            wanted = await self._catalogue.claim_render(claims)
+            return await self._finish(request, wanted.download, await self._renderer.answer(request, wanted))
         if claims.operation != GET:
             raise PermissionDenied("this endpoint is for writing")
         claim = await self._catalogue.claim_download(claims)
-        delivery = await self._deliverer.answer(request, claim)
+        return await self._finish(request, claim, await self._deliverer.answer(request, claim))
+
+    async def _finish(self, request: web.Request, claim: DownloadClaim, delivery: Delivery) -> web.StreamResponse:
+        """Send an answer to its end, and complete the job that waited for it."""
         if delivery.complete and claim.job_id is not None:
             await delivery.response.prepare(request)
             await delivery.response.write_eof()
@@ -102,6 +116,8 @@ class Files:
 
     async def _put(self, request: web.Request) -> web.Response:
         claims = await self._verifier.verify(request.match_info["token"])
+        if self._archives is not None and claims.operation == UNPACK:
+            return await self._archives.put(request, claims, _acceptable(request))
         if claims.operation != PUT:
             raise PermissionDenied("this endpoint is for reading")
         digests = _acceptable(request)

@@ -4,10 +4,10 @@ import asyncio
 import enum
 import errno
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Any, Final, Protocol, Self
 
 from pyvospace.model.claims import DownloadClaim, OutcomeUnknownError, StoredFile, UploadClaim
 from pyvospace.model.crash import crash_point
@@ -205,7 +205,7 @@ async def carry_out(job: ClaimedUpload, backend: StorageBackend, body: CheckedBo
         The upload failed; its lease has been given back.
     """
     try:
-        await _uninterrupted(job, backend, body, catalogue)
+        await uninterrupted(job, _discard(job, body) if job.claim.discard else backend.upload(job, body), catalogue)
     except BaseException as error:
         if job.committed:
             if not isinstance(error, Exception):
@@ -214,15 +214,41 @@ async def carry_out(job: ClaimedUpload, backend: StorageBackend, body: CheckedBo
             log.exception("upload %s: failed after its commit", job.id)
             return
         await asyncio.shield(asyncio.create_task(_clean_up(job, backend, catalogue, error)))
-        raise _as_fault(job, error) from error
+        raise as_fault(job, error) from error
     if not job.committed:
         await _clean_up(job, backend, catalogue, None)
         raise InternalFault("the storage backend did not store the bytes")
 
 
-async def _uninterrupted(job: ClaimedUpload, backend: StorageBackend, body: CheckedBody, catalogue: Catalogue) -> None:
-    """Run the upload so that a cancellation meets it outside of its transaction only."""
-    work = asyncio.create_task(_discard(job, body) if job.claim.discard else backend.upload(job, body))
+class Attempt(Protocol):
+    """What is done under a lease."""
+
+    @property
+    def id(self) -> str:
+        """Of the claim."""
+
+    @property
+    def claim(self) -> UploadClaim:
+        """With the lease."""
+
+    @property
+    def interruptible(self) -> bool:
+        """Whether a cancellation does no harm now."""
+
+    @property
+    def outcome_unknown(self) -> bool:
+        """Whether nobody knows if it has been done."""
+
+
+async def uninterrupted(job: Attempt, doing: Coroutine[Any, Any, None], catalogue: Catalogue) -> None:
+    """Do something under a lease so that a cancellation meets it only where that does no harm.
+
+    Raises
+    ------
+    NodeBusy
+        The lease was lost.
+    """
+    work = asyncio.create_task(doing)
     lost = False
 
     def lose() -> None:
@@ -240,7 +266,7 @@ async def _uninterrupted(job: ClaimedUpload, backend: StorageBackend, body: Chec
             raise
 
 
-async def _stop(job: ClaimedUpload, work: asyncio.Task[None]) -> None:
+async def _stop(job: Attempt, work: asyncio.Task[None]) -> None:
     """Cancel the upload as soon as that does no harm, and see it end."""
     while not work.done():
         if job.interruptible:
@@ -270,12 +296,13 @@ async def _clean_up(
         if job.orphan is not None:
             await backend.delete(job.orphan)
         if not job.outcome_unknown:
-            await catalogue.release(job.claim, reason=_reason(error))
+            await catalogue.release(job.claim, reason=reason_of(error))
     except Exception as failure:  # noqa: BLE001 (any backend, any database: the upload's own error matters)
         log.warning("upload %s: not cleaned up: %s", job.id, failure)
 
 
-def _reason(error: BaseException | None) -> str:
+def reason_of(error: BaseException | None) -> str:
+    """Give the words for the message of the job."""
     if isinstance(error, Fault):
         return str(error)
     if isinstance(error, asyncio.CancelledError):
@@ -283,7 +310,8 @@ def _reason(error: BaseException | None) -> str:
     return "internal error of the storage server"
 
 
-def _as_fault(job: ClaimedUpload, error: BaseException) -> BaseException:
+def as_fault(job: Attempt, error: BaseException) -> BaseException:
+    """Give what is told to the client of something that failed."""
     if job.outcome_unknown:
         log.error("upload %s: the outcome of the commit is unknown", job.id)
         return InternalFault("it is not known whether the bytes were stored; please send them again")

@@ -1,0 +1,21 @@
+-- name: claim_pack
+select request, waiting from storage_api.claim_pack($1, $2, $3);
+
+-- name: nodes
+select * from storage_api.pack_nodes($1, $2, $3, $4);
+
+-- name: children
+select * from storage_api.pack_children($1, $2, $3, $4, $5, $6);
+
+-- name: delivered
+select storage_api.delivered($1);
+
+-- name: claim_unpack
+select * from storage_api.claim_unpack($1, $2, $3, $4, $5, $6, $7);
+
+-- name: unpack
+select storage_api.unpack($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15);
+
+-- name: signing_key
+-- The key that signs now, as a storage server sees it.
+select id, secret from storage_api.endpoint_keys order by created desc limit 1;
