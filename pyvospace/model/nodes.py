@@ -36,6 +36,15 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
+class Capability:
+    """Another interface to a node (section 3.3)."""
+
+    uri: str
+    endpoint: str | None = None
+    params: tuple[Param, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A node document; what the type has no place for stays empty."""
 
@@ -44,6 +53,7 @@ class Node:
     properties: tuple[Property, ...] = ()
     accepts: tuple[View, ...] = ()
     provides: tuple[View, ...] = ()
+    capabilities: tuple[Capability, ...] = ()
     busy: bool = False
     target: str | None = None
     """Of a LinkNode: any URI, encoded."""

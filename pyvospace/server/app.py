@@ -28,10 +28,11 @@ from pyvospace.model.uris import NodeUri
 from pyvospace.model.vocabulary import Detail
 from pyvospace.server.context import Context, Service
 from pyvospace.server.describe import describe
-from pyvospace.server.handlers import files, nodes, recursive, service, transfers
+from pyvospace.server.handlers import files, nodes, recursive, search, service, transfers
 from pyvospace.server.handlers.jobs import CHANGED_PARTS, PARTS, JobList
-from pyvospace.server.handlers.requests import CONTEXT, SERVICE, expect
+from pyvospace.server.handlers.requests import CONTEXT, SERVICE, expect, representation
 from pyvospace.server.operations.jobs import TRANSFERS
+from pyvospace.server.operations.search import SEARCHES
 from pyvospace.server.works import works
 from pyvospace.service.auth import Authenticator
 from pyvospace.service.endpoints import EndpointSigner
@@ -62,6 +63,7 @@ _PATH: Final = "{path:(?s:.*)}"
 """Also with a line end in it, so that we are asked and refuse it ourselves."""
 _LISTS: Final = (
     JobList(TRANSFERS, transfers.create),
+    JobList(SEARCHES, search.create),
     JobList(recursive.DELETIONS, recursive.create_deletion),
     JobList(recursive.SETTINGS, recursive.create_setting),
 )
@@ -105,6 +107,7 @@ def make_app(settings: Settings, database: Database) -> web.Application:
                 describe=lambda fault: _describe(shared, fault),
             ),
             identification(shared, authenticator),
+            representation,
         ]
     )
     app[SERVICE] = shared
@@ -132,6 +135,8 @@ def _add_routes(app: web.Application, base: str) -> None:
     add("GET", "/synctrans", transfers.get_sync)
     add("POST", "/synctrans", transfers.post_sync)
     add("GET HEAD", "/transfers/{job}/results/transferDetails", transfers.get_details)
+    add("GET HEAD", "/search", search.get)
+    add("GET HEAD", f"/{SEARCHES}/{{job}}/results/searchDetails", search.get_details)
     for jobs in _LISTS:
         add("GET HEAD", f"/{jobs.name}", jobs.get)
         add("POST", f"/{jobs.name}", jobs.post)
@@ -240,7 +245,7 @@ def _describe(shared: Service, fault: Fault) -> str:
         return ""
     found = fault.link
     uri = NodeUri(shared.authority, found.names[: found.depth])
-    return "\n" + render_node(describe(found.last, uri, Detail.FULL)).decode()
+    return "\n" + render_node(describe(found.last, uri, Detail.FULL, base=shared.url)).decode()
 
 
 async def _background(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyvospace.model.nodes import Node, Property
-from pyvospace.model.vocabulary import DATE, Detail, NodeType
+from pyvospace.model.nodes import Capability, Node, Property
+from pyvospace.model.uris import encode_path
+from pyvospace.model.vocabulary import DATE, STANDARD_FILES, STANDARD_VOSPACE, Detail, NodeType
 from pyvospace.server import views
 from pyvospace.server.properties import describe_properties
 
@@ -17,8 +18,14 @@ _NO_DATE = (Property(DATE, "2000-01-01T00:00:00.000Z", read_only=True),)
 """Tells nothing. vos cannot show a listing at all if one child has no date, or that of 1970 (N2 of the clients)."""
 
 
-def describe(node: StoredNode, uri: NodeUri, detail: Detail) -> Node:
-    """Tell of a node what `detail` asks for; children are added while the document is written."""
+def describe(node: StoredNode, uri: NodeUri, detail: Detail, *, base: str) -> Node:
+    """Tell of a node what `detail` asks for; children are added while the document is written.
+
+    Parameters
+    ----------
+    base
+        URL of the service.
+    """
     if detail is Detail.MIN:
         return _bare(node, uri)
     with_views = detail is not Detail.PROPERTIES
@@ -28,9 +35,19 @@ def describe(node: StoredNode, uri: NodeUri, detail: Detail) -> Node:
         properties=describe_properties(node, with_rights=detail is Detail.MAX),
         accepts=views.accepts(node) if with_views else (),
         provides=views.provides(node) if with_views else (),
+        capabilities=_capabilities(node, uri, base) if with_views else (),
         busy=node.busy,
         target=node.target,
     )
+
+
+def _capabilities(node: StoredNode, uri: NodeUri, base: str) -> tuple[Capability, ...]:
+    """Tell how else a node can be reached: its bytes by path, a container by any client of this version."""
+    if node.is_container:
+        return (Capability(STANDARD_VOSPACE, base),)
+    if not node.type.holds_bytes:
+        return ()
+    return (Capability(STANDARD_FILES, f"{base}/files/{encode_path(uri.path)}"),)
 
 
 def describe_child(node: StoredNode, uri: NodeUri, detail: Detail, *, seen: bool) -> Node:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from lxml import etree
 
 from pyvospace.model.faults import InvalidArgument, InvalidData, InvalidURI
-from pyvospace.model.nodes import Node, Param, Property, View
+from pyvospace.model.nodes import Capability, Node, Param, Property, View
 from pyvospace.model.uris import NodeUri, encode_path, encode_uri, same_node
 from pyvospace.model.vocabulary import NodeType
 from pyvospace.wire import xml
@@ -54,6 +54,16 @@ def node_tail() -> bytes:
     return _TAIL.encode()
 
 
+def search_head() -> bytes:
+    """Write the beginning of what a search has found; nodes of any containers follow, then `search_tail`."""
+    return f"{DECLARATION}<vos:searchDetails{_ROOT}><vos:nodes>".encode()
+
+
+def search_tail() -> bytes:
+    """Write the end of what a search has found."""
+    return b"</vos:nodes>\n</vos:searchDetails>\n"
+
+
 def render_node(node: Node) -> bytes:
     """Write a whole document, children included."""
     if node.type is NodeType.CONTAINER and node.nodes:
@@ -76,7 +86,14 @@ def _details(node: Node) -> str:
         details += f"<vos:accepts>{''.join([render_view(one) for one in node.accepts])}</vos:accepts>"
     if node.provides:
         details += f"<vos:provides>{''.join([render_view(one) for one in node.provides])}</vos:provides>"
+    if node.capabilities:
+        details += f"<vos:capabilities>{''.join([_capability(one) for one in node.capabilities])}</vos:capabilities>"
     return details
+
+
+def _capability(one: Capability) -> str:
+    endpoint = f"<vos:endpoint>{text(one.endpoint)}</vos:endpoint>" if one.endpoint is not None else ""
+    return f'<vos:capability uri="{identifier(one.uri)}">{endpoint}{render_params(one.params)}</vos:capability>'
 
 
 def _property(one: Property) -> str:
@@ -231,6 +248,7 @@ def _node(element: Element, uri: NodeUri, nodes: tuple[Node, ...] = ()) -> Node:
         properties=tuple(_read_property(one) for one in element.iterfind(f"{V}properties/{V}property")),
         accepts=tuple(read_view(one) for one in element.iterfind(f"{V}accepts/{V}view")),
         provides=tuple(read_view(one) for one in element.iterfind(f"{V}provides/{V}view")),
+        capabilities=tuple(_read_capability(one) for one in element.iterfind(f"{V}capabilities/{V}capability")),
         busy=is_true(element.get("busy")),
         target=target or None,
         nodes=nodes,
@@ -254,6 +272,11 @@ def is_true(value: str | None) -> bool:
 def _read_property(element: Element) -> Property:
     value = None if is_true(element.get(xml.XSI_NIL)) else element.text or ""
     return Property(element.get("uri") or "", value, read_only=is_true(element.get("readOnly")))
+
+
+def _read_capability(element: Element) -> Capability:
+    endpoint = (element.findtext(V + "endpoint") or "").strip()
+    return Capability(element.get("uri") or "", endpoint or None, read_params(element))
 
 
 def read_view(element: Element) -> View:

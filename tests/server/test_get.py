@@ -90,6 +90,25 @@ async def test_detail_max(alice: Agent, folder: str) -> None:
         assert {READABLE, WRITABLE} <= read_only_of(one)
 
 
+async def test_capabilities_lead_to_the_node(alice: Agent, folder: str, pair: Pair) -> None:
+    await fill(alice, folder)
+    for path, uri, endpoint in (
+        (f"{folder}/data", "ivo://ivoa.net/std/VOSpace#files-proto", f"{pair.url}/files{folder}/data"),
+        (folder, CORE + "vospace-2.1", pair.url),
+    ):
+        for detail in ("", "max"):
+            (told,) = (await alice.node(path, **({"detail": detail} if detail else {}))).iterfind(
+                f"{V}capabilities/{V}capability"
+            )
+            assert (told.get("uri"), told.findtext(V + "endpoint")) == (uri, endpoint)
+        for detail in ("min", "properties"):
+            assert (await alice.node(path, detail=detail)).find(V + "capabilities") is None
+    assert (await alice.send("GET", f"{pair.url}/files{folder}/data")).status == 200
+    # The schema has no place for them in a link, and none is told of children.
+    assert (await alice.node(f"{folder}/link")).find(V + "capabilities") is None
+    assert len(list((await alice.node(folder)).iter(V + "capability"))) == 1
+
+
 async def test_names_of_parameters_and_levels_without_regard_to_case(alice: Agent, folder: str) -> None:
     answer = await alice.send("GET", f"/nodes{folder}?DETAIL=MIN&Limit=0&unknown=x")
     assert answer.assert_status(200).xml.find(f".//{V}properties") is None

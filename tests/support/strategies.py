@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from pyvospace.model.jobs import Job, Result
-from pyvospace.model.nodes import Node, Param, Property, View
+from pyvospace.model.nodes import Capability, Node, Param, Property, View
 from pyvospace.model.transfers import Protocol, Transfer
 from pyvospace.model.uris import MAX_NAME_BYTES, NodeUri
 from pyvospace.model.vocabulary import CORE, Direction, NodeType, Phase
@@ -59,6 +59,7 @@ properties = st.lists(
 ).map(tuple)
 params = st.lists(st.builds(Param, uris, texts), max_size=3).map(tuple)
 views = st.builds(View, uris, st.booleans(), params)
+capability_lists = st.lists(st.builds(Capability, uris, st.none() | uris, params), max_size=2).map(tuple)
 view_lists = st.lists(views, max_size=3).map(tuple)
 
 
@@ -75,6 +76,7 @@ def _node(draw: Callable[[st.SearchStrategy[object]], object], places: st.Search
             properties=properties,
             accepts=view_lists if has_views else st.just(()),
             provides=view_lists if has_views else st.just(()),
+            capabilities=capability_lists if has_views else st.just(()),
             busy=st.booleans() if kind.holds_bytes else st.just(False),
             target=(uris | node_uris.map(str)) if kind is NodeType.LINK else st.none(),
         )

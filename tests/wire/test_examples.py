@@ -1,11 +1,11 @@
 """The example documents that lie beside the official schemas, if they are there."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pyvospace.model.nodes import Node
 from pyvospace.wire import nodes, service, transfers, uws, vosi
 from tests.support.documents import assert_schema, assert_valid, require_official
 
@@ -44,7 +44,7 @@ def test_nodes() -> None:
     for path in examples("node-[!p]*.xml"):
         told = nodes.read_node(path.read_bytes())
         sent = nodes.parse_node(path.read_bytes())
-        assert sent == Node(told.uri, told.type, told.properties, told.accepts, told.provides, told.busy, told.target)
+        assert sent == replace(told, nodes=())
         assert_valid(nodes.render_node(told))
         assert nodes.read_node(nodes.render_node(told)) == told
 

@@ -9,7 +9,8 @@ from aiohttp import web
 
 from pyvospace.model.faults import InvalidArgument
 from pyvospace.model.vocabulary import Detail
-from pyvospace.server.handlers.requests import one, xml
+from pyvospace.server.handlers.requests import JSON, one, wants_json
+from pyvospace.wire import json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -30,19 +31,30 @@ def wanted_detail(asked: Mapping[str, list[str]]) -> Detail:
 
 
 async def send(request: web.Request, pieces: AsyncIterator[bytes]) -> web.StreamResponse:
-    """Answer with a document that comes in pieces."""
+    """Answer with a document that comes in pieces of XML, in the form that the client wants."""
+    as_json = wants_json(request)
+    headers = {"Content-Type": JSON if as_json else "text/xml", "Vary": "Accept"}
+    if as_json:
+        pieces = _converted(pieces)
     start = b""
     async for piece in pieces:
         start += piece
         if len(start) > _SMALL:
             if request.method == "HEAD":  # aiohttp would send what is streamed, and nobody knows the length
-                return web.Response(headers={"Content-Type": "text/xml"})
-            return await _stream(request, start, pieces)
-    return xml(start)
+                return web.Response(headers=headers)
+            return await _stream(request, web.StreamResponse(headers=headers), start, pieces)
+    return web.Response(body=start, headers=headers)
 
 
-async def _stream(request: web.Request, start: bytes, pieces: AsyncIterator[bytes]) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": "text/xml"})
+async def _converted(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    converter = json.Converter()
+    async for piece in pieces:
+        yield converter.feed(piece)
+
+
+async def _stream(
+    request: web.Request, response: web.StreamResponse, start: bytes, pieces: AsyncIterator[bytes]
+) -> web.StreamResponse:
     response.enable_chunked_encoding()
     await response.prepare(request)
     try:

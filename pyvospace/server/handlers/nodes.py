@@ -36,7 +36,7 @@ async def put(request: web.Request) -> web.StreamResponse:
     ctx, path = context(request), node_path(request)
     wanted = await _document(request, path)
     path, made = await nodes.create(ctx, path, wanted)
-    told = wire.render_node(describe(made, ctx.uri(path), Detail.MAX))
+    told = wire.render_node(describe(made, ctx.uri(path), Detail.MAX, base=ctx.service.url))
     return xml(told, status=201)
 
 
@@ -48,7 +48,7 @@ async def post(request: web.Request) -> web.StreamResponse:
         await nodes.get(ctx, path)
         return xml(service_wire.render_protocols((), _protocols(ctx)))
     changed = await nodes.set_properties(ctx, path, await _document(request, path))
-    return xml(wire.render_node(describe(changed, ctx.uri(path), Detail.FULL)))
+    return xml(wire.render_node(describe(changed, ctx.uri(path), Detail.FULL, base=ctx.service.url)))
 
 
 def _protocols(ctx: Context) -> list[Protocol]:
@@ -71,7 +71,7 @@ async def get(request: web.Request) -> web.StreamResponse:
     if view is not None:
         return _view(ctx, path, view)
     detail, page = wanted_detail(asked), _page(ctx, path, asked)
-    whole = describe(node, ctx.uri(path), detail)
+    whole = describe(node, ctx.uri(path), detail, base=ctx.service.url)
     if not node.is_container or page.limit == 0:
         return xml(wire.render_node(whole))
     return await send(request, _pieces(ctx, whole, nodes.children(ctx, node, page), detail))

@@ -16,9 +16,12 @@ from pyvospace.model.faults import (
 )
 from pyvospace.model.uris import decode_path
 from pyvospace.server.context import Context, Service
+from pyvospace.wire import json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from aiohttp.typedefs import Handler
 
 SERVICE: Final = web.AppKey("service", Service)
 CONTEXT: Final = web.RequestKey("context", Context)
@@ -29,6 +32,7 @@ _XML: Final = frozenset({"text/xml", "application/xml", "application/octet-strea
 FORM: Final = "application/x-www-form-urlencoded"
 _PARAMETERS: Final = 100
 """Most parameters of a request."""
+JSON: Final = "application/json"
 
 
 def context(request: web.Request) -> Context:
@@ -96,6 +100,51 @@ async def form(request: web.Request) -> dict[str, list[str]]:
         for name, values in _collect(encoded).items():
             found.setdefault(name, []).extend(values)
     return found
+
+
+def wants_json(request: web.Request) -> bool:
+    """Say whether the answer is to be JSON instead of XML: by parameter ``Accept``, or else by the header.
+
+    JSON must be named; the first of two that are wanted equally is given.
+
+    Raises
+    ------
+    InvalidArgument
+        As `parameters`.
+    """
+    if "accept=" in request.rel_url.raw_query_string.lower() and (asked := parameters(request).get("ACCEPT")):
+        return asked[0].strip().lower() == JSON
+    accept = request.headers.get("Accept", "")
+    if JSON not in accept.lower():
+        return False
+    wanted = [_weighed(one) for one in accept.lower().split(",")]
+    best = max((weight for name, weight in wanted if name in _XML or name == JSON), default=0.0)
+    return best > 0 and next((name for name, weight in wanted if weight == best and name in {JSON, *_XML}), "") == JSON
+
+
+def _weighed(text: str) -> tuple[str, float]:
+    """Read one of the types that a client accepts, and how much it wants it."""
+    name, *details = (part.strip() for part in text.split(";"))
+    weight = next((one[2:] for one in details if one.startswith("q=")), "1")
+    try:
+        return name, float(weight)
+    except ValueError:
+        return name, 0.0
+
+
+@web.middleware
+async def representation(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give a document as the client wants it; what is streamed is that already."""
+    as_json = wants_json(request)
+    response = await handler(request)
+    if not isinstance(response, web.Response) or response.content_type not in {"text/xml", JSON}:
+        return response
+    response.headers["Vary"] = "Accept"
+    if as_json and response.content_type != JSON:
+        if isinstance(response.body, bytes) and response.body:
+            response.body = json.convert(response.body)
+        response.content_type = JSON
+    return response
 
 
 def one(found: Mapping[str, list[str]], name: str) -> str | None:
