@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from pyvospace.model.claims import DownloadClaim, EndpointClaims, StorageState, StoredFile, UploadClaim
+from pyvospace.model.claims import DownloadClaim, EndpointClaims, RenderClaim, StorageState, StoredFile, UploadClaim
 from pyvospace.model.jobs import Claimed
 
 
@@ -82,6 +82,9 @@ class Catalogue(Protocol):
 
     async def claim_download(self, claims: EndpointClaims) -> DownloadClaim:
         """Check the right to read once more and tell where the bytes are."""
+
+    async def claim_render(self, claims: EndpointClaims) -> RenderClaim:
+        """Check the right to read once more and tell which view of which bytes is wanted."""
 
     async def delivered(self, claim: DownloadClaim) -> None:
         """Complete the job that waited for this delivery (called if `job_id` is set)."""

@@ -29,7 +29,7 @@ CONTENT_RANGE: Final = web.RequestKey("content_range", str)
 
 _SMALL: Final = 64 << 10
 """Up to this size one write of head and body is cheaper than sendfile."""
-_SAFE: Final = {
+SAFE: Final = {
     "Cache-Control": "private, no-cache",
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "Referrer-Policy": "no-referrer",
@@ -168,7 +168,7 @@ def conditions_of(request: web.Request) -> Conditions:
 
 def answer_head(stored: StoredFile | None) -> web.StreamResponse:
     """Answer HEAD of an endpoint for writing: what is there now, for clients that skip equal bytes."""
-    headers = dict(_SAFE)
+    headers = dict(SAFE)
     if stored is not None:
         headers |= Digests(stored.md5, stored.sha256).headers()
         headers["Content-Type"] = content_type(stored.content_type)
@@ -184,7 +184,7 @@ def _digests(claim: DownloadClaim) -> Digests | None:
 def _describe(claim: DownloadClaim, digests: Digests | None) -> dict[str, str]:
     kind = content_type(claim.content_type)
     headers = {
-        **_SAFE,
+        **SAFE,
         "Accept-Ranges": "bytes",
         "Content-Type": kind,
         "Content-Disposition": content_disposition(claim.name, kind),
@@ -195,7 +195,7 @@ def _describe(claim: DownloadClaim, digests: Digests | None) -> dict[str, str]:
 
 def _without_content(headers: dict[str, str]) -> dict[str, str]:
     """Leave what 304 is to have (RFC 9110, section 15.4.5)."""
-    return {name: value for name, value in headers.items() if name in _SAFE or name in {"ETag", "Last-Modified"}}
+    return {name: value for name, value in headers.items() if name in SAFE or name in {"ETag", "Last-Modified"}}
 
 
 def _wanted(request: web.Request, conditions: Conditions, version: Version, size: int) -> ByteRange | None:
@@ -215,7 +215,7 @@ def _headed(status: HTTPStatus, headers: dict[str, str], length: int) -> web.Str
 
 
 def _redirect(source: Redirect) -> web.Response:
-    headers = {**_SAFE, "Cache-Control": "private, no-store", "Location": source.url}
+    headers = {**SAFE, "Cache-Control": "private, no-store", "Location": source.url}
     return web.Response(status=HTTPStatus.TEMPORARY_REDIRECT, headers=headers)
 
 

@@ -19,6 +19,7 @@ _BATCHES_HELD = 2
 """Of each transfer: one that fills while the other is written."""
 _LEAST_BATCH = _MIB // 8
 _FLUSHERS = 4
+_RENDERERS = 4
 
 
 class Workers:
@@ -40,6 +41,8 @@ class Workers:
         """Short jobs: a batch, an open, an fsync of something small."""
         self.hashing = ThreadPoolExecutor(os.cpu_count() or 1, "hash")
         self.flushing = ThreadPoolExecutor(_FLUSHERS, "flush")
+        self.rendering = ThreadPoolExecutor(_RENDERERS, "render")
+        """Computes views, in small steps."""
         self.buffer_size = buffer_size
         self._budget = half * buffer_size
         self._gathering = 0
@@ -60,7 +63,7 @@ class Workers:
 
     def close(self) -> None:
         """Wait for what runs and end all threads."""
-        for pool in (self.moving, self.quick, self.flushing, self.hashing):
+        for pool in (self.moving, self.quick, self.rendering, self.flushing, self.hashing):
             pool.shutdown()
 
 

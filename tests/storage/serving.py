@@ -14,7 +14,7 @@ from aiohttp import web
 
 from pyvospace.config import Settings
 from pyvospace.config.settings import LimitSettings, StorageSettings
-from pyvospace.model.claims import EndpointClaims
+from pyvospace.model.claims import EndpointClaims, Operation
 from pyvospace.model.faults import PermissionDenied
 from pyvospace.storage.app import make_app
 from pyvospace.storage.backend import StorageBackend
@@ -23,14 +23,15 @@ from pyvospace.storage.testing.doubles import MemoryCatalogue
 
 
 class OpenVerifier:
-    """Takes ``get-7`` and ``put-7`` for endpoints of node 7."""
+    """Takes ``get-7``, ``put-7`` and ``render-7`` for endpoints of node 7."""
 
     async def verify(self, token: str) -> EndpointClaims:
         operation, _, node = token.partition("-")
-        if operation not in {"get", "put"} or not node.isdigit():
+        known: dict[str, Operation] = {"get": "get", "put": "put", "render": "render"}
+        if operation not in known or not node.isdigit():
             raise PermissionDenied("not one of our endpoints")
         return EndpointClaims(
-            operation="get" if operation == "get" else "put",
+            operation=known[operation],
             node_id=int(node),
             job_id=None,
             user_id=1,

@@ -12,12 +12,14 @@ from pyvospace.model.claims import (
     DownloadClaim,
     EndpointClaims,
     OutcomeUnknownError,
+    RenderClaim,
     StorageState,
     StoredFile,
     UploadClaim,
 )
 from pyvospace.model.faults import Fault, NodeBusy, NodeNotFound
 from pyvospace.model.jobs import Claimed
+from pyvospace.model.nodes import Param
 from pyvospace.storage.body import CheckedBody, Received
 from pyvospace.storage.catalogue import StoreTransaction
 from pyvospace.storage.hashing import Announced, Hasher
@@ -58,6 +60,10 @@ class MemoryCatalogue:
         self.lease = LEASE
         self.limit: int | None = None
         self.discard = False
+        self.structured = False
+        self.import_view: str | None = None
+        self.view = ""
+        self.params: tuple[Param, ...] = ()
         self.before: Callable[[str], object] = lambda _: None
         self._claims: dict[str, int] = {}
         self._swept_at = float("-inf")
@@ -98,7 +104,13 @@ class MemoryCatalogue:
         node.writer = uuid4().hex
         self._claims[node.writer] = node_id
         return UploadClaim(
-            id=node.writer, lease=self.lease, limit=self.limit, discard=self.discard, current=node.stored
+            id=node.writer,
+            lease=self.lease,
+            limit=self.limit,
+            discard=self.discard,
+            current=node.stored,
+            structured=self.structured,
+            view=self.import_view,
         )
 
     async def renew(self, claim: UploadClaim) -> bool:
@@ -152,6 +164,15 @@ class MemoryCatalogue:
             md5=stored.md5,
             sha256=stored.sha256,
             content_type=stored.content_type,
+        )
+
+    async def claim_render(self, claims: EndpointClaims) -> RenderClaim:
+        """See `Catalogue.claim_render`."""
+        self.before("claim_render")
+        node = self.node(_node_id(claims))
+        structure = node.stored.structure if node.stored else None
+        return RenderClaim(
+            download=await self.claim_download(claims), structure=structure, view=self.view, params=self.params
         )
 
     async def delivered(self, claim: DownloadClaim) -> None:
@@ -254,7 +275,13 @@ class ScriptedBody(CheckedBody):
     async def write_to(self, open_file: Callable[[], int]) -> None:
         """Write everything to a file and make it durable (see `Body.write_to`)."""
         self._begin()
-        sink = Sink(open_file, hashing=self._workers.hashing, flushing=self._workers.flushing, verify=self._verify)
+        sink = Sink(
+            open_file,
+            hashing=self._workers.hashing,
+            flushing=self._workers.flushing,
+            verify=self._verify,
+            watch=self._watch,
+        )
         try:
             async for piece in self._script():
                 await run(self._workers.quick, sink.take, [piece], len(piece), last=False)
@@ -268,7 +295,7 @@ class ScriptedBody(CheckedBody):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Give the bytes in pieces (see `Body.__aiter__`)."""
         self._begin()
-        hasher = Hasher(self._workers.hashing)
+        hasher = Hasher(self._workers.hashing, self._watch)
         async for piece in self._script():
             hasher.update([piece], len(piece))
             self._check_size(hasher.size)
