@@ -113,7 +113,8 @@ async def test_properties(alice: Agent, nobody: Agent, folder: str) -> None:
     accepted = [one.get("uri") or "" for one in root[0]]
     # What the list says is true: each of them can be set on a node.
     values = {
-        uri: "" if uri.endswith(("read", "write", "Permissions", "public", "locked")) else "v" for uri in accepted
+        uri: "" if uri.endswith(("read", "write", "Permissions", "public", "locked", "immutable")) else "v"
+        for uri in accepted
     }
     await alice.make(f"{folder}/a", properties=values)
 
