@@ -25,6 +25,7 @@ _SPACES = f'xmlns:uws="{UWS}" xmlns:xlink="{xml.XLINK}" xmlns:xsi="{xml.XSI}"'
 _U = f"{{{UWS}}}"
 PROGRESS = "urn:pyvospace:progress"
 """Namespace of what no standard has a name for."""
+_COUNTED = ("bytesDone", "bytesTotal", "filesDone", "filesTotal")
 _HREF = f"{{{xml.XLINK}}}href"
 _PHASES = {str(one): one for one in Phase}
 _TRANSIENT = frozenset({"ServiceBusy", "NodeBusy", "InternalFault"})
@@ -142,6 +143,7 @@ def parse_job(body: bytes) -> Job:
     """
     root = xml.read_answer(body, _U + "job")
     transfer = root.find(f"{_U}jobInfo/{V}transfer")
+    progress = root.find(f"{_U}jobInfo/{{{PROGRESS}}}progress")
     results = root.find(_U + "results")
     parameters = root.find(_U + "parameters")
     return Job(
@@ -159,16 +161,14 @@ def parse_job(body: bytes) -> Job:
         results=() if results is None else _read_results(results),
         transfer=None if transfer is None else transfer_of(transfer),
         parameters=() if parameters is None else _read_parameters(parameters),
-        progress=_read_progress(root),
+        progress=None if progress is None else Progress(*(_counted(progress, name) for name in _COUNTED)),
+        rate=None if progress is None else _counted(progress, "bytesPerSecond"),
     )
 
 
-def _read_progress(root: Element) -> Progress | None:
-    found = root.find(f"{_U}jobInfo/{{{PROGRESS}}}progress")
-    if found is None:
-        return None
-    words = [found.get(name) or "" for name in ("bytesDone", "bytesTotal", "filesDone", "filesTotal")]
-    return Progress(*(int(word[:18]) if word.isdecimal() else None for word in words))
+def _counted(progress: Element, name: str) -> int | None:
+    word = progress.get(name) or ""
+    return int(word[:18]) if word.isdecimal() else None
 
 
 def parse_jobs(body: bytes) -> tuple[Job, ...]:
