@@ -12,6 +12,7 @@ POINTS = frozenset(
         "before-commit",
         "after-commit-before-answer",
         "gc-row-deleted",
+        "job-claimed",
         "unpack-mid",
         "move-mid",
         "copy-mid",
