@@ -86,6 +86,7 @@ def stored_node(row: asyncpg.Record) -> StoredNode:
         writable=row["writable"],
         busy=row["busy"],
         available=row.get("available"),
+        structure=row.get("structure"),
     )
 
 

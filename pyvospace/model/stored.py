@@ -46,6 +46,8 @@ class StoredNode:
     busy: bool
     available: int | None = None
     """Of a container by itself: bytes that all storages have room for. None: unknown, or it was listed."""
+    structure: str | None = None
+    """Of a StructuredDataNode that was resolved: name of the type that its bytes are of; None: of none we know."""
 
     @property
     def is_container(self) -> bool:

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Final
 from pyvospace.model.archives import FORMATS, archive_format, format_named
 from pyvospace.model.faults import InvalidArgument, ViewNotSupported
 from pyvospace.model.nodes import View
-from pyvospace.model.vocabulary import ANY_VIEW, BINARY_VIEW, DEFAULT_VIEW, FORMAT, PACKAGE_VIEW
+from pyvospace.model.vocabulary import (
+    ANY_VIEW,
+    BINARY_VIEW,
+    BYTE_VIEWS,
+    DEFAULT_VIEW,
+    FORMAT,
+    PACKAGE_VIEW,
+    NodeType,
+)
+from pyvospace.structures.installed import check_params, find_view, structured_types
 
 if TYPE_CHECKING:
     from pyvospace.model.claims import Operation
@@ -22,13 +31,22 @@ _DATA_ACCEPTS: Final = (View(ANY_VIEW), View(BINARY_VIEW))
 _DATA_PROVIDES: Final = (View(DEFAULT_VIEW), View(BINARY_VIEW))
 _CONTAINER_ACCEPTS: Final = _ARCHIVES
 _CONTAINER_PROVIDES: Final = (View(DEFAULT_VIEW), *_ARCHIVES)
-_BYTES_IN: Final = frozenset({ANY_VIEW, BINARY_VIEW, DEFAULT_VIEW})
-"""The default view of an import is taken too (rulings of A-08)."""
+_STRUCTURED_ACCEPTS: Final = tuple(View(one.import_view) for one in structured_types().values())
+_STRUCTURED_PROVIDES: Final = {
+    name: tuple(View(view.uri, original=False) for view in one.views) for name, one in structured_types().items()
+}
+"""Views that are computed, by the name of the structured type."""
 _BYTES_OUT: Final = frozenset({DEFAULT_VIEW, BINARY_VIEW})
 
-ACCEPTED: Final = (View(ANY_VIEW), View(BINARY_VIEW), View(DEFAULT_VIEW), *_ARCHIVES)
+ACCEPTED: Final = (View(ANY_VIEW), View(BINARY_VIEW), View(DEFAULT_VIEW), *_ARCHIVES, *_STRUCTURED_ACCEPTS)
 """What some node of the space accepts: ``/views``."""
-PROVIDED: Final = (View(DEFAULT_VIEW), View(BINARY_VIEW), *_ARCHIVES, View(PACKAGE_VIEW))
+PROVIDED: Final = (
+    View(DEFAULT_VIEW),
+    View(BINARY_VIEW),
+    *_ARCHIVES,
+    View(PACKAGE_VIEW),
+    *(view for views in _STRUCTURED_PROVIDES.values() for view in views),
+)
 """What some node of the space provides: ``/views``."""
 
 
@@ -36,6 +54,8 @@ def accepts(node: StoredNode) -> tuple[View, ...]:
     """Give the views in which new data may come to a node."""
     if node.is_container:
         return _CONTAINER_ACCEPTS
+    if node.type is NodeType.STRUCTURED:
+        return (*_DATA_ACCEPTS, *_STRUCTURED_ACCEPTS)
     return _DATA_ACCEPTS if node.type.holds_bytes else ()
 
 
@@ -50,8 +70,7 @@ def provides(node: StoredNode) -> tuple[View, ...]:
 
 def _computed(node: StoredNode) -> tuple[View, ...]:
     """Give the views that a plugin computes of the data of a StructuredDataNode."""
-    del node
-    return ()
+    return _STRUCTURED_PROVIDES.get(node.structure or "", ())
 
 
 def import_operation(node: StoredNode | None, view: View | None) -> Operation:
@@ -72,8 +91,13 @@ def import_operation(node: StoredNode | None, view: View | None) -> Operation:
         return "unpack"
     if node is not None and not node.type.holds_bytes:
         raise _no_bytes(node)
-    if view is not None and view.uri not in _BYTES_IN:
-        raise ViewNotSupported(view.uri)
+    if view is not None and view.uri not in BYTE_VIEWS:
+        # A node that is still to be made becomes what the view says; one that is there keeps its type.
+        structured = node is None or node.type is NodeType.STRUCTURED
+        if not structured or view.uri not in {one.uri for one in _STRUCTURED_ACCEPTS}:
+            raise ViewNotSupported(view.uri)
+        if view.params:
+            raise InvalidArgument(f"{view.params[0].uri[:300]}: the view {view.uri} has no such parameter")
     return "put"
 
 
@@ -97,9 +121,11 @@ def export_operation(node: StoredNode, view: View | None) -> Operation:
         raise _no_bytes(node)
     if view is None or view.uri in _BYTES_OUT:
         return "get"
-    if view.uri in {one.uri for one in _computed(node)}:
-        return "render"
-    raise ViewNotSupported(view.uri)
+    computed = find_view(node.structure, view.uri)
+    if computed is None:
+        raise ViewNotSupported(view.uri)
+    check_params(computed, view.params)
+    return "render"
 
 
 def _package(view: View) -> Operation:

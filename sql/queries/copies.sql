@@ -17,14 +17,16 @@ with recursive place as (
 ), tree as (
     select n.id, nextval('nodes_id_seq') as new_id, p.id as new_parent, p.path as above, $5::text collate "C" as name, n.type,
            may_read(n.owner_id, n.public, n.group_read, n.group_write, $6, $7::text[], $8) as readable,
-           n.properties, n.target, n.size, n.md5, n.sha256, n.storage_id, n.location, n.stored_by, n.modified
+           n.properties, n.target, n.size, n.md5, n.sha256, n.storage_id, n.location, n.stored_by, n.modified,
+           n.structure
       from place p
       join nodes n on n.id = $1
      where n.parent_id = $2 and n.name = $3 and way_is_readable(n.parent_id, $6, $7::text[], $8)
     union all
     select n.id, nextval('nodes_id_seq'), t.new_id, t.above || t.new_id::text, n.name, n.type,
            may_read(n.owner_id, n.public, n.group_read, n.group_write, $6, $7::text[], $8),
-           n.properties, n.target, n.size, n.md5, n.sha256, n.storage_id, n.location, n.stored_by, n.modified
+           n.properties, n.target, n.size, n.md5, n.sha256, n.storage_id, n.location, n.stored_by, n.modified,
+           n.structure
       from tree t
       join nodes n on n.parent_id = t.id
      where t.type = 'ContainerNode' and t.readable
@@ -33,11 +35,11 @@ with recursive place as (
       from tree
 ), copied as (
     insert into nodes (id, parent_id, name, type, owner_id, public, group_read, group_write, inherit, properties,
-                       target, size, md5, sha256, storage_id, location, stored_by, modified)
+                       target, size, md5, sha256, storage_id, location, stored_by, modified, structure)
     select t.new_id, t.new_parent, t.name, t.type, $6, p.inherit and p.public,
            case when p.inherit then p.group_read else '{}' end, case when p.inherit then p.group_write else '{}' end,
            p.inherit and t.type = 'ContainerNode', t.properties, t.target, t.size, t.md5, t.sha256, t.storage_id,
-           t.location, t.stored_by, t.modified
+           t.location, t.stored_by, t.modified, t.structure
       from tree t
      cross join place p
      cross join whole w

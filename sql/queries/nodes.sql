@@ -16,6 +16,7 @@ with recursive walk as (
 select w.depth, w.visible, w.parent_writable, w.parent_locked, w.parent_immutable, (select epoch from space) as epoch,
        n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public, n.group_read, n.group_write,
        n.inherit, n.locked, n.immutable, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
+       n.structure,
        t.url as storage_url, t.uuid as storage,
        may_read(n.owner_id, n.public, n.group_read, n.group_write, $2, $3::text[], $4) as readable,
        may_write(n.owner_id, n.group_write, $2, $3::text[], $4) as writable,
@@ -106,6 +107,7 @@ with node as (
 )
 select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public, n.group_read, n.group_write,
        n.inherit, n.locked, n.immutable, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
+       n.structure,
        t.url as storage_url, t.uuid as storage, true as readable, true as writable,
        coalesce((select b.until > now() from writers b where b.parent_id = n.parent_id and b.name = n.name), false)
            as busy,
