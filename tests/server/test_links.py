@@ -108,6 +108,54 @@ async def test_link_to_a_reserved_name(alice: Agent, folder: str, name: str) -> 
     assert children_of(await alice.node(folder)) == ["link"]
 
 
+ENDS = {
+    "missing": (404, "NodeNotFound", 404, "ContainerNotFound"),
+    "loop": (404, "UnreadableLinkTarget", 404, "UnreadableLinkTarget"),
+    "external": (400, "InvalidArgument", 404, "UnreadableLinkTarget"),
+    "elsewhere": (400, "InvalidArgument", 404, "UnreadableLinkTarget"),
+    "box": (400, "InvalidArgument", 404, "NodeNotFound"),
+    "data": (0, "", 404, "ContainerNotFound"),
+}
+"""Where a link leads: what a transfer of its bytes meets, and what setNode below it meets."""
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_every_operation_on_every_link(alice: Agent, folder: str, end: str) -> None:
+    await alice.make(f"{folder}/box", "ContainerNode")
+    await alice.push(f"{folder}/data", b"bytes")
+    await link(alice, f"{folder}/loop", f"{folder}/loop")
+    targets = {"external": "https://example.org/x", "elsewhere": "vos://example.org~other/x"}
+    path = await alice.make(f"{folder}/link", "LinkNode", target=targets.get(end, uri_of(f"{folder}/{end}")))
+    status, fault, status_below, fault_below = ENDS[end]
+    # The link itself, wherever it leads.
+    assert type_of(await alice.node(path)) == "LinkNode"
+    told = (await alice.post(path, "LinkNode", properties={TITLE: "t"})).assert_status(200).xml
+    assert properties_of(told)[TITLE] == "t"
+    # Below it.
+    (await alice.post(f"{path}/x", properties={TITLE: "t"})).assert_fault(status_below, fault_below)
+    assert (await alice.get(f"{path}/x")).status == 404
+    for answer in (await alice.put(f"{path}/x"), await alice.delete(f"{path}/x")):
+        assert "<vos:target>" in answer.assert_fault(400, "LinkFound").text
+    # The bytes.
+    asked = f"TARGET={uri_of(path)}&DIRECTION=pullFromVoSpace&PROTOCOL={CORE.replace('#', '%23')}httpsget"
+    if not status:
+        assert await alice.pull(path) == b"bytes"
+        for method, where, expected in (("HEAD", "/files" + path, 303), ("GET", f"/synctrans?{asked}", 303)):
+            located = (await alice.send(method, where)).assert_status(expected).location
+            assert (await alice.send("GET", located)).body == b"bytes"
+        (await alice.send("PUT", f"/files{path}", b"new")).assert_status(307)
+        return
+    (await alice.send("GET", f"/files{path}")).assert_fault(status, fault)
+    (await alice.send("GET", f"/synctrans?{asked}")).assert_fault(status, fault)
+    assert (await alice.send("HEAD", f"/files{path}")).status == status
+    for direction, protocol in (("pullFromVoSpace", "httpsget"), ("pushToVoSpace", "httpsput")):
+        if end == "missing" and direction == "pushToVoSpace":
+            continue  # it makes what the link leads to
+        answer = (await alice.sync(path, direction, CORE + protocol)).assert_status(303)
+        assert await alice.error(answer.location.removesuffix("/results/transferDetails")) == fault
+    (await alice.delete(path)).assert_status(204)
+
+
 async def test_links_give_no_rights(
     alice: Agent, bea: Agent, nobody: Agent, folder: str, shared: str, admin: Agent
 ) -> None:
