@@ -95,3 +95,110 @@ async def test_container_leaves_as_archive(alice: Agent, folder: str, view: str)
     assert found.files == FILES
     assert found.folders == {"top", "top/sub", "top/sub/deep", "top/empty"}
     assert found.links == {"top/sub/inside": "../a.txt"}
+
+
+def tar_of(*members: tuple[str, bytes | str | None], compressed: bool = False) -> bytes:
+    """Write a tar archive: bytes for a file, None for a directory, text for a symbolic link."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz" if compressed else "w") as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            if content is None:
+                info.type = tarfile.DIRTYPE
+            elif isinstance(content, str):
+                info.type, info.linkname = tarfile.SYMTYPE, content
+            else:
+                info.size = len(content)
+            tar.addfile(info, io.BytesIO(content) if isinstance(content, bytes) else None)
+    return out.getvalue()
+
+
+def zip_of(*members: tuple[str, bytes | str | None]) -> bytes:
+    """Write a zip archive, as `tar_of`."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in members:
+            info = zipfile.ZipInfo(name + "/" * (content is None))
+            if isinstance(content, str):
+                info.external_attr = (stat.S_IFLNK | 0o777) << 16
+            packed.writestr(info, content or b"")
+    return out.getvalue()
+
+
+async def bring(agent: Agent, path: str, archive: bytes, view: str = TAR_VIEW, **headers: str) -> tuple[Answer, str]:
+    """Push an archive; give the answer and the job."""
+    answer = (await agent.sync(path, PUSH, PUT, view=view)).assert_status(303)
+    (endpoint,) = endpoints_of((await agent.send("GET", answer.location)).xml)
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    job = answer.location.removesuffix("/results/transferDetails")
+    return await agent.send("PUT", endpoint, archive, headers=given, checked=False), job
+
+
+MEMBERS = (("./", None), ("a.txt", b"new"), ("sub/deep/big", BIG), ("sub/to", "../a.txt"), ("void/", None))
+ARCHIVES = {
+    TAR_VIEW: tar_of(*MEMBERS),
+    TAR_GZ_VIEW: tar_of(*MEMBERS, compressed=True),
+    ZIP_VIEW: zip_of(*MEMBERS[1:]),
+}
+
+
+@pytest.mark.parametrize("view", ARCHIVES)
+async def test_archive_becomes_nodes(alice: Agent, folder: str, view: str) -> None:
+    await alice.push(f"{folder}/a.txt", b"old", Content_Type="x/y")
+    answer, job = await bring(alice, folder, ARCHIVES[view], view)
+    answer.assert_status(201)
+    assert await alice.phase(job) == "COMPLETED"
+    assert children_of(await alice.node(folder)) == ["a.txt", "sub", "void"]
+    assert await alice.pull(f"{folder}/a.txt") == b"new"
+    assert await alice.pull(f"{folder}/sub/deep/big") == BIG
+    assert await alice.pull(f"{folder}/sub/to") == b"new"
+    properties = properties_of(await alice.node(f"{folder}/a.txt"))
+    assert properties[CORE + "length"] == "3"
+    assert properties[CORE + "type"] == "text/plain"
+    assert properties[CORE + "MD5"] == "22af645d1859cb5ca6da0c484f1f37ea"
+    assert (await alice.node(f"{folder}/sub/to")).findtext(V + "target") == uri_of(f"{folder}/a.txt")
+
+
+@pytest.mark.parametrize(
+    "archive",
+    {
+        "parent": tar_of(("ok", b"x"), ("../evil", b"x")),
+        "parent inside": tar_of(("ok", b"x"), ("a/../../evil", b"x")),
+        "absolute": tar_of(("ok", b"x"), ("/evil", b"x")),
+        "link out": tar_of(("ok", b"x"), ("evil", "../../etc/passwd")),
+        "link absolute": tar_of(("ok", b"x"), ("evil", "/etc/passwd")),
+        "through a link": tar_of(("ok", b"x"), ("sub", "ok"), ("sub/evil", b"x")),
+        "file and folder": tar_of(("ok", b"x"), ("ok/evil", b"x")),
+        "control": tar_of(("ok", b"x"), ("ev\til", b"x")),
+        "not UTF-8": tar_of(("ok", b"x"), ("ev\udcffil", b"x")),
+        "long name": tar_of(("ok", b"x"), ("e" * 256, b"x")),
+        "reserved": tar_of(("ok", b"x"), (".null", b"x")),
+        "deep": tar_of(("ok", b"x"), ("d/" * 199 + "evil", b"x")),
+        "cut": tar_of(("ok", b"x"), ("evil", b"x" * 5000))[:4000],
+        "cut between": tar_of(("ok", b"x"))[:1024],
+        "no tar": b"evil" * 1000,
+        "empty": b"",
+    }.values(),
+    ids=lambda archive: str(len(archive)),
+)
+async def test_hostile_archive_leaves_nothing(alice: Agent, folder: str, archive: bytes) -> None:
+    await alice.make(f"{folder}/before")
+    answer, job = await bring(alice, folder, archive)
+    answer.assert_fault(400, "InvalidData")
+    assert children_of(await alice.node(folder)) == ["before"]
+    assert await alice.phase(job) == "EXECUTING"
+    (await bring(alice, folder, tar_of(("ok", b"x"))))[0].assert_status(201)
+
+
+async def test_hostile_zips(alice: Agent, folder: str) -> None:
+    for archive in (
+        zip_of(("ok", b"x"), ("../evil", b"x")),
+        zip_of(("ok", b"x"), ("/evil", b"x")),
+        zip_of(("ok", b"x"), ("evil", "../..")),
+        zip_of(("ok", b"x"))[:-10],
+        zip_of(("ok", b"x" * 1000)).replace(b"\x4b\x4c", b"\x00\x00"),
+        b"PK\x05\x06" + bytes(18),
+    ):
+        answer, _ = await bring(alice, folder, archive, ZIP_VIEW)
+        assert answer.status in {201, 400}, answer.text
+    assert children_of(await alice.node(folder)) in ([], ["ok"])
