@@ -46,6 +46,7 @@ class _Sql(QueryFile, file="nodes.sql"):
     enterable: ClassVar[str]
     fixed_below: ClassVar[str]
     too_deep: ClassVar[str]
+    has_children: ClassVar[str]
     delete_tree: ClassVar[str]
     share_containers: ClassVar[str]
     turn_tree: ClassVar[str]
@@ -245,16 +246,22 @@ async def _update(
     return stored_node(row) if row else None
 
 
-async def delete(database: Database, caller: Caller, node: StoredNode, *, then: Then | None = None) -> bool:
+async def delete(
+    database: Database, caller: Caller, node: StoredNode, *, only_empty: bool = False, then: Then | None = None
+) -> bool:
     """Delete a node with all that is below it, or nothing; False: something is not any more what it was.
 
     Parameters
     ----------
+    only_empty
+        Not a container with something in it.
     then
         What belongs to the same transaction.
 
     Raises
     ------
+    InvalidArgument
+        The container is not empty, and should be.
     NodeLocked
         A node of the tree is locked.
     PermissionDenied
@@ -264,7 +271,10 @@ async def delete(database: Database, caller: Caller, node: StoredNode, *, then: 
         return await _delete_leaf(database, caller, node)
 
     async def work(connection: Connection) -> bool:
-        gone = await (_delete_tree if node.is_container else _delete_leaf)(connection, caller, node)
+        if node.is_container:
+            gone = await _delete_tree(connection, caller, node, only_empty=only_empty)
+        else:
+            gone = await _delete_leaf(connection, caller, node)
         if gone and then is not None:
             await then(connection)
         return gone
@@ -286,10 +296,12 @@ async def _delete_leaf(connection: Connection | Database, caller: Caller, node: 
     return gone is not None
 
 
-async def _delete_tree(connection: Connection, caller: Caller, node: StoredNode) -> bool:
+async def _delete_tree(connection: Connection, caller: Caller, node: StoredNode, *, only_empty: bool) -> bool:
     path = await _lock_for_deletion(connection, caller, node)
     if path is None:
         return False
+    if only_empty and await connection.fetchval(_Sql.has_children, node.id):
+        raise InvalidArgument(f"container node '{node.name}' is not empty")
     _raise_obstacle(await connection.fetchval(_Sql.obstacle, path, caller.id, caller.groups, caller.admin))
     return bool(await connection.fetchval(_Sql.delete_tree, node.id, path))
 

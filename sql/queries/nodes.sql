@@ -178,6 +178,10 @@ select case when exists (
               and exists (select from nodes k where k.parent_id = c.id)
        ) then 'PermissionDenied' end;
 
+-- name: has_children
+-- Whether something is in the container $1.
+select exists (select from nodes where parent_id = $1);
+
 -- name: delete_tree
 -- Delete the container $1 at the path $2 with all that is in it; count them.
 with doomed as (

@@ -398,3 +398,13 @@ async def test_ids_are_never_given_twice(world: World) -> None:
     await world.remove("data")
     await bootstrap.set_up(world.database, authority="example.org~space", group_prefixes=[PREFIX])  # a restart
     assert (await world.add("data", NodeType.DATA)).id > last.id
+
+
+async def test_container_that_should_be_empty(world: World) -> None:
+    await world.add("a")
+    await world.add("a/b")
+    admin = await world.caller()
+    with pytest.raises(InvalidArgument, match="not empty"):
+        await nodes.delete(world.database, admin, await world.node("a"), only_empty=True)
+    assert await nodes.delete(world.database, admin, await world.node("a/b"), only_empty=True)
+    assert await nodes.delete(world.database, admin, await world.node("a"), only_empty=True)

@@ -137,18 +137,13 @@ async def delete(context: Context, path: tuple[str, ...]) -> None:
     Raises
     ------
     NodeNotFound, ContainerNotFound, LinkFound, PermissionDenied, NodeLocked
+    InvalidArgument
+        A container with something in it, which OpenCADC does not delete.
     """
     for _ in range(_ATTEMPTS):
         node = context.policy.require(Right.DELETE, await _approach(context, path))
         if node.id == ROOT_ID:
             raise PermissionDenied("the root cannot be deleted")
-        if context.service.opencadc and node.is_container:
-            await _require_empty(context, node)
-        if await nodes.delete(context.database, context.caller, node):
+        if await nodes.delete(context.database, context.caller, node, only_empty=context.service.opencadc):
             return
     raise ServiceBusy(f"others keep changing {context.uri(path)}; try again")
-
-
-async def _require_empty(context: Context, node: StoredNode) -> None:
-    if await nodes.children(context.database, context.caller, node, start="", inclusive=True, limit=1):
-        raise InvalidArgument(f"container node '{node.name}' is not empty")
