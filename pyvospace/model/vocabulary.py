@@ -8,6 +8,8 @@ CORE = "ivo://ivoa.net/vospace/core#"
 """Properties, views and protocols of VOSpace."""
 CADC = "ivo://cadc.nrc.ca/vospace/core#"
 """Properties of OpenCADC."""
+OWN = "ivo://pyvospace#"
+"""Views and parameters that are known here only."""
 
 
 class NodeType(StrEnum):
@@ -164,6 +166,8 @@ SERVICE_PROTOCOLS: dict[str, frozenset[str]] = {
     Direction.PUSH_FROM_VOSPACE: PUT_PROTOCOLS,
 }
 """What the service speaks as a client, by the direction of the transfer."""
+CLIENT_PROTOCOLS = (HTTP_GET, HTTPS_GET, HTTP_PUT, HTTPS_PUT)
+"""The same in any direction."""
 
 SSO_ANON = "ivo://ivoa.net/sso#anon"
 SSO_TOKEN = "ivo://ivoa.net/sso#token"  # noqa: S105 - an identifier, no secret

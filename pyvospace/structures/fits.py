@@ -10,27 +10,27 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 from pyvospace.model.faults import InvalidArgument, InvalidData, ViewNotSupported
+from pyvospace.model.vocabulary import OWN
 from pyvospace.structures.fits_blocks import BLOCK, CARD, FitsCheck, Hdu, padded, readable, walk
 from pyvospace.structures.interface import Bytes, Check, Rendering, StructuredType, StructuredView, ViewParam
 
-VIEWS: Final = "ivo://pyvospace/vospace/views#"
 HEADERS: Final = StructuredView(
-    VIEWS + "fits-headers",
+    OWN + "fits-headers",
     "text/plain",
     "The headers of all HDUs, one card a line.",
     ".headers.txt",
 )
 HEADERS_JSON: Final = StructuredView(
-    VIEWS + "fits-headers-json",
+    OWN + "fits-headers-json",
     "application/json",
     "The headers of all HDUs with parsed values, and where the parts of the file are.",
     ".headers.json",
 )
-NUMBER: Final = ViewParam(VIEWS + "hdu", "Number of the HDU; 0 is the primary one, and the default.", r"[0-9]{1,5}")
-EXTNAME: Final = ViewParam(VIEWS + "extname", "EXTNAME of the HDU, in place of its number; case does not matter.")
-EXTVER: Final = ViewParam(VIEWS + "extver", "EXTVER of the HDU, together with its EXTNAME.", r"-?[0-9]{1,9}")
+NUMBER: Final = ViewParam(OWN + "hdu", "Number of the HDU; 0 is the primary one, and the default.", r"[0-9]{1,5}")
+EXTNAME: Final = ViewParam(OWN + "extname", "EXTNAME of the HDU, in place of its number; case does not matter.")
+EXTVER: Final = ViewParam(OWN + "extver", "EXTVER of the HDU, together with its EXTNAME.", r"-?[0-9]{1,9}")
 SINGLE: Final = StructuredView(
-    VIEWS + "fits-hdu",
+    OWN + "fits-hdu",
     "application/fits",
     "One HDU as a FITS file; an extension stands behind an empty primary HDU.",
     ".hdu.fits",
@@ -54,7 +54,7 @@ class Fits(StructuredType):
 
     name = "fits"
     description = "FITS files"
-    import_view = VIEWS + "fits"
+    import_view = OWN + "fits"
     content_types = ("application/fits", "image/fits")
     views = (HEADERS, HEADERS_JSON, SINGLE)
 

@@ -7,38 +7,38 @@ from collections.abc import Mapping
 from typing import Final
 
 from pyvospace.model.faults import InvalidArgument
+from pyvospace.model.vocabulary import OWN
 from pyvospace.structures.interface import Bytes, Check, Rendering, StructuredType, StructuredView, ViewParam
 from pyvospace.structures.votable_metadata import Metadata
 from pyvospace.structures.votable_reader import Scanner
 from pyvospace.structures.votable_tables import Cut, Rows, Selector, separated
 
-VIEWS: Final = "ivo://pyvospace/vospace/views#"
 TABLE: Final = ViewParam(
-    VIEWS + "table", "Number of the table in the file; 0 is the first, and the default.", "[0-9]{1,6}"
+    OWN + "table", "Number of the table in the file; 0 is the first, and the default.", "[0-9]{1,6}"
 )
-NAME: Final = ViewParam(VIEWS + "table-name", "ID or name of the table, in place of its number.")
+NAME: Final = ViewParam(OWN + "table-name", "ID or name of the table, in place of its number.")
 METADATA: Final = StructuredView(
-    VIEWS + "votable-metadata",
+    OWN + "votable-metadata",
     "application/json",
     "Fields, parameters and infos of all tables, without the data.",
     ".metadata.json",
 )
 CSV: Final = StructuredView(
-    VIEWS + "votable-csv",
+    OWN + "votable-csv",
     "text/csv; charset=utf-8; header=present",
     "One table as comma-separated values, behind a line with the names of its fields.",
     ".csv",
     (TABLE, NAME),
 )
 TSV: Final = StructuredView(
-    VIEWS + "votable-tsv",
+    OWN + "votable-tsv",
     "text/tab-separated-values; charset=utf-8",
     "The same between tabs; white space in a cell becomes a space.",
     ".tsv",
     (TABLE, NAME),
 )
 SINGLE: Final = StructuredView(
-    VIEWS + "votable-table",
+    OWN + "votable-table",
     "application/x-votable+xml",
     "One table as a VOTable, with the coordinate systems, parameters and infos around it.",
     ".table.vot",
@@ -54,7 +54,7 @@ class VOTable(StructuredType):
 
     name = "votable"
     description = "VOTables"
-    import_view = VIEWS + "votable"
+    import_view = OWN + "votable"
     content_types = ("application/x-votable+xml", "text/x-votable+xml")
     views = (METADATA, CSV, TSV, SINGLE)
 

@@ -245,6 +245,7 @@ def transfer_document(
     protocols: list[str],
     *,
     view: str | None = None,
+    view_params: Mapping[str, str] | None = None,
     methods: list[str] | None = None,
     params: Mapping[str, str] | None = None,
     target: str | None = None,
@@ -255,11 +256,15 @@ def transfer_document(
     return (
         f'<transfer xmlns="{VOSPACE}"{version}><target>{escape(target or uri_of(path))}</target>'
         f"<direction>{escape(direction)}</direction>"
-        f"{f'<view uri={quoteattr(view)}/>' if view is not None else ''}"
+        f"{f'<view uri={quoteattr(view)}>{_params(view_params)}</view>' if view is not None else ''}"
         f"{''.join(f'<protocol uri={quoteattr(uri)}>{inner}</protocol>' for uri in protocols)}"
-        f"{''.join(f'<param uri={quoteattr(uri)}>{escape(value)}</param>' for uri, value in (params or {}).items())}"
+        f"{_params(params)}"
         f"</transfer>"
     )
+
+
+def _params(params: Mapping[str, str] | None) -> str:
+    return "".join(f"<param uri={quoteattr(uri)}>{escape(value)}</param>" for uri, value in (params or {}).items())
 
 
 def endpoints_of(transfer: Element) -> list[str]:
