@@ -14,7 +14,7 @@ LOOPBACK = "127.0.0.0/8"
 
 @asynccontextmanager
 async def remote(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[TestServer]:
-    """Run a server that answers everything by `handler`."""
+    """Run a server that answers everything by `handler`, which is cancelled if its client goes away."""
     app = web.Application(client_max_size=1 << 30)
     app.router.add_route("*", "/{path:.*}", handler)
     server = TestServer(app, host="127.0.0.1")
