@@ -307,13 +307,21 @@ async def test_facts_of_bytes(alice: Agent, folder: str) -> None:
     assert told[CORE + "length"] == str(len(content))
     assert told[CORE + "MD5"] == hashlib.md5(content).hexdigest()
     assert told[CORE + "type"] == "text/x-odd; a=b"
-    assert told[CORE + "mtime"] == told[CORE + "date"]
+    assert told[CORE + "mtime"] == told[CORE + "content-date"] == told[CORE + "date"]
     assert {CORE + "length", CORE + "MD5", CORE + "date", CORE + "mtime", CORE + "creator"} <= read_only_of(node)
     assert CORE + "type" not in read_only_of(node)
     assert [one.get("uri") for one in node.iterfind(f"{V}provides/{V}view")] == [
         CORE + "defaultview",
         CORE + "binaryview",
     ]
+
+
+async def test_space_that_is_left(alice: Agent, folder: str) -> None:
+    await alice.make(f"{folder}/box", "ContainerNode")
+    node = await alice.node(folder)
+    assert int(properties_of(node)[CORE + "availableSpace"]) > 0
+    assert CORE + "availableSpace" in read_only_of(node)
+    assert CORE + "availableSpace" not in properties_of(child_of(node, "box")), "of a listing it would be asked often"
 
 
 async def test_protocols_of_a_node(alice: Agent, bea: Agent, folder: str) -> None:

@@ -69,6 +69,21 @@ async def test_read_only_properties_are_ignored(alice: Agent, folder: str, name:
     assert told.get(CORE + name) not in {"7", "8"}
 
 
+async def test_mark_of_immutable_nodes_is_not_ignored(alice: Agent, admin: Agent, folder: str) -> None:
+    path = await alice.make(f"{folder}/a", properties={CORE + "immutable": "true"})
+    (await alice.post(path, properties={CORE + "immutable": "false"})).assert_fault(403, "PermissionDenied")
+    (await alice.delete(path)).assert_fault(403, "PermissionDenied")
+    (await admin.post(path, properties={CORE + "immutable": "false"})).assert_status(200)
+    (await alice.delete(path)).assert_status(200)
+
+
+async def test_order_of_leaves_that_may_only_be_seen(alice: Agent, bea: Agent, shared: str) -> None:
+    for name, size in (("a", 5), ("b", 1), ("c", 7)):
+        await alice.push(f"{shared}/{name}", b"x" * size)
+    assert children_of(await bea.node(shared, sort=CORE + "length")) == ["b", "a", "c"]
+    assert children_of(await bea.node(shared, sort=CORE + "length", order="desc", limit=2)) == ["c", "a"]
+
+
 async def test_leaf_is_visible_if_its_path_is_readable(alice: Agent, bea: Agent, nobody: Agent, shared: str) -> None:
     await alice.push(f"{shared}/data", b"private")
     await alice.post(f"{shared}/data", properties={TITLE: "t"})
@@ -101,9 +116,15 @@ async def test_locked_container(alice: Agent, folder: str) -> None:
     await alice.post(f"{folder}/box", "ContainerNode", properties={CORE + "islocked": "true"})
     (await alice.put(f"{folder}/box/new")).assert_fault(403, "PermissionDenied")
     (await alice.delete(f"{folder}/box/a")).assert_fault(403, "PermissionDenied")
+    (await alice.send("PUT", f"/files{folder}/box/new", b"x")).assert_fault(403, "PermissionDenied")
+    (await alice.delete(f"{folder}/box")).assert_fault(423, "NodeLocked")
     # A node that is locked itself is so here as well.
     await alice.make(f"{folder}/locked", properties={CORE + "islocked": "true"})
     (await alice.delete(f"{folder}/locked")).assert_fault(423, "NodeLocked")
+    (await alice.send("PUT", f"/files{folder}/locked", b"x")).assert_fault(423, "NodeLocked")
+    # Properties stay editable, and unlocking passes.
+    (await alice.post(f"{folder}/locked", properties={TITLE: "t", CORE + "islocked": None})).assert_status(200)
+    (await alice.delete(f"{folder}/locked")).assert_status(200)
 
 
 async def test_parameters_always_lead_to_the_endpoint(alice: Agent, folder: str) -> None:
