@@ -113,14 +113,20 @@ def document(target: str, direction: str, endpoints: Sequence[str], protocol: st
     )
 
 
-async def run(
+async def make(
     agent: Agent, path: str, direction: str, *endpoints: str, protocol: str | None = None, view: str = ""
 ) -> str:
-    """Make a job and run it; give its URL."""
+    """Make a job; give its URL."""
     given = protocol or (HTTP_GET if direction == PULL else HTTP_PUT)
     text = document(uri_of(path), direction, endpoints, given, view)
     job = (await agent.send("POST", "/transfers", text)).assert_status(303).location
     assert await agent.phase(job) == "PENDING"
+    return job
+
+
+async def run(agent: Agent, path: str, direction: str, *endpoints: str, **parts: str) -> str:
+    """Make a job and run it."""
+    job = await make(agent, path, direction, *endpoints, **parts)
     await post(agent, f"{job}/phase", "PHASE=RUN")
     return job
 
@@ -214,21 +220,22 @@ async def test_jobs_that_cannot_be(alice: Agent, bea_token: str, path: str) -> N
     bea = Agent(alice.session, alice.pair, bea_token)
     await alice.make(path, "ContainerNode")
     url = "http://127.0.0.1:9/x"
-    for agent, where, direction, endpoints, protocol, view, fault in (
-        (alice, f"{path}/a/b", PULL, [url], None, "", "ContainerNotFound"),
-        (alice, f"{path}/a", PUSH, [url], None, "", "NodeNotFound"),
-        (bea, f"{path}/a", PULL, [url], None, "", "PermissionDenied"),
-        (alice, path, PUSH, [url], None, "", "InvalidArgument"),
-        (alice, f"{path}/a", PULL, [url], None, CORE + "nonsense", "ViewNotSupported"),
-        (alice, f"{path}/a", PULL, [url], CORE + "ftpget", "", "ProtocolNotSupported"),
-        (alice, f"{path}/a", PULL, [], None, "", "ProtocolNotSupported"),
-        (alice, f"{path}/a", PULL, [url], HTTPS_GET, "", "ProtocolNotSupported"),
-        (alice, f"{path}/a", PULL, ["file:///etc/passwd"], None, "", "InvalidArgument"),
-        (alice, f"{path}/a", PULL, [url], None, "", "TransferFailed"),
-        (alice, f"{path}/a", PULL, ["http://169.254.169.254/latest"], None, "", "TransferFailed"),
-        (alice, f"{path}/a", PULL, ["http://[::1]/x"], None, "", "TransferFailed"),
+    new = f"{path}/a"
+    for agent, where, direction, endpoints, parts, fault in (
+        (alice, f"{new}/b", PULL, [url], {}, "ContainerNotFound"),
+        (alice, new, PUSH, [url], {}, "NodeNotFound"),
+        (bea, new, PULL, [url], {}, "PermissionDenied"),
+        (alice, path, PUSH, [url], {}, "InvalidArgument"),
+        (alice, new, PULL, [url], {"view": CORE + "nonsense"}, "ViewNotSupported"),
+        (alice, new, PULL, [url], {"protocol": CORE + "ftpget"}, "ProtocolNotSupported"),
+        (alice, new, PULL, [url], {"protocol": HTTPS_GET}, "ProtocolNotSupported"),
+        (alice, new, PULL, [], {}, "ProtocolNotSupported"),
+        (alice, new, PULL, ["file:///etc/passwd"], {}, "InvalidArgument"),
+        (alice, new, PULL, [url], {}, "TransferFailed"),
+        (alice, new, PULL, ["http://169.254.169.254/latest"], {}, "TransferFailed"),
+        (alice, new, PULL, ["http://[::1]/x"], {}, "TransferFailed"),
     ):
-        job = await run(agent, where, direction, *endpoints, protocol=protocol, view=view)
+        job = await run(agent, where, direction, *endpoints, **parts)
         assert (await ended(agent, job), await agent.error(job)) == ("ERROR", fault)
     (await alice.get(f"{path}/a")).assert_fault(404, "NodeNotFound")
     answer = await alice.send("POST", "/synctrans", document(uri_of(path), PULL, [url], HTTP_GET))
@@ -239,14 +246,18 @@ async def test_jobs_that_cannot_be(alice: Agent, bea_token: str, path: str) -> N
     (await stranger.send("POST", f"{job}/phase", "PHASE=RUN", headers=form)).assert_fault(401, "NotAuthenticated")
 
 
-async def test_abort_and_execution_duration_stop_it_at_once(alice: Agent, path: str) -> None:
-    for words in ("PHASE=ABORT", "EXECUTIONDURATION=1"):
-        async with far_side() as far:
-            job = await run(alice, path, PULL, far.url)
+@pytest.mark.parametrize("how", ["PHASE=ABORT", "EXECUTIONDURATION=1&PHASE=RUN", "ACTION=DELETE"])
+async def test_what_ends_a_job_stops_it_at_once(alice: Agent, path: str, how: str) -> None:
+    async with far_side() as far:
+        job = await make(alice, path, PULL, far.url)
+        await post(alice, job, how if "RUN" in how else "PHASE=RUN")
+        if "RUN" not in how:
             await asyncio.wait_for(far.begun.wait(), 30)
-            await post(alice, job, words)
-            await asyncio.wait_for(far.left.wait(), 30)
+            await post(alice, job, how)
+        if "DELETE" not in how:
             assert await ended(alice, job) == "ABORTED"
+        if far.begun.is_set():
+            await asyncio.wait_for(far.left.wait(), 30)
     (await alice.get(path)).assert_fault(404, "NodeNotFound")
     await until(lambda: not [one for one in files(alice.pair) if one.parent.name == "staging"])
     await alice.push(path, b"free again")

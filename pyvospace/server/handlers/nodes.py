@@ -11,7 +11,7 @@ from pyvospace.model.faults import InvalidArgument, InvalidURI, OptionNotSupport
 from pyvospace.model.stored import Page
 from pyvospace.model.transfers import Protocol
 from pyvospace.model.uris import encode_path
-from pyvospace.model.vocabulary import CORE, Detail, Direction, SortKey
+from pyvospace.model.vocabulary import CLIENT_PROTOCOLS, CORE, Detail, Direction, SortKey
 from pyvospace.server.describe import describe, describe_child
 from pyvospace.server.handlers.listing import send, wanted_detail
 from pyvospace.server.handlers.requests import context, document, node_path, one, parameters, see_other, xml
@@ -46,7 +46,8 @@ async def post(request: web.Request) -> web.StreamResponse:
     if service_wire.root_name(await document(request), ctx.service.limits) == "protocols":
         service_wire.parse_protocols_request(await document(request), ctx.service.limits)
         await nodes.get(ctx, path)
-        return xml(service_wire.render_protocols((), _protocols(ctx)))
+        accepts = [Protocol(uri) for uri in CLIENT_PROTOCOLS]
+        return xml(service_wire.render_protocols(accepts, _protocols(ctx)))
     changed = await nodes.set_properties(ctx, path, await _document(request, path))
     return xml(wire.render_node(describe(changed, ctx.uri(path), Detail.FULL, base=ctx.service.url)))
 
