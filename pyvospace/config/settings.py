@@ -249,6 +249,10 @@ class EndpointSettings(Section):
 
     life: Seconds = Field(3600.0, description="How long a negotiated endpoint can be used.")
     files_life: Seconds = Field(300.0, description="The same for an endpoint that /files redirects to.")
+    share_life: Seconds = Field(
+        86400.0 * 7,
+        description="How long an endpoint of the public share protocol can be used; a client may ask for less.",
+    )
     key_rotation: Seconds = Field(86400.0 * 30, description="Age at which the signing key is replaced.")
     repeat_window: Seconds = Field(
         60.0,

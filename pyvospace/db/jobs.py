@@ -179,6 +179,7 @@ async def insert_pull(
     node_uri: str,
     life: float,
     destruction: float,
+    shared: bool,
 ) -> Placed | None:
     """Keep a negotiated pull from the storage (UUID) that has the bytes; without bytes any will do.
 
@@ -186,7 +187,7 @@ async def insert_pull(
     """
     return _placed(
         await database.fetchrow(
-            _Sql.insert_pull, job, owner, json.dumps(request), node, node_uri, life, destruction, storage
+            _Sql.insert_pull, job, owner, json.dumps(request), node, node_uri, life, destruction, storage, shared
         )
     )
 

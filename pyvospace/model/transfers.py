@@ -8,7 +8,15 @@ from dataclasses import dataclass, replace
 from pyvospace.model.claims import Operation
 from pyvospace.model.faults import ProtocolNotSupported
 from pyvospace.model.nodes import Param, View
-from pyvospace.model.vocabulary import SECURE_PROTOCOLS, SERVICE_PROTOCOLS, SSO_ANON, SSO_BASIC
+from pyvospace.model.vocabulary import (
+    PACKAGE_VIEW,
+    PUBLIC_SHARE,
+    SECURE_PROTOCOLS,
+    SERVICE_PROTOCOLS,
+    SSO_ANON,
+    SSO_BASIC,
+    Direction,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,22 @@ class Transfer:
     """Of a package (OpenCADC): the URIs behind the first."""
     served: Served | None = None
     """None: not agreed yet."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """URIs of all nodes."""
+        return (self.target, *self.more_targets)
+
+    @property
+    def is_package(self) -> bool:
+        """Say whether nodes are to leave as one package (OpenCADC)."""
+        asked = self.view is not None and self.view.uri == PACKAGE_VIEW
+        return asked and self.direction == Direction.PULL_FROM_VOSPACE
+
+    @property
+    def is_share(self) -> bool:
+        """Say whether the endpoint is to be handed on to others (section 3.5.4)."""
+        return any(one.uri == PUBLIC_SHARE for one in self.protocols)
 
     def param(self, uri: str) -> str | None:
         """Give the value of a parameter, None if there is none."""
@@ -95,6 +119,9 @@ def negotiate(wanted: Sequence[Protocol], offers: Mapping[str, str], methods: fr
     agreed = []
     for one in wanted:
         if one.uri not in offers:
+            continue
+        if one.uri == PUBLIC_SHARE:  # whoever has it, whoever he is (section 3.5.4)
+            agreed.append(replace(one, endpoint=offers[one.uri], params=(), security_methods=()))
             continue
         known = tuple(method for method in one.security_methods if method in methods or method == SSO_ANON)
         if one.security_methods and not known:

@@ -160,6 +160,10 @@ HTTPS_GET = CORE + "httpsget"
 HTTPS_PUT = CORE + "httpsput"
 GET_PROTOCOLS = frozenset({HTTP_GET, HTTPS_GET})
 PUT_PROTOCOLS = frozenset({HTTP_PUT, HTTPS_PUT})
+PUBLIC_SHARE = "http://wiki.ivoa.net/twiki/bin/view/IVOA/VOSpacePublicShare"
+"""An endpoint to be handed on to others, for pullFromVoSpace only (section 3.5.4)."""
+SHARE_LIFE = OWN + "share-life"
+"""Parameter of a transfer: seconds that such an endpoint is to last."""
 SECURE_PROTOCOLS = frozenset({HTTPS_GET, HTTPS_PUT})
 SERVICE_PROTOCOLS: dict[str, frozenset[str]] = {
     Direction.PULL_TO_VOSPACE: GET_PROTOCOLS | PUT_PROTOCOLS,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from pyvospace.db import jobs
 from pyvospace.model.faults import Fault, InvalidArgument, NotAuthenticated, NotFound, PermissionDenied, ServiceBusy
 from pyvospace.model.jobs import Kind, LostJobError
-from pyvospace.model.vocabulary import Direction, Phase
+from pyvospace.model.vocabulary import SHARE_LIFE, Direction, Phase
 from pyvospace.uws.transfers import pack
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ID: Final = re.compile(r"[0-9a-f]{40}")
+_SECONDS: Final = re.compile(r"[1-9][0-9]{0,17}")
 _BATCH: Final = 1000
 _TIDY_EVERY: Final = 10.0
 ACTIVE: Final = frozenset({Phase.PENDING, Phase.QUEUED, Phase.EXECUTING, Phase.HELD, Phase.SUSPENDED})
@@ -150,7 +151,7 @@ async def agree_pull(
     *,
     job: str | None = None,
 ) -> Agreed:
-    """Keep a negotiated pull: EXECUTING until the bytes were delivered (rulings of A-10).
+    """Keep a negotiated pull: EXECUTING until the bytes were delivered (rulings of A-10), a share until it expires.
 
     Parameters
     ----------
@@ -159,6 +160,8 @@ async def agree_pull(
 
     Raises
     ------
+    InvalidArgument
+        It is to be shared for a time that is none.
     ServiceBusy
         The storage that has the bytes is not there now.
     """
@@ -171,10 +174,21 @@ async def agree_pull(
         node=target.node_id or 0,
         storage=target.storage,
         node_uri=target.uri,
-        life=settings.endpoints.life,
+        life=_share_life(settings, transfer) if transfer.is_share else settings.endpoints.life,
         destruction=settings.jobs.destruction,
+        shared=transfer.is_share,
     )
     return await _agreed(database, new, row, waited=job is not None)
+
+
+def _share_life(settings: Settings, transfer: Transfer) -> float:
+    """Give the seconds that a share lasts: those that the client asks for, up to those of the settings."""
+    text = transfer.param(SHARE_LIFE)
+    if text is None:
+        return settings.endpoints.share_life
+    if not _SECONDS.fullmatch(text.strip()):
+        raise InvalidArgument(f"{SHARE_LIFE}: {text[:80]!r} is no number of seconds")
+    return min(float(text), settings.endpoints.share_life)
 
 
 async def agree_push(
@@ -301,7 +315,7 @@ async def await_phase(
             return row
         await jobs.watch(database, job, limit + _GRACE)
         row = await find_again()
-        while row.phase is first.phase and (left := until - clock()) > 0:
+        while row.phase is first.phase and (left := until - clock()) > 0 and not waiting.closed:
             await watch.change(left)
             row = await find_again()  # also when nothing was heard: there may be nobody to tell
     return row

@@ -1,4 +1,4 @@
--- Structured data: what the bytes of a StructuredDataNode are, and views that are computed of them.
+-- Structured data: what the bytes of a StructuredDataNode are, and views that are computed of them. And public shares.
 
 alter table nodes
     -- Of a StructuredDataNode with bytes: name of the structured type that a storage server found them to be of.
@@ -57,6 +57,20 @@ begin
       from storage_api.claim_download(of_uuid, of_node, of_job, of_user) c
       join nodes n on n.id = of_node
       join jobs j on j.id = of_job;
+end
+$$;
+
+alter table jobs
+    -- Of a pull: its endpoint is handed on to others and serves them until it expires. The job executes for so long.
+    add column shared boolean not null default false;
+
+-- Complete a pull.
+create or replace function storage_api.delivered(of_job text) returns void
+language plpgsql security definer set search_path = public, pg_temp as $$
+begin
+    perform set_config('synchronous_commit', 'off', true);
+    update jobs set phase = 'COMPLETED', started = coalesce(started, created), ended = now()
+     where id = of_job and name is null and phase = 'EXECUTING' and not shared;
 end
 $$;
 

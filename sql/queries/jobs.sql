@@ -9,20 +9,23 @@ returning id;
 
 -- name: insert_pull
 -- A negotiated pull of the node $4 from the storage $8 that has its bytes, or from any if there are none: a new job,
--- or one that waited to be run. No row: the storage was not heard of lately, or the job does not wait.
+-- or one that waited to be run. One that is shared with others ($9) is not forgotten before its endpoint expires. No
+-- row: the storage was not heard of lately, or the job does not wait.
 with place as (
     select id, url, uuid from storages
      where last_seen > now() - interval '30 seconds' and ($8::uuid is null or uuid = $8)
      order by random()
      limit 1
 ), job as (
-    insert into jobs (id, owner_id, kind, phase, request, node_id, storage_id, node_uri, expires, destruction)
+    insert into jobs (id, owner_id, kind, phase, request, node_id, storage_id, node_uri, expires, destruction, shared)
     select $1, $2, 'pull', 'EXECUTING', $3::jsonb, $4, p.id, $5, now() + make_interval(secs => $6),
-           now() + make_interval(secs => $7)
+           now() + make_interval(secs => case when $9 then greatest($6, $7) else $7 end), $9
       from place p
     on conflict (id) do update
        set phase = 'EXECUTING', request = excluded.request, node_id = excluded.node_id,
-           storage_id = excluded.storage_id, node_uri = excluded.node_uri, expires = excluded.expires
+           storage_id = excluded.storage_id, node_uri = excluded.node_uri, expires = excluded.expires,
+           destruction = greatest(jobs.destruction, case when excluded.shared then excluded.expires end),
+           shared = excluded.shared
      where jobs.phase = 'PENDING'
     returning expires
 )
@@ -118,9 +121,10 @@ update jobs
 update jobs set run_id = $2 where id = $1 and phase = 'PENDING' returning id;
 
 -- name: set_destruction
--- Let the job $1 be forgotten at $2, but not before now and not later than $3 seconds after it was made. No row: its
--- time is over already.
-update jobs set destruction = greatest(now(), least($2, created + make_interval(secs => $3)))
+-- Let the job $1 be forgotten at $2, but not before now nor before a shared endpoint expires, and not later than $3
+-- seconds after it was made. No row: its time is over already.
+update jobs
+   set destruction = greatest(now(), least($2, created + make_interval(secs => $3)), case when shared then expires end)
  where id = $1 and destruction > now()
 returning id;
 
@@ -215,14 +219,16 @@ with job as (
 select id from job;
 
 -- name: expire
--- Up to $1 jobs whose endpoints ran out unused. An upload that is under way is left alone.
+-- Up to $1 jobs whose endpoints ran out unused; a share has done its duty. An upload that is under way is left alone.
 with due as (
     select j.id from jobs j
      where j.phase = 'EXECUTING' and j.expires < now()
        and not exists (select from writers w where w.job_id = j.id and w.until > now())
      order by j.expires limit $1 for update skip locked
 )
-update jobs j set phase = 'ABORTED', ended = now(), message = coalesce(message, 'the endpoint expired unused')
+update jobs j
+   set phase = case when j.shared then 'COMPLETED' else 'ABORTED' end, ended = now(),
+       message = case when not j.shared then coalesce(message, 'the endpoint expired unused') end
   from due where j.id = due.id
 returning j.id;
 
