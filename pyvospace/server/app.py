@@ -72,9 +72,11 @@ _LISTS: Final = (
 
 def make_service(settings: Settings, database: Database) -> Service:
     """Put together what a process of the metadata service has but one of."""
+    endpoints = settings.endpoints
+    longest = max(endpoints.life, endpoints.share_life)
     signer = EndpointSigner(
         settings.authority,
-        lambda: keys.signing_key(database, rotation=settings.endpoints.key_rotation, life=settings.endpoints.life),
+        lambda: keys.signing_key(database, rotation=endpoints.key_rotation, life=longest),
     )
     limits = Limits(
         document_bytes=min(settings.limits.document_bytes, _DOCUMENT[settings.interop]),
@@ -115,6 +117,7 @@ def make_app(settings: Settings, database: Database) -> web.Application:
         _add_routes(app, base)
     app.on_response_prepare.append(_hold_undecided)
     app.on_response_prepare.append(add_headers)
+    app.on_shutdown.append(_let_go)
     app.cleanup_ctx.append(partial(_background, background(shared)))
     return app
 
@@ -134,6 +137,8 @@ def _add_routes(app: web.Application, base: str) -> None:
         add("PUT", path, files.put, files.leave_body)
     add("GET", "/synctrans", transfers.get_sync)
     add("POST", "/synctrans", transfers.post_sync)
+    add("POST", f"/{transfers.PACKAGES}", transfers.post_package)
+    add("GET HEAD", f"/{transfers.PACKAGES}/{{job}}/run", transfers.get_package)
     add("GET HEAD", "/transfers/{job}/results/transferDetails", transfers.get_details)
     add("GET HEAD", "/search", search.get)
     add("GET HEAD", f"/{SEARCHES}/{{job}}/results/searchDetails", search.get_details)
@@ -248,14 +253,26 @@ def _describe(shared: Service, fault: Fault) -> str:
     return "\n" + render_node(describe(found.last, uri, Detail.FULL, base=shared.url)).decode()
 
 
+async def _let_go(app: web.Application) -> None:
+    """Answer those who wait for jobs: the process ends."""
+    app[SERVICE].waiting.close()
+
+
 async def _background(
     tasks: Iterable[Callable[[], Coroutine[None, None, None]]], _app: web.Application
 ) -> AsyncIterator[None]:
     running = [asyncio.create_task(task()) for task in tasks]
+    for one in running:
+        one.add_done_callback(_report)
     yield
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (defect := task.exception()):
+        log.critical("this process does only a part of its work: start it again", exc_info=defect)
 
 
 async def check_space(database: Database, settings: Settings) -> None:

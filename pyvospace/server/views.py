@@ -109,8 +109,6 @@ def export_operation(node: StoredNode, view: View | None) -> Operation:
     ViewNotSupported, InvalidArgument
         As `import_operation`.
     """
-    if view is not None and view.uri == PACKAGE_VIEW:
-        return _package(view)
     if node.is_container:
         if view is None:
             raise _no_bytes(node)
@@ -128,7 +126,14 @@ def export_operation(node: StoredNode, view: View | None) -> Operation:
     return "render"
 
 
-def _package(view: View) -> Operation:
+def package_operation(view: View) -> Operation:
+    """Say what an endpoint is for that gives nodes of any kind as one package (OpenCADC).
+
+    Raises
+    ------
+    InvalidArgument
+        The format is none of ours.
+    """
     if archive_format(view) is None:
         wanted = next(one.value for one in view.params if one.uri == FORMAT)
         raise InvalidArgument(f"{FORMAT}: {wanted[:80]!r} is no format of packages")

@@ -35,7 +35,7 @@ def transfer_element(transfer: Transfer) -> str:
         keep = f"<vos:keepBytes>{'true' if transfer.keep_bytes else 'false'}</vos:keepBytes>"
     return (
         f'<vos:transfer xmlns:vos="{xml.VOSPACE}"{version}>'
-        f"<vos:target>{_uri(transfer.target)}</vos:target>{direction}{view}"
+        f"{''.join([f'<vos:target>{_uri(one)}</vos:target>' for one in transfer.targets])}{direction}{view}"
         f"{''.join([render_protocol(one) for one in transfer.protocols])}{keep}"
         f"{render_params(transfer.params)}</vos:transfer>"
     )
@@ -71,6 +71,8 @@ def parse_transfer(body: bytes, limits: Limits = REQUEST) -> Transfer:
     transfer = transfer_of(root)
     if not transfer.direction:
         raise InvalidArgument("the transfer has no direction")
+    if transfer.more_targets and not transfer.is_package:
+        raise InvalidArgument(f"target: only a package has {len(transfer.targets)} of them")
     return transfer
 
 
@@ -89,14 +91,16 @@ def transfer_of(element: Element) -> Transfer:
     """Read a transfer, as part of a document."""
     view = element.find(V + "view")
     keep = element.findtext(V + "keepBytes")
+    targets = [(one.text or "").strip() for one in element.iterfind(V + "target")] or [""]
     return Transfer(
-        target=(element.findtext(V + "target") or "").strip(),
+        target=targets[0],
         direction=(element.findtext(V + "direction") or "").strip(),
         view=None if view is None else read_view(view),
         protocols=tuple(read_protocol(one) for one in element.iterfind(V + "protocol")),
         keep_bytes=None if keep is None else is_true(keep),
         params=read_params(element),
         version=element.get("version"),
+        more_targets=tuple(targets[1:]),
     )
 
 

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import stat
 import tarfile
 import zipfile
+from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from urllib.parse import urlencode
 
 import pytest
 
-from pyvospace.model.vocabulary import CORE, DEFAULT_VIEW, TAR_GZ_VIEW, TAR_VIEW, ZIP_VIEW
-from pyvospace.wire.xml import V
-from tests.server.conftest import READERS, Space
-from tests.support.agents import Agent, Answer, children_of, endpoints_of, properties_of, uri_of
+from pyvospace.model.vocabulary import (
+    CORE,
+    DEFAULT_VIEW,
+    IMMUTABLE,
+    IS_LOCKED,
+    PACKAGE_VIEW,
+    TAR_GZ_VIEW,
+    TAR_VIEW,
+    ZIP_VIEW,
+)
+from pyvospace.wire.xml import VOSPACE, V
+from tests.server.conftest import MAKERS, READERS
+from tests.support.agents import (
+    Agent,
+    Answer,
+    children_of,
+    endpoints_of,
+    properties_of,
+    transfer_document,
+    uri_of,
+)
 
 PULL, PUSH = "pullFromVoSpace", "pushToVoSpace"
 GET, PUT = CORE + "httpsget", CORE + "httpsput"
@@ -95,6 +116,111 @@ async def test_container_leaves_as_archive(alice: Agent, folder: str, view: str)
     assert found.files == FILES
     assert found.folders == {"top", "top/sub", "top/sub/deep", "top/empty"}
     assert found.links == {"top/sub/inside": "../a.txt"}
+
+
+async def test_readers_get_what_they_may_read(alice: Agent, carl: Agent, nobody: Agent, shared: str) -> None:
+    read = {CORE + "groupread": READERS}
+    top = await alice.make(f"{shared}/top", "ContainerNode", properties=read)
+    for name, rights in (("seen", read), ("hidden", {})):
+        await alice.make(f"{top}/{name}", "ContainerNode", properties=rights)
+        await alice.make(f"{top}/{name}/public", properties={CORE + "ispublic": "true"})
+        await alice.make(f"{top}/{name}/private")
+    assert opened((await fetch(carl, top, TAR_VIEW)).body).times.keys() == {"top", "top/seen", "top/seen/public"}
+    assert len(opened((await fetch(alice, top, TAR_VIEW)).body).times) == 7
+    (await nobody.sync(top, PULL, GET, view=TAR_VIEW)).assert_fault(401, "NotAuthenticated")
+
+
+async def test_job_of_an_archive(alice: Agent, folder: str) -> None:
+    top = await grown(alice, folder)
+    made = await alice.send("POST", "/transfers?PHASE=RUN", transfer_document(top, PULL, [GET], view="application/zip"))
+    job = made.assert_status(303).location
+    (endpoint,) = endpoints_of((await alice.send("GET", f"{job}/results/transferDetails")).xml)
+    head = (await alice.send("HEAD", endpoint, checked=False)).assert_status(200)
+    assert head.headers["Content-Type"] == "application/zip"
+    assert "Content-Length" not in head.headers
+    assert await alice.phase(job) == "EXECUTING"
+    assert opened((await alice.send("GET", endpoint, checked=False)).body).files == FILES
+    assert await alice.phase(job) == "COMPLETED"
+    (await alice.send("PUT", endpoint, b"x", checked=False)).assert_fault(403, "PermissionDenied")
+    await alice.delete(top)
+    (await alice.send("GET", endpoint, checked=False)).assert_fault(403, "PermissionDenied")
+
+
+async def test_archive_by_parameters(alice: Agent, folder: str) -> None:
+    asked = urlencode({"TARGET": uri_of(folder), "DIRECTION": PULL, "PROTOCOL": GET, "VIEW": DEFAULT_VIEW})
+    endpoint = (await alice.send("GET", f"/synctrans?{asked}")).assert_status(303).location
+    assert endpoint.endswith(f"{folder.rsplit('/', 1)[-1]}.tar")
+    assert opened((await alice.send("GET", endpoint, checked=False)).body).folders == {folder.rsplit("/", 1)[-1]}
+
+
+async def test_views_of_each_kind(alice: Agent, folder: str) -> None:
+    await alice.push(f"{folder}/a", b"x")
+    listed = await alice.node(folder)
+    assert [one.get("uri") for one in listed.iterfind(f"{V}accepts/{V}view")] == list(TYPES)
+    assert [one.get("uri") for one in listed.iterfind(f"{V}provides/{V}view")] == [DEFAULT_VIEW, *TYPES]
+    for path, direction, protocol, view, fault in (
+        (folder, PULL, GET, CORE + "binaryview", "ViewNotSupported"),
+        (folder, PUSH, PUT, CORE + "anyview", "ViewNotSupported"),
+        (folder, PULL, GET, None, "InvalidArgument"),
+        (folder, PUSH, PUT, None, "InvalidArgument"),
+        (f"{folder}/a", PULL, GET, TAR_VIEW, "ViewNotSupported"),
+        (f"{folder}/a", PUSH, PUT, TAR_VIEW, "ViewNotSupported"),
+        (f"{folder}/new", PUSH, PUT, TAR_VIEW, "ViewNotSupported"),
+    ):
+        answer = await alice.sync(path, direction, protocol, view=view)
+        assert await alice.error(answer.location.removesuffix("/results/transferDetails")) == fault
+
+
+def package_document(targets: Sequence[str], media: str | None = None) -> str:
+    param = f'<param uri="{CORE}format">{media}</param>' if media else ""
+    named = "".join(f"<target>{uri_of(path)}</target>" for path in targets)
+    return (
+        f'<transfer xmlns="{VOSPACE}" version="2.1">{named}<direction>{PULL}</direction>'
+        f'<view uri="{PACKAGE_VIEW}">{param}</view><protocol uri="{GET}"/></transfer>'
+    )
+
+
+async def test_package(alice: Agent, carl: Agent, folder: str, shared: str) -> None:
+    top = await grown(alice, folder)
+    link = await alice.make(f"{top}/sub/far", "LinkNode", target=uri_of(f"{shared}/a.txt"))
+    await alice.push(f"{shared}/a.txt", b"other")
+    await alice.push(f"{folder}/a.txt", b"third")
+    await carl.make(hidden := f"{carl.pair.home.removesuffix('alice')}carl/{folder.rsplit('/', 1)[-1]}")
+    targets = (top, f"{shared}/a.txt", f"{folder}/missing", hidden, f"{folder}/a.txt", top)
+    for resource in ("/synctrans", "/pkg"):
+        answer = (await alice.send("POST", resource, package_document(targets, "application/zip"))).assert_status(303)
+        job = answer.location.split("/")[-2]
+        assert answer.location == f"{alice.pair.url}/pkg/{job}/run"
+        where = (await alice.send("GET", answer.location)).assert_status(303).location
+        packed = (await alice.send("GET", where, checked=False)).assert_status(200)
+        assert packed.headers["Content-Type"] == "application/zip"
+        assert 'filename="package.zip"' in packed.headers["Content-Disposition"]
+        found = opened(packed.body)
+        assert found.files == FILES | {"a.txt": b"other", "a-2.txt": b"third"}
+        assert found.links == {link.removeprefix(f"{folder}/"): "../../a.txt"}
+        assert await alice.phase(f"/transfers/{job}") == "COMPLETED"
+        (await carl.send("GET", answer.location)).assert_fault(403, "PermissionDenied")
+
+
+async def test_package_of_one_and_of_none(alice: Agent, nobody: Agent, folder: str) -> None:
+    await alice.push(f"{folder}/a.txt", b"alpha")
+    for agent, targets, files in ((alice, [f"{folder}/a.txt"], {"a.txt": b"alpha"}), (nobody, [folder, "/x"], {})):
+        run = (await agent.send("POST", "/synctrans", package_document(targets))).assert_status(303).location
+        where = (await agent.send("GET", run)).assert_status(303).location
+        packed = await agent.send("GET", where, checked=False)
+        assert packed.headers["Content-Type"] == "application/x-tar"
+        assert opened(packed.body).files == files
+
+
+async def test_what_is_no_package(alice: Agent, folder: str) -> None:
+    run = (await alice.send("POST", "/synctrans", package_document([folder], "image/png"))).location
+    assert await alice.error(f"/transfers/{run.split('/')[-2]}") == "InvalidArgument"
+    (await alice.send("GET", run)).assert_fault(404, "NotFound")
+    several = package_document([folder, folder]).replace(PACKAGE_VIEW, TAR_VIEW)
+    (await alice.send("POST", "/synctrans", several)).assert_fault(400, "InvalidArgument")
+    (await alice.send("POST", "/pkg", transfer_document(folder, PULL, [GET]))).assert_fault(400, "InvalidArgument")
+    job = (await alice.sync(folder, PULL, GET, view=TAR_VIEW)).location.split("/")[-3]
+    (await alice.send("GET", f"/pkg/{job}/run")).assert_fault(404, "NotFound")
 
 
 def tar_of(*members: tuple[str, bytes | str | None], compressed: bool = False) -> bytes:
@@ -202,3 +328,50 @@ async def test_hostile_zips(alice: Agent, folder: str) -> None:
         answer, _ = await bring(alice, folder, archive, ZIP_VIEW)
         assert answer.status in {201, 400}, answer.text
     assert children_of(await alice.node(folder)) in ([], ["ok"])
+
+
+async def test_what_is_in_the_way_of_an_archive(alice: Agent, admin: Agent, shared: str) -> None:
+    await alice.push(f"{shared}/a", b"a")
+    await alice.push(f"{shared}/old", b"old")
+    await alice.make(f"{shared}/box", "ContainerNode")
+    await admin.make(f"{shared}/foreign", "ContainerNode", properties={CORE + "ispublic": "true"})
+    await admin.make(f"{shared}/taken", properties={CORE + "groupread": MAKERS})
+    await alice.make(f"{shared}/closed", "ContainerNode", properties={IS_LOCKED: "true"})
+    await alice.make(f"{shared}/fixed", "ContainerNode", properties={IMMUTABLE: "true"})
+    for member, status, fault in (
+        (("a/b", b"x"), 409, "DuplicateNode"),
+        (("box", b"x"), 409, "DuplicateNode"),
+        (("a", "box"), 409, "DuplicateNode"),
+        (("foreign/x", b"x"), 403, "PermissionDenied"),
+        (("taken", b"x"), 403, "PermissionDenied"),
+        (("closed/x", b"x"), 423, "NodeLocked"),
+        (("fixed/x", b"x"), 403, "PermissionDenied"),
+    ):
+        answer, _ = await bring(alice, shared, tar_of(("new/ok", b"x"), ("old", b"new"), member))
+        answer.assert_fault(status, fault)
+    assert children_of(await alice.node(shared)) == ["a", "box", "closed", "fixed", "foreign", "old", "taken"]
+    assert await alice.pull(f"{shared}/old") == b"old"
+
+
+async def test_nodes_of_an_archive_have_the_rights_of_their_container(alice: Agent, carl: Agent, shared: str) -> None:
+    rights = {CORE + "groupread": READERS, "ivo://cadc.nrc.ca/vospace/core#inheritPermissions": "true"}
+    top = await alice.make(f"{shared}/top", "ContainerNode", properties=rights)
+    (await bring(alice, top, tar_of(("sub/a", b"x"))))[0].assert_status(201)
+    assert await carl.pull(f"{top}/sub/a") == b"x"
+    answer = await carl.sync(top, PUSH, PUT, view=TAR_VIEW)
+    assert await carl.error(answer.location.removesuffix("/results/transferDetails")) == "PermissionDenied"
+
+
+async def test_digest_and_repetition_of_an_archive(alice: Agent, folder: str) -> None:
+    archive = tar_of(("a", b"x"))
+    answer = await alice.sync(folder, PUSH, PUT, view=TAR_VIEW)
+    (endpoint,) = endpoints_of((await alice.send("GET", answer.location)).xml)
+    wrong = {"Digest": f"md5={b64encode(hashlib.md5(b'else').digest()).decode()}"}
+    refused = await alice.send("PUT", endpoint, archive, headers=wrong, checked=False)
+    refused.assert_fault(412, "checksum mismatch")
+    assert children_of(await alice.node(folder)) == []
+    for _ in range(2):
+        done = (await alice.send("PUT", endpoint, archive, checked=False)).assert_status(201)
+        assert done.headers["Digest"] == f"md5={b64encode(hashlib.md5(archive).digest()).decode()}"
+    assert children_of(await alice.node(folder)) == ["a"]
+    (await alice.send("GET", endpoint, checked=False)).assert_fault(403, "PermissionDenied")

@@ -16,6 +16,7 @@ from pyvospace.model.vocabulary import Direction
 from pyvospace.model.vosi import CLOSED_FOR, Availability, Capability, Standing, State
 from pyvospace.server.handlers.recursive import DELETIONS, SETTINGS
 from pyvospace.server.handlers.requests import context, form, one, parameters, plain, see_other, xml
+from pyvospace.server.handlers.transfers import PACKAGES
 from pyvospace.server.operations import transfers
 from pyvospace.server.views import ACCEPTED, PROVIDED
 from pyvospace.service.standing import PATIENCE, within
@@ -40,8 +41,11 @@ _INTERFACES: Final = (
     (vocabulary.STANDARD_PROTOCOLS, "protocols", "full", ()),
     (vocabulary.STANDARD_PROPERTIES, "properties", "full", _METHODS),
     (vocabulary.STANDARD_FILES, "files", "base", _METHODS),
+    (vocabulary.PACKAGE_VIEW, PACKAGES, "full", _METHODS),
     (vocabulary.STANDARD_ASYNC_DELETE, DELETIONS, "full", _METHODS),
     (vocabulary.STANDARD_ASYNC_SETPROPS, SETTINGS, "full", _METHODS),
+    (vocabulary.STANDARD_SEARCH, "search", "full", _METHODS),
+    (vocabulary.STANDARD_SEARCHES, "searches", "full", _METHODS),
 )
 """Standard identifier, path, use (D4 of the clients) and security methods."""
 _CONTAINS: Final = 1000
@@ -131,12 +135,13 @@ async def live(request: web.Request) -> web.StreamResponse:
 
 
 async def protocols(request: web.Request) -> web.StreamResponse:
-    """Serve getProtocols: what the service offers as a server; it is no client of others yet."""
+    """Serve getProtocols: what the service speaks as a client, and as a server."""
     ctx = context(request)
     ctx.policy.exempt()
     directions = (Direction.PULL_FROM_VOSPACE, Direction.PUSH_TO_VOSPACE)
     provides = [Protocol(uri) for direction in directions for uri in sorted(transfers.offered(ctx, direction))]
-    return xml(wire.render_protocols((), provides))
+    accepts = [Protocol(uri) for uri in vocabulary.CLIENT_PROTOCOLS]
+    return xml(wire.render_protocols(accepts, provides))
 
 
 async def views(request: web.Request) -> web.StreamResponse:

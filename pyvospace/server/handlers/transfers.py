@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from pyvospace.model.faults import Fault, NotFound
+from pyvospace.model.faults import Fault, InvalidArgument, NotFound
 from pyvospace.model.vocabulary import Phase
 from pyvospace.server.handlers.jobs import NewJob
 from pyvospace.server.handlers.requests import FORM, context, document, form, one, parameters, see_other, xml
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pyvospace.model.transfers import Transfer
     from pyvospace.server.context import Context
 
+PACKAGES: Final = "pkg"
+
 
 async def post_sync(request: web.Request) -> web.StreamResponse:
     """Serve a synchronous transfer, given by parameters or by a document."""
@@ -29,7 +31,25 @@ async def post_sync(request: web.Request) -> web.StreamResponse:
     ctx = context(request)
     wanted = wire.parse_transfer(await document(request), ctx.service.limits)
     job = await (_move_or_copy(ctx, wanted) if transfers.is_internal(wanted) else _negotiate(ctx, wanted))
+    if wanted.is_package:
+        return see_other(f"{operations.job_url(ctx, PACKAGES, job)}/run")
     return see_other(f"{operations.job_url(ctx, operations.TRANSFERS, job)}/results/transferDetails")
+
+
+async def post_package(request: web.Request) -> web.StreamResponse:
+    """Serve a package to a client that posts where packages come from, as OpenCADC's own tests do."""
+    ctx = context(request)
+    wanted = wire.parse_transfer(await document(request), ctx.service.limits)
+    if not wanted.is_package:
+        raise InvalidArgument("this is no transfer that fetches a package")
+    return see_other(f"{operations.job_url(ctx, PACKAGES, await _negotiate(ctx, wanted))}/run")
+
+
+async def get_package(request: web.Request) -> web.StreamResponse:
+    """Send the client to the package of a job."""
+    ctx = context(request)
+    row = await operations.find(ctx, operations.TRANSFERS, request.match_info["job"])
+    return see_other(await transfers.package_endpoint(ctx, row))
 
 
 async def get_sync(request: web.Request) -> web.StreamResponse:

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from pyvospace.model.archives import archive_format
 from pyvospace.model.claims import EndpointClaims, Operation
 from pyvospace.model.faults import (
+    ContainerNotFound,
     Fault,
     InvalidArgument,
+    NodeNotFound,
     NotAuthenticated,
+    NotFound,
     OperationNotSupported,
+    PermissionDenied,
     ProtocolNotSupported,
     ServiceBusy,
+    UnreadableLinkTarget,
 )
 from pyvospace.model.jobs import Kind
 from pyvospace.model.nodes import View
@@ -28,6 +35,8 @@ from pyvospace.model.vocabulary import (
     HTTPS_GET,
     HTTPS_PUT,
     LENGTH,
+    PACKAGE_VIEW,
+    PUBLIC_SHARE,
     PUT_PROTOCOLS,
     SSO_BASIC,
     SSO_OAUTH,
@@ -37,7 +46,7 @@ from pyvospace.model.vocabulary import (
 )
 from pyvospace.server.operations.paths import follow
 from pyvospace.server.policy import Right
-from pyvospace.server.views import export_operation, import_operation
+from pyvospace.server.views import export_operation, import_operation, package_operation
 from pyvospace.uws import jobs
 from pyvospace.uws.jobs import Agreed, Target
 from pyvospace.uws.transfers import unpack
@@ -51,6 +60,14 @@ _DIGITS = 18
 """Of a number of bytes, at the most."""
 _BYTES: Final[Mapping[str, Operation]] = {Direction.PUSH_TO_VOSPACE: "put", Direction.PULL_FROM_VOSPACE: "get"}
 """What the endpoints of jobs are for that were made before views were."""
+_LEFT_OUT: Final = (
+    ContainerNotFound,
+    InvalidArgument,
+    NodeNotFound,
+    NotAuthenticated,
+    PermissionDenied,
+    UnreadableLinkTarget,
+)
 METHODS = frozenset({SSO_TOKEN, SSO_OAUTH, SSO_BASIC})
 """Security methods that a client may name: an endpoint needs none and minds none of these."""
 
@@ -66,8 +83,11 @@ class Negotiated:
 
 def offered(context: Context, direction: str) -> frozenset[str]:
     """Give the protocols that clients can use now in this direction (rulings of T1)."""
-    protocols = PUT_PROTOCOLS if direction == Direction.PUSH_TO_VOSPACE else GET_PROTOCOLS
-    return protocols & {HTTPS_GET, HTTPS_PUT} if context.service.secure else protocols
+    pushed = direction == Direction.PUSH_TO_VOSPACE
+    protocols = PUT_PROTOCOLS if pushed else GET_PROTOCOLS
+    if context.service.secure:
+        protocols &= {HTTPS_GET, HTTPS_PUT}
+    return protocols if pushed else protocols | {PUBLIC_SHARE}
 
 
 def is_internal(wanted: Transfer) -> bool:
@@ -126,8 +146,10 @@ async def push_target(context: Context, path: tuple[str, ...], view: View | None
 
 async def pull_from_vospace(context: Context, wanted: Transfer, *, job: str | None = None) -> Negotiated:
     """Agree on where the client fetches bytes from (section 6.4.3)."""
-    path = context.own_path(wanted.target)
-    target, served = await pull_target(context, path, wanted.view)
+    if wanted.is_package:
+        target, served = await _package_target(context, wanted)
+    else:
+        target, served = await pull_target(context, context.own_path(wanted.target), wanted.view)
     agreed = replace(_agree(context, wanted), served=served)
     settings = context.service.settings
     placed = await jobs.agree_pull(context.database, settings, context.caller, agreed, target, job=job)
@@ -140,6 +162,19 @@ async def pull_target(context: Context, path: tuple[str, ...], view: View | None
     node = context.policy.require(Right.READ, found)
     served = Served(export_operation(node, view), (node.id,))
     return Target(str(context.uri(found.names)), node.id, node.parent_id or 0, node.name, node.storage), served
+
+
+async def _package_target(context: Context, wanted: Transfer) -> tuple[Target, Served]:
+    """Find the nodes of a package; what is missing, or the caller may not read, is left out (OpenCADC)."""
+    operation = package_operation(wanted.view or View(PACKAGE_VIEW))
+    nodes: dict[int, None] = {}
+    for uri in wanted.targets:
+        path = context.own_path(uri)
+        with suppress(*_LEFT_OUT):
+            nodes[context.policy.require(Right.READ, await follow(context, path, last=True)).id] = None
+    context.policy.exempt()  # all may be left out before anybody was asked
+    first = context.uri(context.own_path(wanted.target))
+    return Target(str(first), next(iter(nodes), None), 0, first.name), Served(operation, tuple(nodes))
 
 
 async def locate_file(
@@ -186,13 +221,26 @@ def _agree(context: Context, wanted: Transfer) -> Transfer:
         protocols = negotiate(wanted.protocols, offers, METHODS)
     except ProtocolNotSupported:
         # OpenCADC gives an empty list if it is only for the security methods that nothing is left (A-35).
-        if not context.service.opencadc or offers.keys().isdisjoint(one.uri for one in wanted.protocols):
+        # A package is fetched from where the answer leads (`package_endpoint`), whatever the client listed.
+        known = context.service.opencadc and not offers.keys().isdisjoint(one.uri for one in wanted.protocols)
+        if not known and not wanted.is_package:
             raise
         protocols = ()
     return replace(wanted, protocols=protocols)
 
 
 async def _with_endpoints(context: Context, job: Agreed, agreed: Transfer, target: Target) -> Negotiated:
+    shared = endpoint = await _endpoint(context, job, agreed, target)
+    if agreed.is_share:  # what is not handed on to others lasts as long as ever
+        usual = jobs.endpoint_expiry(context.service.settings.endpoints.life)
+        endpoint = await _endpoint(context, replace(job, expires=min(job.expires, usual)), agreed, target)
+    protocols = tuple(
+        replace(one, endpoint=shared if one.uri == PUBLIC_SHARE else endpoint) for one in agreed.protocols
+    )
+    return Negotiated(job, replace(agreed, target=target.uri, protocols=protocols))
+
+
+async def _endpoint(context: Context, job: Agreed, agreed: Transfer, target: Target) -> str:
     claims = EndpointClaims(
         operation=agreed.served.operation if agreed.served else _BYTES[agreed.direction],
         node_id=target.node_id,
@@ -200,20 +248,44 @@ async def _with_endpoints(context: Context, job: Agreed, agreed: Transfer, targe
         user_id=context.caller.id or None,
         expires=job.expires,
     )
-    endpoint = await context.service.signer.endpoint(job.storage_url, job.storage, claims, name=target.name)
-    protocols = tuple(replace(one, endpoint=endpoint) for one in agreed.protocols)
-    return Negotiated(job, replace(agreed, target=target.uri, protocols=protocols))
+    packed = archive_format(agreed.view) if claims.operation == "pack" and agreed.view is not None else None
+    name = target.name + packed.suffix if packed is not None else target.name
+    return await context.service.signer.endpoint(job.storage_url, job.storage, claims, name=name)
 
 
 async def details(context: Context, job: JobRow) -> Transfer:
     """Give the transfer of a job with its endpoints signed anew; without any if it cannot move bytes (any more)."""
     agreed = unpack(job.request)
+    placed = _placed(job)
+    if placed is None:
+        return replace(agreed, protocols=())
+    return (await _with_endpoints(context, placed, agreed, _target(job, agreed))).transfer
+
+
+async def package_endpoint(context: Context, job: JobRow) -> str:
+    """Give where the package of a job can be fetched from.
+
+    Raises
+    ------
+    NotFound
+        The job has none, or not any more.
+    """
+    agreed, placed = unpack(job.request), _placed(job)
+    if placed is None or not agreed.is_package:
+        raise NotFound(f"the job {job.id} has no package: {job.message or job.phase}")
+    return await _endpoint(context, placed, agreed, _target(job, agreed))
+
+
+def _placed(job: JobRow) -> Agreed | None:
+    """Give where the endpoints of a job are; None: it can move no bytes (any more)."""
     dead = job.phase not in {Phase.EXECUTING, Phase.COMPLETED} or job.expired
     if dead or job.kind not in {Kind.PUSH, Kind.PULL} or job.storage is None or job.expires is None:
-        return replace(agreed, protocols=())
-    target = Target(job.node_uri or agreed.target, job.node_id, job.parent_id or 0, _name(job))
-    placed = Agreed(job.id, job.expires, job.storage_url or "", job.storage)
-    return (await _with_endpoints(context, placed, agreed, target)).transfer
+        return None
+    return Agreed(job.id, job.expires, job.storage_url or "", job.storage)
+
+
+def _target(job: JobRow, agreed: Transfer) -> Target:
+    return Target(job.node_uri or agreed.target, job.node_id, job.parent_id or 0, _name(job))
 
 
 def _name(job: JobRow) -> str:
