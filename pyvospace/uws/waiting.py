@@ -19,6 +19,8 @@ class Waiting:
 
     def __init__(self, listener: Listener) -> None:
         self._watches: dict[str, set[Watch]] = {}
+        self.closed = False
+        """The process ends: nobody is to wait any more."""
         listener.subscribe(JOBS, self._heard)
 
     def _heard(self, job: str) -> None:
@@ -26,6 +28,11 @@ class Waiting:
         for watches in told:
             for watch in watches:
                 watch.tell()
+
+    def close(self) -> None:
+        """Let everybody go."""
+        self.closed = True
+        self._heard("")
 
     @contextlib.contextmanager
     def on(self, job: str) -> Iterator[Watch]:

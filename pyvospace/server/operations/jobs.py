@@ -115,7 +115,7 @@ async def await_end(context: Context, list_: str, job: str, *, seconds: float) -
     until = asyncio.get_running_loop().time() + seconds
     while (left := until - asyncio.get_running_loop().time()) > 0:
         row = await await_phase(context, list_, job, seconds=left)
-        if row.phase not in jobs.ACTIVE:
+        if row.phase not in jobs.ACTIVE or context.service.waiting.closed:
             return
 
 
