@@ -100,7 +100,7 @@ class Pair:
             log = (self.data / f"{name}.log").open("ab")
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", "pyvospace", name],
-                env=self._environment(),
+                env=self.server_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -109,7 +109,8 @@ class Pair:
         for name in names or ("metadata", "storage"):
             self._wait(name)
 
-    def _environment(self) -> dict[str, str]:
+    def server_environment(self) -> dict[str, str]:
+        """Give the environment in which the servers run."""
         paths: dict[str, str] = {}
         if self.tls:
             for server in ("METADATA", "STORAGE"):
