@@ -3,7 +3,7 @@
 import os
 import signal
 
-POINTS = frozenset(
+UPLOAD_POINTS = frozenset(
     {
         "after-tmp",
         "after-fsync",
@@ -11,6 +11,11 @@ POINTS = frozenset(
         "after-dirsync",
         "before-commit",
         "after-commit-before-answer",
+    }
+)
+"""Those on the way of every upload."""
+POINTS = UPLOAD_POINTS | frozenset(
+    {
         "gc-row-deleted",
         "job-claimed",
         "unpack-mid",

@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from pyvospace.db.pool import Database
-from pyvospace.model.crash import POINTS, VARIABLE
+from pyvospace.model.crash import UPLOAD_POINTS, VARIABLE
 from pyvospace.model.vocabulary import CORE
 from pyvospace.supervisor.data import STORAGE_ROLE
 from tests.support.agents import Agent, properties_of
@@ -78,7 +78,7 @@ async def named(catalogue: Database) -> set[str]:
 
 
 def test_every_point_of_an_upload_is_here() -> None:
-    assert {*BEFORE_COMMIT, *AFTER_COMMIT, "gc-row-deleted"} == POINTS
+    assert {*BEFORE_COMMIT, *AFTER_COMMIT} == UPLOAD_POINTS
 
 
 @pytest.fixture(scope="module")

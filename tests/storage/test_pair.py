@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from pyvospace.model.crash import POINTS, VARIABLE
+from pyvospace.model.crash import UPLOAD_POINTS, VARIABLE
 from pyvospace.supervisor.data import STORAGE_ROLE
 from tests.support.pair import Pair, running_pair
 from tests.support.postgres import PostgresServer
@@ -99,7 +99,7 @@ def restart(pair: Pair, environment: dict[str, str], crash: str = "") -> None:
 
 
 @pytest.mark.parametrize("size", [100, 3_000_000])
-@pytest.mark.parametrize("point", sorted(POINTS - {"gc-row-deleted"}))
+@pytest.mark.parametrize("point", sorted(UPLOAD_POINTS))
 def test_server_that_dies_during_an_upload(own_pair: Pair, environment: dict[str, str], point: str, size: int) -> None:
     """What was acknowledged stays, what was not leaves nothing behind."""
     new, name = os.urandom(size), f"{point}-{size}"
