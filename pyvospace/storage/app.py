@@ -40,6 +40,7 @@ from pyvospace.storage.room import Room
 from pyvospace.storage.sweep import Sweeper
 from pyvospace.storage.third_party import ThirdParty
 from pyvospace.storage.threads import Workers
+from pyvospace.structures.installed import log_what_is_missing
 from pyvospace.uws.runner import Runner
 from pyvospace.uws.third_party import StorageQueue
 
@@ -297,6 +298,7 @@ async def _main(settings: Settings) -> None:
     if dsn is None:
         raise ValueError("database.storage_dsn is not set")
     backend = load_backend(settings)
+    log_what_is_missing()
     identity = await backend.start()
     database = await Database.connect(dsn.get_secret_value(), settings.database, name="pyvospace-storage")
     try:
