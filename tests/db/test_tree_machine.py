@@ -17,7 +17,7 @@ from pyvospace.config.settings import DatabaseSettings
 from pyvospace.db import nodes
 from pyvospace.db.pool import Database
 from pyvospace.model.callers import Caller
-from pyvospace.model.faults import DuplicateNode, InvalidArgument, NodeLocked
+from pyvospace.model.faults import DuplicateNode, Fault, InvalidArgument, NodeLocked, PermissionDenied
 from pyvospace.model.stored import Changes, StoredNode
 from pyvospace.model.vocabulary import NodeType
 from tests.db.world import READERS, WRITERS, World
@@ -40,6 +40,7 @@ changes = st.builds(
     group_write=st.none() | st.lists(st.sampled_from([READERS, WRITERS])).map(tuple),
     inherit=st.none() | st.booleans(),
     locked=st.sampled_from([None, None, None, False, False, False, True]),
+    immutable=st.sampled_from([None, None, None, None, False, False, True]),
 )
 
 
@@ -58,6 +59,7 @@ class Entry:
     group_write: tuple[str, ...] = ()
     inherit: bool = False
     locked: bool = False
+    immutable: bool = False
 
     @classmethod
     def of(cls, node: StoredNode) -> Entry:
@@ -69,13 +71,14 @@ class Entry:
             node.group_write,
             node.inherit,
             node.locked,
+            node.immutable,
         )
 
     def changed(self, by: Changes) -> Entry:
         kept = {uri: value for uri, value in self.properties.items() if uri not in by.removed}
         given: dict[str, Any] = {
             name: value
-            for name in ("public", "group_read", "group_write", "inherit", "locked")
+            for name in ("public", "group_read", "group_write", "inherit", "locked", "immutable")
             if (value := getattr(by, name)) is not None
         }
         return replace(self, properties={**kept, **by.properties}, **given)
@@ -84,7 +87,7 @@ class Entry:
         """Give what a new child is like."""
         made = Entry(kind)
         if self.inherit:
-            made = replace(self, kind=kind, inherit=kind is NodeType.CONTAINER, locked=False)
+            made = replace(self, kind=kind, inherit=kind is NodeType.CONTAINER, locked=False, immutable=False)
         return replace(made, properties={}).changed(by)
 
 
@@ -125,7 +128,19 @@ class Tree(RuleBasedStateMachine):
     def closed(self, path: Path) -> bool:
         """Say whether a node cannot be taken from its place."""
         container = self.entries.get(path[:-1])
-        return self.entries[path].locked or (container is not None and container.locked)
+        node = self.entries[path]
+        return node.locked or node.immutable or (container is not None and container.locked)
+
+    def full(self, path: Path) -> bool:
+        """Say whether a container takes nothing new."""
+        return self.entries[path].locked or self.entries[path].immutable
+
+    def obstacle(self, path: Path) -> type[Fault] | None:
+        """Give what keeps a tree as a whole in its place."""
+        below = [self.entries[one] for one in self.below(path)]
+        if any(one.immutable for one in below):
+            return PermissionDenied
+        return NodeLocked if any(one.locked for one in below) else None
 
     @rule(data=st.data(), name=some_names, kind=kinds, by=changes)
     def create(self, data: st.DataObject, name: str, kind: NodeType, by: Changes) -> None:
@@ -140,7 +155,7 @@ class Tree(RuleBasedStateMachine):
         container = path[:-1]
         by = replace(by, target="urn:target" if kind is NodeType.LINK else None)
         making = nodes.insert(self.world.database, self.admin, path, kind=kind, changes=by)
-        if not self.is_container(container) or self.entries[container].locked:
+        if not self.is_container(container) or self.full(container):
             assert self.run(making) is None
         elif path in self.entries:
             with pytest.raises(DuplicateNode):
@@ -159,8 +174,14 @@ class Tree(RuleBasedStateMachine):
         if found.node is None:
             return
         changed = self.run(nodes.update(self.world.database, self.admin, found.node, by))
+        container = self.entries.get(path[:-1])
+        if by.immutable is False and container is not None and container.immutable:
+            assert changed is None
+            return
         assert changed is not None
         self.entries[path] = self.entries[path].changed(by)
+        for one in self.below(path):
+            self.entries[one] = self.entries[one].changed(Changes(immutable=by.immutable))
         assert Entry.of(changed) == self.entries[path]
 
     @rule(data=st.data())
@@ -198,13 +219,13 @@ class Tree(RuleBasedStateMachine):
             return await nodes.move(self.world.database, self.admin, found, into, name)
 
         below = self.below(source)
-        if self.closed(source) or self.entries[container].locked:
+        if self.closed(source) or self.full(container):
             assert self.run(moving()) is None
         elif self.is_container(source) and container[: len(source)] == source:
             with pytest.raises(InvalidArgument):
                 self.run(moving())
-        elif any(self.entries[one].locked for one in below):
-            with pytest.raises(NodeLocked):
+        elif obstacle := self.obstacle(source):
+            with pytest.raises(obstacle):
                 self.run(moving())
         elif target in self.entries and target != source:
             with pytest.raises(DuplicateNode):
@@ -228,8 +249,8 @@ class Tree(RuleBasedStateMachine):
         below = self.below(path)
         if self.closed(path):
             assert not self.run(deleting())
-        elif any(self.entries[one].locked for one in below):
-            with pytest.raises(NodeLocked):
+        elif obstacle := self.obstacle(path):
+            with pytest.raises(obstacle):
                 self.run(deleting())
         else:
             assert self.run(deleting())

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pyvospace.model.jobs import Job
 from pyvospace.model.nodes import Node
 from pyvospace.model.transfers import Transfer
+from pyvospace.model.vosi import Capability
 from pyvospace.wire import nodes, service, transfers, uws, vosi
 from pyvospace.wire.json import Converter, convert
 from pyvospace.wire.xml import UWS, VOSPACE, XSI
@@ -79,7 +80,7 @@ def test_what_may_be_several_is_an_array() -> None:
 
 
 def test_documents_of_vosi() -> None:
-    interfaces = [vosi.Capability("ivo://x/y#z", "http://localhost/nodes", "base", ("ivo://ivoa.net/sso#token",))]
+    interfaces = [Capability("ivo://x/y#z", "http://localhost/nodes", "base", ("ivo://ivoa.net/sso#token",))]
     told = json.loads(convert(vosi.render_capabilities(interfaces)))
     (capability,) = next(iter(told.values()))["capability"]
     assert capability["@standardID"] == "ivo://x/y#z"
