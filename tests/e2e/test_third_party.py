@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 
 from pyvospace.db.pool import Database
+from pyvospace.model.crash import VARIABLE
 from pyvospace.model.vocabulary import ANY_VIEW, CORE, HTTP_GET, HTTP_PUT, HTTPS_GET, TYPE
 from pyvospace.supervisor.data import STORAGE_ROLE
 from pyvospace.wire.xml import VOSPACE, V
@@ -24,7 +25,7 @@ from tests.support.postgres import PostgresServer
 from tests.support.remote import LOOPBACK, remote
 from tests.support.tree_check import damages
 
-DATA = bytes(range(256)) * 10_000
+DATA = bytes(range(256)) * 50_000
 PULL, PUSH = "pullToVoSpace", "pushFromVoSpace"
 ENVIRONMENT = {
     "PYVOSPACE_OUTGOING__ALLOW": LOOPBACK,
@@ -80,6 +81,8 @@ class Far:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if request.method == "PUT":
+            self.begun.set()
+            await self.go_on.wait()
             self.got = await request.read()
             return web.Response(status=201)
         response = web.StreamResponse(headers={"Content-Length": str(len(DATA)), "Content-Type": "image/fits"})
@@ -288,6 +291,7 @@ async def test_a_right_withdrawn_on_the_way_keeps_the_bytes_out(alice: Agent, be
 async def test_push_sends_the_bytes_of_a_node(alice: Agent, path: str) -> None:
     await alice.push(path, DATA)
     async with far_side() as far:
+        far.go_on.set()
         await completed(alice, await run(alice, path, PUSH, "http://127.0.0.1:9/", far.url))
         assert far.got == DATA
     _, endpoint = await alice.negotiate(f"{path}-copy", "pushToVoSpace")
@@ -295,23 +299,50 @@ async def test_push_sends_the_bytes_of_a_node(alice: Agent, path: str) -> None:
     assert await alice.pull(f"{path}-copy") == DATA
 
 
+async def restart(pair: Pair, **environment: str) -> None:
+    """Start the storage server anew, in other circumstances."""
+    pair.environment = {**ENVIRONMENT, **environment}
+    await asyncio.to_thread(pair.start, "storage")
+
+
+async def assert_nothing_is_left(pair: Pair, catalogue: Database) -> None:
+    assert await damages(catalogue) == []
+    rows = await catalogue.fetch("select location from nodes where location is not null")
+    located = {Path(row["location"]).name for row in rows}
+    await until(lambda: {one.name for one in files(pair)} == located)
+
+
 async def test_kill_of_the_storage_server_in_the_middle(alice: Agent, catalogue: Database, path: str) -> None:
     pair = alice.pair
     await alice.push(f"{path}-source", DATA)
-    async with far_side() as far:
-        job = await run(alice, path, PULL, far.url)
-        await asyncio.wait_for(far.begun.wait(), 30)
+    async with far_side() as far, far_side() as target:
+        pull, push = await run(alice, path, PULL, far.url), await run(alice, f"{path}-source", PUSH, target.url)
+        await asyncio.wait_for(asyncio.gather(far.begun.wait(), target.begun.wait()), 30)
         await asyncio.to_thread(pair.kill, "storage")
-        assert pair.processes["storage"].returncode == -signal.SIGKILL
         far.go_on.set()
+        target.go_on.set()
         (await alice.get(path)).assert_fault(404, "NodeNotFound")
-        await asyncio.to_thread(pair.start, "storage")
+        await restart(pair)
+        await completed(alice, pull)
+        await completed(alice, push)
+        assert target.got == DATA
+    assert await alice.pull(path) == DATA
+    await assert_nothing_is_left(pair, catalogue)
+
+
+@pytest.mark.parametrize("point", ["job-claimed", "before-commit", "after-commit-before-answer"])
+async def test_death_at_a_point(alice: Agent, catalogue: Database, path: str, point: str) -> None:
+    pair = alice.pair
+    await asyncio.to_thread(pair.kill, "storage")
+    await restart(pair, **{VARIABLE: point})
+    async with far_side() as far:
+        far.go_on.set()
+        job = await run(alice, path, PULL, far.url)
+        assert await asyncio.to_thread(pair.processes["storage"].wait, 30) == -signal.SIGKILL, "by itself"
+        await restart(pair)
         await completed(alice, job)
     assert await alice.pull(path) == DATA
-    assert await damages(catalogue) == []
-    located = {row["location"].rpartition("/")[2] for row in await catalogue.fetch("select location from nodes")
-               if row["location"]}  # fmt: skip
-    await until(lambda: {one.name for one in files(pair)} == located)
+    await assert_nothing_is_left(pair, catalogue)
 
 
 async def test_passwords_are_forgotten_with_the_end_of_the_job(alice: Agent, catalogue: Database, path: str) -> None:
