@@ -179,7 +179,7 @@ async def insert_pull(
     node_uri: str,
     life: float,
     destruction: float,
-    shared: bool,
+    shared: bool = False,
 ) -> Placed | None:
     """Keep a negotiated pull from the storage (UUID) that has the bytes; without bytes any will do.
 

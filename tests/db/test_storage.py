@@ -32,6 +32,8 @@ from tests.support.postgres import PostgresServer
 FUNCTIONS = {
     "announce", "current", "claim_upload", "renew", "release", "store", "claim_download", "delivered", "claim_sweep",
     "unknown", "take_obsolete", "claim_job", "renew_job", "give_back_job", "end_job", "claim_pull", "store_pulled",
+    "import_of", "set_structure", "claim_render",
+    "claim_pack", "pack_nodes", "pack_children", "claim_unpack", "unpack",
 }  # fmt: skip
 FORBIDDEN = [
     "select * from public.nodes",
@@ -132,6 +134,7 @@ async def test_nobody_speaks_for_a_foreign_storage(world: World, storage: Storag
         foreign.catalogue.claim_upload(claims, size=None),
         foreign.catalogue.current(claims),
         foreign.catalogue.claim_download(await pull(world, "data", owner)),
+        foreign.catalogue.claim_render(await pull(world, "data", owner)),
         foreign.catalogue.claim_sweep(interval=0),
         foreign.catalogue.unknown(["x"]),
         foreign.catalogue.take_obsolete(grace=0, limit=10),
@@ -140,7 +143,7 @@ async def test_nobody_speaks_for_a_foreign_storage(world: World, storage: Storag
         with pytest.raises(InternalFault):
             await call
     claim = await storage.catalogue.claim_upload(claims, size=None)
-    foreign.catalogue._claims[claim.id] = claims
+    foreign.catalogue._stores[claim.id] = storage.catalogue._stores[claim.id]
     with pytest.raises(InternalFault):
         await replace(foreign, id=storage.id).store(claim, stored_file())
     url = await world.database.fetchval("select url from storages where uuid = $1", storage.id)

@@ -12,10 +12,13 @@ from pyvospace.model.vocabulary import (
     CORE,
     DEFAULT_VIEW,
     PACKAGE_VIEW,
+    PUBLIC_SHARE,
     TAR_GZ_VIEW,
     TAR_VIEW,
     ZIP_VIEW,
 )
+from pyvospace.structures.fits import Fits
+from pyvospace.structures.votable import VOTable
 from pyvospace.wire.xml import V
 from tests.server.conftest import Space
 from tests.support.agents import Agent, endpoints_of
@@ -78,26 +81,27 @@ async def test_availability(nobody: Agent) -> None:
 async def test_protocols(nobody: Agent) -> None:
     root = (await nobody.send("GET", "/protocols")).assert_status(200).xml
     assert [one.tag for one in root] == [V + "accepts", V + "provides"]
-    for offers in root:
-        assert {one.get("uri") for one in offers} == {
-            CORE + name for name in ("httpget", "httpput", "httpsget", "httpsput")
-        }
+    http = {CORE + name for name in ("httpget", "httpput", "httpsget", "httpsput")}
+    accepts, provides = ({one.get("uri") for one in offers} for offers in root)
+    assert accepts == http
+    assert provides == http | {PUBLIC_SHARE}
 
 
 async def test_what_the_protocols_say_is_true(alice: Agent, folder: str) -> None:
     root = (await alice.send("GET", "/protocols")).xml
     await alice.push(f"{folder}/a", b"x")
     for uri in [one.get("uri") or "" for one in root[1]]:
-        direction = "pullFromVoSpace" if uri.endswith("get") else "pushToVoSpace"
+        direction = "pushToVoSpace" if uri.endswith("put") else "pullFromVoSpace"
         _, endpoint = await alice.negotiate(f"{folder}/a", direction, uri)
-        method = "GET" if uri.endswith("get") else "PUT"
+        method = "PUT" if uri.endswith("put") else "GET"
         assert (await alice.send(method, endpoint, None if method == "GET" else b"x")).status in {200, 201}
 
 
 async def test_views(alice: Agent, nobody: Agent, folder: str) -> None:
     root = (await nobody.send("GET", "/views")).assert_status(200).xml
-    assert [one.get("uri") for one in root[0]] == [*BYTES_IN, *ARCHIVES]
-    assert [one.get("uri") for one in root[1]] == [*BYTES_OUT, *ARCHIVES, PACKAGE_VIEW]
+    computed = [view.uri for kind in (Fits, VOTable) for view in kind.views]
+    assert [one.get("uri") for one in root[0]] == [*BYTES_IN, *ARCHIVES, Fits.import_view, VOTable.import_view]
+    assert [one.get("uri") for one in root[1]] == [*BYTES_OUT, *ARCHIVES, PACKAGE_VIEW, *computed]
     await alice.push(f"{folder}/a", b"x")
     for direction, protocol, views in (
         ("pushToVoSpace", "httpsput", BYTES_IN),
