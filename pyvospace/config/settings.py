@@ -300,7 +300,7 @@ class OutgoingSettings(Section):
     pull_bytes: Positive | None = Field(
         None, description="Size of what is fetched. Not given: as limits.upload_bytes; there is always the disk."
     )
-    transfers: Positive = Field(4, description="How many such transfers one storage process carries out at a time.")
+    transfers: Positive = Field(16, description="How many such transfers one storage process carries out at a time.")
 
 
 class GroupSettings(Section):

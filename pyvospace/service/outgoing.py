@@ -8,12 +8,14 @@ Nothing that is ours travels along: no cookie, no proxy of the environment, no c
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import ssl
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from http import HTTPStatus
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -44,6 +46,9 @@ _REDIRECTS: Final = frozenset({301, 302, 307, 308})
 _LONGEST_URL: Final = 8000
 _OWN_FOR: Final = 60.0
 """Seconds for which our own addresses are remembered."""
+_RESOLVERS: Final = 8
+_WITH_ZONE: Final = 4
+"""Length of an address of IPv6 as the system gives it."""
 _FAMILIES: Final = frozenset({socket.AF_INET, socket.AF_INET6})
 _UNICAST: Final = IPv6Network("2000::/3")
 _NOT_PUBLIC: Final = tuple(
@@ -167,6 +172,44 @@ class OwnAddresses:
             return []
 
 
+class SystemResolver(AbstractResolver):
+    """Asks the system, in threads of its own: a name whose servers are slow keeps nobody else waiting."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_RESOLVERS, "resolve")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Give all addresses of a host."""
+        loop = asyncio.get_running_loop()
+        flags = socket.AI_ADDRCONFIG
+        found = await loop.run_in_executor(
+            self._threads, socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, 0, flags
+        )
+        return [
+            ResolveResult(
+                hostname=host,
+                host=_numeric(address),
+                port=port,
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, _, protocol, _, address in found
+        ]
+
+    async def close(self) -> None:
+        """Wait for nobody."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _numeric(address: tuple[object, ...]) -> str:
+    """Write an address of the system with its zone, if it has one."""
+    host = str(address[0])
+    return host if "%" in host or len(address) < _WITH_ZONE or not address[3] else f"{host}%{address[3]}"
+
+
 class _Vetted(AbstractResolver):
     """Asks for the addresses of a name, and gives them if all are fit; aiohttp connects to nothing else."""
 
@@ -197,19 +240,18 @@ class Outgoing:
     def __init__(self, settings: Settings, *, resolver: AbstractResolver | None = None) -> None:
         self._settings = settings.outgoing
         self._urls = (settings.metadata.public_url, settings.storage.public_url)
-        self._resolver = resolver
+        self._resolver = resolver or SystemResolver()
 
     async def __aenter__(self) -> Self:
         """Open it; connections are made for each request and never kept."""
-        inner = self._resolver or aiohttp.ThreadedResolver()
-        self._rules = Rules(self._settings, OwnAddresses(self._urls, inner))
+        self._rules = Rules(self._settings, OwnAddresses(self._urls, self._resolver))
         # Made here: aiohttp makes its own when it is imported, and so may not see SSL_CERT_FILE.
         trust = ssl.create_default_context()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0,
                 ssl=trust,
-                resolver=_Vetted(self._rules, inner),
+                resolver=_Vetted(self._rules, self._resolver),
                 use_dns_cache=False,
                 force_close=True,
                 socket_factory=self._make_socket,
@@ -227,6 +269,7 @@ class Outgoing:
     async def __aexit__(self, *_: object) -> None:
         """Close it, with every connection."""
         await self._session.close()
+        await self._resolver.close()
 
     @asynccontextmanager
     async def request(

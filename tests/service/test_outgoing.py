@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import trustme
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from pydantic import ValidationError
@@ -152,6 +155,35 @@ async def test_what_the_operator_allows_is_reached_by_name_and_network() -> None
         assert status == 200
         with pytest.raises(TransferFailed, match="not at a public address"):
             await get(client, f"http://other.example:{server.port}/x")
+
+
+async def test_names_that_the_system_knows() -> None:
+    async with remote(echo) as server, Outgoing(settings("localhost")) as client:
+        assert (await get(client, f"http://localhost:{server.port}/x"))[0] == 200
+        with pytest.raises(TransferFailed, match="the name is not known"):
+            await get(client, "http://nowhere.invalid/")
+
+
+async def test_certificates_are_checked_and_tls_is_never_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    async def handler(request: web.Request) -> web.Response:
+        down = {"Location": f"http://127.0.0.1:{request.url.port}/x"}
+        return web.Response(status=302, headers=down) if request.path == "/down" else await echo(request)
+
+    async with remote(handler, tls=context) as server:
+        url = f"https://127.0.0.1:{server.port}/x"
+        async with Outgoing(settings(LOOPBACK)) as client:
+            with pytest.raises(TransferFailed, match="its certificate is not trusted"):
+                await get(client, url)
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        async with Outgoing(settings(LOOPBACK)) as client:
+            assert (await get(client, url))[0] == 200
+            with pytest.raises(TransferFailed, match="from https to http"):
+                await get(client, url.replace("/x", "/down"))
 
 
 async def test_ports_that_are_not_listed_are_refused() -> None:

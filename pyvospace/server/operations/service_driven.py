@@ -7,7 +7,7 @@ looks at the rights of the job's owner once more when they do.
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pyvospace.db.jobs import Prepared
 from pyvospace.model.faults import (
@@ -25,6 +25,9 @@ from pyvospace.service.outgoing import check_port, parse_url
 if TYPE_CHECKING:
     from pyvospace.model.transfers import Protocol, Transfer
     from pyvospace.server.context import Context
+
+_MOST: Final = 20
+"""Endpoints of one transfer: each may take its time."""
 
 
 async def prepare_pull_to(context: Context, wanted: Transfer) -> Prepared:
@@ -88,6 +91,8 @@ def _require_endpoint(context: Context, wanted: Transfer) -> None:
         raise ProtocolNotSupported(
             "no protocol has an endpoint of its scheme, with no security method but BasicAA by user and password in it"
         )
+    if len(usable) > _MOST:
+        raise InvalidArgument(f"protocols: more than {_MOST} endpoints are not tried")
     problems = [problem for one in usable if (problem := _problem(context, one))]
     if len(problems) == len(usable):
         raise InvalidArgument("; ".join(problems))
