@@ -149,7 +149,10 @@ def describe(context: Context, row: JobRow) -> Job:
 
 def parameters(row: JobRow) -> tuple[tuple[str, str], ...]:
     """Give the parameters that a job was made of; a transfer has none, it is in jobInfo (R-UWS-079)."""
-    return tuple(row.request.get("parameters", {}).items())
+    kept: dict[str, str | list[str]] = row.request.get("parameters", {})
+    return tuple(
+        (name, value) for name, values in kept.items() for value in ([values] if isinstance(values, str) else values)
+    )
 
 
 def results(context: Context, row: JobRow) -> tuple[Result, ...]:

@@ -14,7 +14,7 @@ from pyvospace.model.callers import StaleCallerError
 from pyvospace.model.faults import ServiceBusy
 from pyvospace.model.jobs import Kind
 from pyvospace.server.context import Context
-from pyvospace.server.works import copy, delete, move, set_properties
+from pyvospace.server.works import copy, delete, move, search, set_properties
 from pyvospace.server.works.owner import owner_of
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ WORKS: Final[Mapping[Kind, Callable[[Context, Claimed], Awaitable[None]]]] = {
     Kind.COPY: copy.run,
     Kind.DELETE: delete.run,
     Kind.SET_PROPERTIES: set_properties.run,
+    Kind.SEARCH: search.run,
 }
 
 
