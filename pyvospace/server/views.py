@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from pyvospace.model.archives import FORMATS, archive_format, format_named
 from pyvospace.model.faults import InvalidArgument, ViewNotSupported
-from pyvospace.model.nodes import View
+from pyvospace.model.nodes import Param, View
 from pyvospace.model.vocabulary import (
     ANY_VIEW,
     BINARY_VIEW,
@@ -23,6 +23,8 @@ from pyvospace.model.vocabulary import (
 from pyvospace.structures.installed import check_params, find_view, structured_types
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pyvospace.model.claims import Operation
     from pyvospace.model.stored import StoredNode
 
@@ -138,6 +140,16 @@ def package_operation(view: View) -> Operation:
         wanted = next(one.value for one in view.params if one.uri == FORMAT)
         raise InvalidArgument(f"{FORMAT}: {wanted[:80]!r} is no format of packages")
     return "pack"
+
+
+def view_of_form(uri: str, form: Mapping[str, list[str]]) -> View:
+    """Give a view that a form names (section 3.6.2, which leaves the parameters of views out).
+
+    A parameter of a computed view is called as its URI ends, in upper case as all names of `form`.
+    """
+    params = [param for name in structured_types() if (found := find_view(name, uri)) for param in found.params]
+    given = [Param(one.uri, value) for one in params for value in form.get(one.uri.rpartition("#")[2].upper(), [])]
+    return View(uri, params=tuple(given))
 
 
 def _no_bytes(node: StoredNode) -> InvalidArgument:

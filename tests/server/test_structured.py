@@ -115,6 +115,12 @@ async def test_parameter_form(alice: Agent, image: str) -> None:
     asked = {"TARGET": uri_of(image), "DIRECTION": PULL, "PROTOCOL": GET, "VIEW": HEADERS.uri}
     answer = await alice.send("GET", f"/synctrans?{urlencode(asked, quote_via=quote)}")
     assert (await alice.send("GET", answer.assert_status(303).location)).text.startswith("# HDU 0")
+    asked |= {"VIEW": SINGLE.uri, "ExtName": "sci", "EXTVER": "2"}
+    answer = await alice.send("GET", f"/synctrans?{urlencode(asked, quote_via=quote)}")
+    with fits.open(io.BytesIO((await alice.send("GET", answer.assert_status(303).location)).body)) as hdus:
+        assert hdus[1].ver == 2
+    asked["EXTVER"] = "two"
+    (await alice.send("GET", f"/synctrans?{urlencode(asked, quote_via=quote)}")).assert_fault(400, "InvalidArgument")
     asked["VIEW"] = CSV.uri
     (await alice.send("GET", f"/synctrans?{urlencode(asked, quote_via=quote)}")).assert_fault(400, "ViewNotSupported")
 

@@ -46,7 +46,7 @@ from pyvospace.model.vocabulary import (
 )
 from pyvospace.server.operations.paths import follow
 from pyvospace.server.policy import Right
-from pyvospace.server.views import export_operation, import_operation, package_operation
+from pyvospace.server.views import export_operation, import_operation, package_operation, view_of_form
 from pyvospace.uws import jobs
 from pyvospace.uws.jobs import Agreed, Target
 from pyvospace.uws.transfers import unpack
@@ -324,7 +324,7 @@ def parameter_transfer(parameters: Mapping[str, list[str]]) -> Transfer:
     return Transfer(
         target=target,
         direction=direction,
-        view=View(views[0]) if views else None,
+        view=view_of_form(views[0], parameters) if views else None,
         protocols=(protocol,),
         version="2.1",
     )
