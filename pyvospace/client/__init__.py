@@ -5,6 +5,7 @@ from pyvospace.client.failures import ContentChanged, JobAborted, ServiceUnreach
 from pyvospace.client.http import Timeouts
 from pyvospace.client.jobs import Counts, JobList, JobReference
 from pyvospace.client.retry import Retry
+from pyvospace.client.shares import Share
 from pyvospace.client.space import Space
 from pyvospace.client.upload import Stored
 
@@ -17,6 +18,7 @@ __all__ = [
     "JobReference",
     "Retry",
     "ServiceUnreachable",
+    "Share",
     "Space",
     "Spaces",
     "Stored",

@@ -26,7 +26,13 @@ from pyvospace.model.faults import (
 )
 from pyvospace.model.instants import write_instant
 from pyvospace.model.jobs import Job
-from pyvospace.model.vocabulary import STANDARD_ASYNC_DELETE, STANDARD_ASYNC_SETPROPS, STANDARD_TRANSFERS, Phase
+from pyvospace.model.vocabulary import (
+    STANDARD_ASYNC_DELETE,
+    STANDARD_ASYNC_SETPROPS,
+    STANDARD_SEARCHES,
+    STANDARD_TRANSFERS,
+    Phase,
+)
 from pyvospace.wire.uws import parse_job, parse_jobs
 
 log = logging.getLogger(__name__)
@@ -52,12 +58,14 @@ class JobList(StrEnum):
     TRANSFERS = "transfers"
     DELETIONS = "async-delete"
     PROPERTIES = "async-setprops"
+    SEARCHES = "searches"
 
 
 _STANDARDS: Final = {
     JobList.TRANSFERS: STANDARD_TRANSFERS,
     JobList.DELETIONS: STANDARD_ASYNC_DELETE,
     JobList.PROPERTIES: STANDARD_ASYNC_SETPROPS,
+    JobList.SEARCHES: STANDARD_SEARCHES,
 }
 
 
@@ -179,11 +187,23 @@ class Jobs(Service):
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def create_job(self, which: JobList, body: bytes, content_type: str) -> str:
-        """Make a job that waits to be run, and give its URL."""
+    async def create_job(self, which: JobList, body: bytes, content_type: str, *, run_id: str | None = None) -> str:
+        """Make a job that waits to be run, and give its URL.
+
+        Parameters
+        ----------
+        run_id
+            What it is called in lists.
+        """
+        base = await self._url(_STANDARDS[which])
+        url = base if run_id is None else f"{base}?{urlencode({'RUNID': run_id})}"
         # One that nobody runs ends by itself, so a lost answer does no harm.
-        answer = await self._post(await self._url(_STANDARDS[which]), body, content_type)
+        answer = await self._post(url, body, content_type)
         return answer.url.partition("?")[0]
+
+    async def result(self, url: str, name: str) -> bytes:
+        """Read a result of a job."""
+        return (await self._http.ask("GET", f"{url}/results/{name}")).body
 
     async def complete(self, url: str, *, watch: Watch | None = None) -> Job:
         """Run a job and wait for its end; whoever stops waiting (is cancelled) aborts it.
@@ -194,11 +214,15 @@ class Jobs(Service):
             Why it failed; JobAborted if somebody ended it.
         """
         job = await self._run_to_end(url, watch)
+        await self.require_completed(url, job)
+        return job
+
+    async def require_completed(self, url: str, job: Job) -> None:
+        """Raise what became of a job that ended otherwise; the faults are those of `complete`."""
         if job.phase is Phase.ABORTED:
             raise JobAborted(job.message or f"{url} was aborted")
         if job.phase is Phase.ERROR:
             raise await job_fault(self._http, url, job)
-        return job
 
     async def count(self, url: str, *, watch: Watch | None = None) -> Counts:
         """As `complete`, for a job that changes a tree node by node; one that did a part of it counts as well."""

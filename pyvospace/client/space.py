@@ -7,8 +7,9 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from contextlib import aclosing
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -22,7 +23,10 @@ from pyvospace.client.locations import is_uri
 from pyvospace.client.negotiation import Endpoints, negotiate
 from pyvospace.client.progress import SILENT, Progress
 from pyvospace.client.retry import Attempts
+from pyvospace.client.searching import search_pages, search_query
+from pyvospace.client.shares import Share, share, shares
 from pyvospace.client.sources import source_of
+from pyvospace.client.transfers import copy_of, destination_of, move_of, pull_of, push_of
 from pyvospace.client.upload import Stored, Upload
 from pyvospace.model.archives import TAR, ArchiveFormat
 from pyvospace.model.faults import (
@@ -36,20 +40,15 @@ from pyvospace.model.faults import (
     UnreadableLinkTarget,
     ViewNotSupported,
 )
-from pyvospace.model.jobs import Job
 from pyvospace.model.nodes import Node, Param, Property, View
-from pyvospace.model.transfers import Protocol, Transfer
+from pyvospace.model.searches import Conditions
+from pyvospace.model.transfers import Transfer
 from pyvospace.model.uris import NodeUri, encode_path
 from pyvospace.model.vocabulary import (
-    BINARY_VIEW,
-    DEFAULT_VIEW,
     FORMAT,
-    HTTP_GET,
-    HTTP_PUT,
-    HTTPS_GET,
-    HTTPS_PUT,
     PACKAGE_VIEW,
     STANDARD_NODES,
+    STANDARD_SEARCH,
     STANDARD_SYNC,
     STANDARD_SYNC_20,
     Detail,
@@ -360,15 +359,17 @@ class Space(Jobs):
             The service packs nothing in this format.
         """
         node = await self.follow(await self.get_node(uri))
+        await self.pull(node.uri, target, view=await self._archive_view(node, form), progress=progress)
+
+    async def _archive_view(self, node: Node, form: ArchiveFormat) -> View:
+        """Choose what the service calls a container as an archive."""
         offered = {one.uri for one in node.provides}
-        names = [one for one in (form.view, *sorted(form.synonyms)) if one in offered]
-        if names:
-            view = View(names[0])
-        elif await self._offers(PACKAGE_VIEW):
-            view = View(PACKAGE_VIEW, params=(Param(FORMAT, form.content_type),))
-        else:
-            raise ViewNotSupported(f"{node.uri} is not given as {form.suffix.removeprefix('.')}")
-        await self.pull(node.uri, target, view=view, progress=progress)
+        for name in (form.view, *sorted(form.synonyms)):
+            if name in offered:
+                return View(name)
+        if await self._offers(PACKAGE_VIEW):
+            return View(PACKAGE_VIEW, params=(Param(FORMAT, form.content_type),))
+        raise ViewNotSupported(f"{node.uri} is not given as {form.suffix.removeprefix('.')}")
 
     async def push_archive(
         self,
@@ -394,6 +395,26 @@ class Space(Jobs):
             raise ViewNotSupported(f"{node.uri} unpacks no {form.suffix.removeprefix('.')}")
         await self.push(source, node.uri, content_type=form.content_type, view=View(names[0]), progress=progress)
 
+    async def share(
+        self, uri: NodeUri | str, *, life: timedelta | None = None, form: ArchiveFormat | None = None
+    ) -> Share:
+        """Make a URL at which anybody may read a node, for a while (section 3.5.4); aborting its job revokes it.
+
+        Parameters
+        ----------
+        life
+            How long; the service may allow less. None: as long as it likes.
+        form
+            Of a container: the archive that is to be had.
+        """
+        shared = await self.uri(uri)
+        view = None if form is None else await self._archive_view(await self.get_node(shared), form)
+        return await share(self, shared, life, view)
+
+    async def shares(self) -> Sequence[Share]:
+        """Give the caller's shares that can be used now."""
+        return await shares(self)
+
     # ------------------------------------------------------------------ what the service does by itself
 
     async def move(self, source: NodeUri | str, destination: NodeUri | str, *, watch: Watch | None = None) -> NodeUri:
@@ -411,21 +432,15 @@ class Space(Jobs):
         DuplicateNode
             There is something already.
         """
-        return await self._relocate(source, destination, keep_bytes=False, watch=watch)
+        return await self._relocate(move_of(await self.uri(source), await self.uri(destination)), watch)
 
     async def copy(self, source: NodeUri | str, destination: NodeUri | str, *, watch: Watch | None = None) -> NodeUri:
         """Copy a node with all that is below it (copyNode, section 6.2.3), within the service; else as `move`."""
-        return await self._relocate(source, destination, keep_bytes=True, watch=watch)
+        return await self._relocate(copy_of(await self.uri(source), await self.uri(destination)), watch)
 
-    async def _relocate(
-        self, source: NodeUri | str, destination: NodeUri | str, *, keep_bytes: bool, watch: Watch | None
-    ) -> NodeUri:
-        goal = await self.uri(destination)
-        wanted = Transfer(str(await self.uri(source)), str(goal), keep_bytes=keep_bytes, version="2.1")
-        job = await self._carry_out(wanted, watch)
-        told = {one.id: one.href for one in job.results if is_uri(one.href)}
-        href = told.get("destination") or next(iter(told.values()), None)
-        return NodeUri.parse(href) if href else goal
+    async def _relocate(self, wanted: Transfer, watch: Watch | None) -> NodeUri:
+        job = await self.complete(await self.start(wanted), watch=watch)
+        return destination_of(job) or NodeUri.parse(wanted.direction)
 
     async def pull_to(self, uri: NodeUri | str, *urls: str, watch: Watch | None = None) -> None:
         """Let the service fetch the bytes of a node from elsewhere (pullToVoSpace, section 6.4.2).
@@ -433,25 +448,43 @@ class Space(Jobs):
         Parameters
         ----------
         urls
-            Where they are; they are tried in this order.
+            Where they are; they are tried in turn.
         """
-        protocols = tuple(Protocol(HTTPS_GET if _is_secure(url) else HTTP_GET, url) for url in urls)
-        target = str(await self.uri(uri))
-        await self._carry_out(
-            Transfer(target, Direction.PULL_TO_VOSPACE, View(BINARY_VIEW), protocols, version="2.1"), watch
-        )
+        await self.complete(await self.start(pull_of(await self.uri(uri), *urls)), watch=watch)
 
     async def push_from(self, uri: NodeUri | str, *urls: str, watch: Watch | None = None) -> None:
         """Let the service send the bytes of a node elsewhere, by HTTP PUT (pushFromVoSpace, section 6.4.4)."""
-        protocols = tuple(Protocol(HTTPS_PUT if _is_secure(url) else HTTP_PUT, url) for url in urls)
-        source = str(await self.uri(uri))
-        await self._carry_out(
-            Transfer(source, Direction.PUSH_FROM_VOSPACE, View(DEFAULT_VIEW), protocols, version="2.1"), watch
-        )
+        await self.complete(await self.start(push_of(await self.uri(uri), *urls)), watch=watch)
 
-    async def _carry_out(self, wanted: Transfer, watch: Watch | None) -> Job:
-        url = await self.create_job(JobList.TRANSFERS, render_transfer(wanted), "text/xml")
-        return await self.complete(url, watch=watch)
+    async def start(self, wanted: Transfer) -> str:
+        """Make a job of a transfer; gives its URL, for `run` or `complete`."""
+        return await self.create_job(JobList.TRANSFERS, render_transfer(wanted), "text/xml")
+
+    async def locate(self, uri: NodeUri | str) -> tuple[str, ...]:
+        """Give URLs from which the bytes of a node can be read for a while, without a credential."""
+        url = await self._url(STANDARD_SYNC, STANDARD_SYNC_20)
+        return await negotiate(self._http, url, await self.uri(uri), Direction.PULL_FROM_VOSPACE)
+
+    async def search(
+        self, below: NodeUri | str, wanted: Conditions, *, detail: Detail = Detail.FULL, limit: int | None = None
+    ) -> AsyncGenerator[Node]:
+        """Give what is below a container and fulfils all conditions, page by page (an extension of our own).
+
+        Parameters
+        ----------
+        limit
+            Nodes that are enough.
+
+        Raises
+        ------
+        OperationNotSupported
+            The service does not search.
+        """
+        base = await self._url(STANDARD_SEARCH)
+        asked = search_query(await self.uri(below), wanted, detail=detail, limit=limit)
+        async with aclosing(search_pages(self._http, f"{base}?{asked}", limit)) as found:
+            async for node in found:
+                yield node
 
     async def delete_tree(self, uri: NodeUri | str, *, watch: Watch | None = None) -> Counts:
         """Delete of a tree what may be deleted, and leave the rest (OpenCADC's async-delete).
@@ -468,10 +501,6 @@ class Space(Jobs):
         node = await self.get_node(uri, detail=Detail.MIN)
         body = render_node(Node(node.uri, node.type, tuple(properties), target=node.target))
         return await self.count(await self.create_job(JobList.PROPERTIES, body, "text/xml"), watch=watch)
-
-
-def _is_secure(url: str) -> bool:
-    return url[:6].lower() == "https:"
 
 
 def _is_special(path: Path) -> bool:

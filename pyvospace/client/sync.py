@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator
-from datetime import datetime
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, TypeVar, cast
@@ -16,10 +16,13 @@ from pyvospace.client.http import Timeouts
 from pyvospace.client.jobs import Counts, JobList, JobReference, Watch
 from pyvospace.client.progress import SILENT, Progress
 from pyvospace.client.retry import Retry
+from pyvospace.client.shares import Share
 from pyvospace.client.upload import Stored
 from pyvospace.model.archives import TAR, ArchiveFormat
 from pyvospace.model.jobs import Job
 from pyvospace.model.nodes import Node, Property, View
+from pyvospace.model.searches import Conditions
+from pyvospace.model.transfers import Transfer
 from pyvospace.model.uris import NodeUri
 from pyvospace.model.vocabulary import Detail, Phase
 
@@ -202,6 +205,14 @@ class Space:
         """Unpack an archive into a container that is there."""
         self._wait(self._space.push_archive(source, uri, form, progress=progress))
 
+    def share(self, uri: NodeUri | str, *, life: timedelta | None = None, form: ArchiveFormat | None = None) -> Share:
+        """Make a URL at which anybody may read a node, for a while."""
+        return self._wait(self._space.share(uri, life=life, form=form))
+
+    def shares(self) -> Sequence[Share]:
+        """Give the caller's shares that can be used now."""
+        return self._wait(self._space.shares())
+
     def move(self, source: NodeUri | str, destination: NodeUri | str, *, watch: Watch | None = None) -> NodeUri:
         """Move a node with all that is below it; gives where it is then."""
         return self._wait(self._space.move(source, destination, watch=watch))
@@ -218,6 +229,12 @@ class Space:
         """Let the service send the bytes of a node elsewhere."""
         self._wait(self._space.push_from(uri, *urls, watch=watch))
 
+    def search(
+        self, below: NodeUri | str, wanted: Conditions, *, detail: Detail = Detail.FULL, limit: int | None = None
+    ) -> Iterator[Node]:
+        """Give what is below a container and fulfils all conditions."""
+        return self._iterate(self._space.search(below, wanted, detail=detail, limit=limit))
+
     def delete_tree(self, uri: NodeUri | str, *, watch: Watch | None = None) -> Counts:
         """Delete of a tree what may be deleted, and leave the rest."""
         return self._wait(self._space.delete_tree(uri, watch=watch))
@@ -227,6 +244,14 @@ class Space:
     ) -> Counts:
         """Set properties of a node and of all below it."""
         return self._wait(self._space.set_properties(uri, properties, watch=watch))
+
+    def start(self, wanted: Transfer) -> str:
+        """Make a job of a transfer; gives its URL."""
+        return self._wait(self._space.start(wanted))
+
+    def locate(self, uri: NodeUri | str) -> tuple[str, ...]:
+        """Give URLs from which the bytes of a node can be read for a while, without a credential."""
+        return self._wait(self._space.locate(uri))
 
     def job_lists(self) -> tuple[JobList, ...]:
         """Tell which lists of jobs the service has."""
@@ -258,6 +283,10 @@ class Space:
     def wait(self, url: str, *, watch: Watch | None = None) -> Job:
         """Wait until a job has ended, well or not."""
         return self._wait(self._space.wait(url, watch=watch))
+
+    def require_completed(self, url: str, job: Job) -> None:
+        """Raise what became of a job that ended otherwise."""
+        self._wait(self._space.require_completed(url, job))
 
     def abort(self, url: str) -> Job:
         """End a job before its time."""

@@ -176,6 +176,18 @@ def read_node(body: bytes) -> Node:
     return _answered(root, children)
 
 
+def read_found(body: bytes) -> tuple[Node, ...]:
+    """Read what a search has found.
+
+    Raises
+    ------
+    InvalidData, InvalidURI
+        As `read_node`.
+    """
+    root = xml.read_answer(body, V + "searchDetails")
+    return tuple(_answered(one) for one in root.iterfind(f"{_NODES}/{_NODE}"))
+
+
 class NodeReader:
     """Reads a container as it arrives, in memory that does not grow with its children."""
 
