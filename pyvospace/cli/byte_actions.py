@@ -9,22 +9,22 @@ import re
 import stat
 import sys
 import threading
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass
+from enum import Enum, auto
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar, cast
 
+from pyvospace.cli import transfer_actions
 from pyvospace.cli.display import Display
 from pyvospace.cli.session import Place, Session
+from pyvospace.cli.transfer_actions import Options, leads_into, require_different
 from pyvospace.client.http import PIECE
 from pyvospace.client.locations import is_uri
 from pyvospace.client.media import content_type_of
 from pyvospace.client.trees import Copier, pushable_name
-from pyvospace.model.faults import InvalidArgument, NodeNotFound, OperationNotSupported
-from pyvospace.model.nodes import Node
+from pyvospace.model.faults import InvalidArgument
 from pyvospace.model.uris import AUTO
 from pyvospace.model.vocabulary import Detail, NodeType
 
@@ -35,39 +35,36 @@ STREAM: Final = "-"
 _RANGE: Final = re.compile(r"(\d{1,18})-(\d{1,18})?|-(\d{1,18})")
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How `cp` copies."""
-
-    recursive: bool = False
-    parallel: int = 4
-    quiet: bool = False
-
-
 async def cp(session: Session, sources: Sequence[str], destination: str, options: Options) -> None:
-    """Copy files and folders into a space or out of it.
+    """Copy files and folders: into a space, out of it, from space to space, and between spaces and the web.
 
     Raises
     ------
-    OperationNotSupported
-        From space to space.
     InvalidArgument
-        From file to file, or several things to a place for one.
+        No side is in a space, or several things go to a place for one.
     """
     if "" in {*sources, destination}:
         # An empty variable of the shell: as a path it would mean the whole current directory.
         raise InvalidArgument("an empty name is given as source or destination")
-    uris = [is_uri(one) for one in sources]
-    if is_uri(destination):
-        if any(uris):
-            raise OperationNotSupported(
-                "copies from space to space come with the jobs of a later release; until then copy to a file and back"
-            )
-        await _push(session, sources, destination, options)
-        return
-    if not all(uris):
+    kinds = {_Kind.of(one) for one in sources}
+    if len(kinds) > 1:
+        raise InvalidArgument("files, nodes and web addresses are to be copied by commands of their own")
+    copy = _WAYS.get((kinds.pop(), _Kind.of(destination)))
+    if copy is None:
         raise InvalidArgument("one side must be in a space: vos:path (cp copies from file to file)")
-    await _pull(session, sources, destination, options)
+    await copy(session, sources, destination, options)
+
+
+class _Kind(Enum):
+    FILE = auto()
+    NODE = auto()
+    WEB = auto()
+
+    @classmethod
+    def of(cls, text: str) -> _Kind:
+        if is_uri(text):
+            return cls.NODE
+        return cls.WEB if transfer_actions.is_web(text) else cls.FILE
 
 
 # ---------------------------------------------------------------------- into a space
@@ -76,10 +73,10 @@ async def cp(session: Session, sources: Sequence[str], destination: str, options
 async def _push(session: Session, sources: Sequence[str], destination: str, options: Options) -> None:
     place = await session.place(destination)
     there = await place.space.find(place.uri)
-    into = _leads_into(there, destination, len(sources))
+    into = leads_into(there, destination, len(sources))
     if place.uri.name == AUTO and not into:
         raise InvalidArgument(f"{destination}: the service would choose a name and not tell it; choose one")
-    _require_different([_name_of(Path(one)) for one in sources] if into else [])
+    require_different([_name_of(Path(one)) for one in sources] if into else [])
     if STREAM in sources:
         await _push_stream(session, place, sources, into=into, quiet=options.quiet)
         return
@@ -97,24 +94,6 @@ async def _push(session: Session, sources: Sequence[str], destination: str, opti
                     raise InvalidArgument(f"{source} is a directory: copy it with all that is in it with -r")
 
 
-def _leads_into(there: Node | None, destination: str, sources: int) -> bool:
-    """Say whether the destination is a container to copy into, in contrast to the copy itself."""
-    if there is not None and there.type is NodeType.CONTAINER:
-        return True
-    if sources == 1 and not destination.endswith("/"):
-        return False
-    if there is None:
-        raise NodeNotFound(f"{destination}: there is no such container (pyvospace mkdir makes one)")
-    raise InvalidArgument(f"{destination} is no container")
-
-
-def _require_different(names: Sequence[str]) -> None:
-    """Refuse sources that would overwrite one another."""
-    twice = [name for name, times in Counter(names).items() if times > 1]
-    if twice:
-        raise InvalidArgument(f"several sources are called {', '.join(sorted(twice))}")
-
-
 def _name_of(path: Path) -> str:
     """Give the name of a file, also of ``.`` and ``..``."""
     return path.name if path.name not in {"", ".."} else Path(os.path.abspath(path)).name  # noqa: PTH100 (no links)
@@ -125,11 +104,12 @@ async def _push_stream(session: Session, place: Place, sources: Sequence[str], *
         raise InvalidArgument("standard input needs a destination with a name of its own")
     with Display(session, quiet=quiet) as display, display.file(place.uri.name) as progress:
         await place.space.push(
-            _standard_input(), place.uri, content_type=content_type_of(place.uri.name), progress=progress
+            standard_input(), place.uri, content_type=content_type_of(place.uri.name), progress=progress
         )
 
 
-async def _standard_input() -> AsyncGenerator[bytes]:
+async def standard_input() -> AsyncGenerator[bytes]:
+    """Give what comes on standard input."""
     descriptor = sys.stdin.fileno()
     while piece := await _waited_for(partial(os.read, descriptor, PIECE)):
         yield piece
@@ -150,7 +130,7 @@ async def _pull(session: Session, sources: Sequence[str], destination: str, opti
         raise InvalidArgument(f"{destination} is no directory" if exists else f"there is no directory {destination}")
     if not await asyncio.to_thread(target.parent.is_dir):
         raise FileNotFoundError(errno.ENOENT, "there is no such directory", str(target.parent))
-    _require_different([place.uri.name for place in places] if into else [])
+    require_different([place.uri.name for place in places] if into else [])
     async with _copying(session, options) as copier:
         for place in places:
             with copier.excused(place.uri):
@@ -240,3 +220,13 @@ async def _waited_for(call: Callable[[], T]) -> T:
 
     threading.Thread(target=work, daemon=True).start()
     return await result
+
+
+_WAYS: Final = {
+    (_Kind.FILE, _Kind.NODE): _push,
+    (_Kind.NODE, _Kind.FILE): _pull,
+    (_Kind.NODE, _Kind.NODE): transfer_actions.copy,
+    (_Kind.WEB, _Kind.NODE): transfer_actions.fetch,
+    (_Kind.NODE, _Kind.WEB): transfer_actions.send,
+}
+"""How to copy from one kind of place to another."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from pyvospace.cli.session import Session, complain, printable, words
+from pyvospace.cli.session import Session, complain, printable
 from pyvospace.client.progress import SILENT
 from pyvospace.model.faults import Fault
 
@@ -65,7 +65,7 @@ class Display:
 
     def failed(self, what: object, error: Fault | OSError) -> None:
         """Say that something could not be copied."""
-        self._session.note(error, what if str(what) not in words(error) else None)
+        self._session.note(error, what)
 
 
 class _Bar:

@@ -18,7 +18,12 @@ import pyvospace
 from pyvospace.model.faults import Fault
 from pyvospace.supervisor import SupervisorError
 
-PARTS = ("pyvospace.cli.space_commands", "pyvospace.cli.server_commands", "pyvospace.cli.admin_commands")
+PARTS = (
+    "pyvospace.cli.space_commands",
+    "pyvospace.cli.job_commands",
+    "pyvospace.cli.server_commands",
+    "pyvospace.cli.admin_commands",
+)
 """Modules with a function ``register(app)`` that adds their commands."""
 
 FAILED = 1

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
-from pyvospace.cli.session import Place, Session, printable
-from pyvospace.client import Space
+from pyvospace.cli.job_display import JobDisplay
+from pyvospace.cli.session import PartlyDone, Place, Session, printable
+from pyvospace.client import Counts, Space
+from pyvospace.client.jobs import Watch
 from pyvospace.client.locations import is_uri
 from pyvospace.model.faults import InvalidArgument, NodeNotFound, PermissionDenied
 from pyvospace.model.nodes import Node, Property
-from pyvospace.model.uris import AUTO
+from pyvospace.model.uris import AUTO, NodeUri
 from pyvospace.model.vocabulary import (
     CADC,
     CORE,
@@ -51,7 +54,7 @@ async def ls(session: Session, uris: Sequence[str], *, long: bool, as_json: bool
         with session.excused():
             for place in await session.places(text):
                 with session.excused():
-                    await _list(place, detail, _json_line if as_json else _long_line if long else _line, several)
+                    await _list(place, detail, json_line if as_json else long_line if long else _line, several)
 
 
 async def _list(place: Place, detail: Detail, line: Any, several: bool) -> None:
@@ -60,16 +63,16 @@ async def _list(place: Place, detail: Detail, line: Any, several: bool) -> None:
     if node.type is NodeType.LINK and line is _line:
         node = await space.find(place.uri) or node
     if node.type is not NodeType.CONTAINER:
-        _print(line(replace(node, uri=place.uri)))
+        write_line(line(replace(node, uri=place.uri)))
         return
-    if several and line is not _json_line:
-        _print(f"{place.uri}:")
+    if several and line is not json_line:
+        write_line(f"{place.uri}:")
     async with aclosing(space.list(node.uri, detail=detail)) as children:
         async for child in children:
-            _print(line(child))
+            write_line(line(child))
 
 
-def _print(text: str) -> None:
+def write_line(text: str) -> None:
     """Write a line of the result; on a terminal without anything that it might obey."""
     sys.stdout.write((printable(text) if sys.stdout.isatty() else text) + "\n")
 
@@ -79,12 +82,13 @@ def _line(node: Node) -> str:
     return f"{name}/" if node.type is NodeType.CONTAINER and node.uri.name else name
 
 
-def _long_line(node: Node) -> str:
+def long_line(node: Node, name: str | None = None) -> str:
+    """Write a node with its rights, owner, size and date."""
     owner, date = node.value(CREATOR) or "-", (node.value(DATE) or "-")[:19].replace("T", " ")
     arrow = f" -> {node.target}" if node.type is NodeType.LINK else ""
     if {one.uri for one in node.properties} <= {DATE}:
         date = arrow = ""  # it may not be read, and what is told of it means nothing
-    return f"{_mode(node)}  {owner:<12} {node.value(LENGTH) or '-':>14}  {date:<19}  {_line(node)}{arrow}"
+    return f"{_mode(node)}  {owner:<12} {node.value(LENGTH) or '-':>14}  {date:<19}  {name or _line(node)}{arrow}"
 
 
 def _mode(node: Node) -> str:
@@ -94,7 +98,8 @@ def _mode(node: Node) -> str:
     return f"{_LETTERS.get(node.type, '-')}rw-{group}-{everybody}--"
 
 
-def _json_line(node: Node) -> str:
+def json_line(node: Node) -> str:
+    """Write a node for programs, in one line."""
     return json.dumps(described(node), ensure_ascii=False)
 
 
@@ -129,12 +134,12 @@ async def info(session: Session, uris: Sequence[str], *, as_json: bool) -> None:
             for place in await session.places(text):
                 node = await place.space.get_node(place.uri, detail=Detail.MAX)
                 if as_json:
-                    _print(json.dumps(described(node), ensure_ascii=False, indent=2 if len(uris) == 1 else None))
+                    write_line(json.dumps(described(node), ensure_ascii=False, indent=2 if len(uris) == 1 else None))
                     continue
                 if number:
-                    _print("")
+                    write_line("")
                 for name, value in _facts(node):
-                    _print(f"{name + ':':<20} {value}")
+                    write_line(f"{name + ':':<20} {value}")
 
 
 def _facts(node: Node) -> Iterable[tuple[str, str]]:
@@ -166,33 +171,48 @@ async def mkdir(session: Session, uris: Sequence[str], *, parents: bool) -> None
             else:
                 made = await place.space.create_node(Node(place.uri, NodeType.CONTAINER))
                 if place.uri.name == AUTO:
-                    _print(str(made.uri))
+                    write_line(str(made.uri))
 
 
-async def rm(session: Session, uris: Sequence[str], *, recursive: bool, force: bool) -> None:
+async def rm(session: Session, uris: Sequence[str], *, recursive: bool, force: bool, in_part: bool) -> None:
     """Delete nodes; containers only if that was said."""
     for text in uris:
         with session.excused():
             try:
                 for place in await session.places(text):
                     with session.excused():
-                        await _remove(place, text, recursive=recursive, force=force)
+                        await _remove(place, text, recursive=recursive or in_part, force=force, in_part=in_part)
             except NodeNotFound:
                 if not force:
                     raise
 
 
-async def _remove(place: Place, text: str, *, recursive: bool, force: bool) -> None:
+async def _remove(place: Place, text: str, *, recursive: bool, force: bool, in_part: bool) -> None:
     if not place.uri.path or text.removeprefix("vos:") == "":
         # An empty variable of the shell makes such an argument sooner than anybody's wish.
         raise InvalidArgument(f"{text} is a root or your whole home: delete what is in it")
     try:
         if not recursive and await _type(place) is NodeType.CONTAINER:
             raise InvalidArgument(f"{place.uri} is a container: delete it with all that is in it with -r")
-        await place.space.delete_node(place.uri)
+        if in_part:
+            await _change_tree(place, partial(_delete_all, place.space), "deleted")
+        else:
+            await place.space.delete_node(place.uri)
     except NodeNotFound:
         if not force:
             raise
+
+
+async def _delete_all(space: Space, uri: NodeUri, watch: Watch | None) -> Counts:
+    return await space.delete_tree(uri, watch=watch)
+
+
+async def _change_tree(place: Place, change: Callable[[NodeUri, Watch | None], Awaitable[Counts]], done: str) -> None:
+    """Run a job on a tree; what it could not do is a failure."""
+    with JobDisplay() as display, display.job(place.uri.name) as watch:
+        counts = await change(place.uri, watch)
+    if counts.failed:
+        raise PartlyDone(f"{place.uri}: {counts.done} nodes are {done}, {counts.failed} could not be")
 
 
 async def _type(place: Place) -> NodeType:
@@ -224,22 +244,31 @@ async def ln(session: Session, target: str, link: str) -> None:
     await place.space.link(leads_to, uri)
 
 
-async def tag(session: Session, uri: str, assignments: Sequence[str], *, deleted: Sequence[str]) -> None:
+async def tag(
+    session: Session, uri: str, assignments: Sequence[str], *, deleted: Sequence[str], recursive: bool
+) -> None:
     """Set and delete properties; without any of both show those that can be set."""
     changes = [*(_assigned(text) for text in assignments), *(Property(_settable(name), None) for name in deleted)]
     for place in await session.places(uri):
         with session.excused():
-            await _tag(place.space, place, changes)
+            if recursive and changes:
+                await _change_tree(place, partial(_set_all, place.space, changes), "changed")
+            else:
+                await _tag(place.space, place, changes)
 
 
 async def _tag(space: Space, place: Place, changes: Sequence[Property]) -> None:
     if not changes:
         for one in (await space.get_node(place.uri)).properties:
             if not one.read_only:
-                _print(f"{_short_name(one.uri)}={one.value or ''}")
+                write_line(f"{_short_name(one.uri)}={one.value or ''}")
         return
     node = await space.get_node(place.uri, detail=Detail.MIN)
     await space.set_node(Node(node.uri, node.type, properties=tuple(changes), target=node.target))
+
+
+async def _set_all(space: Space, changes: Sequence[Property], uri: NodeUri, watch: Watch | None) -> Counts:
+    return await space.set_properties(uri, changes, watch=watch)
 
 
 def _assigned(text: str) -> Property:

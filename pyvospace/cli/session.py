@@ -33,6 +33,12 @@ class Place:
     uri: NodeUri
 
 
+class PartlyDone(Fault):
+    """Some nodes of a tree are as they were."""
+
+    code = "PartlyDone"
+
+
 class Session:
     """The spaces that one command uses, and how it went."""
 
@@ -53,6 +59,13 @@ class Session:
         """Close the connections."""
         await self._stack.aclose()
 
+    async def space(self, authority: str | None = None) -> Space:
+        """Find a space by its authority; None: the default one."""
+        access = self._spaces.of(authority)
+        if access not in self._open:
+            self._open[access] = await self._stack.enter_async_context(Space.of(access))
+        return self._open[access]
+
     async def place(self, text: str) -> Place:
         """Find the space and the node that a URI names.
 
@@ -63,11 +76,7 @@ class Session:
         """
         if not is_uri(text):
             raise InvalidURI(f"{text!r} is no URI of a node: write vos:path, vos:/path or vos://authority/path")
-        access = self._spaces.of(authority_of(text))
-        space = self._open.get(access)
-        if space is None:
-            space = await self._stack.enter_async_context(Space.of(access))
-            self._open[access] = space
+        space = await self.space(authority_of(text))
         return Place(space, await space.uri(text))
 
     async def places(self, text: str) -> list[Place]:
@@ -92,19 +101,21 @@ class Session:
         return found
 
     @contextmanager
-    def excused(self) -> Iterator[None]:
-        """Tell of a failure and go on with the next argument."""
+    def excused(self, what: object | None = None) -> Iterator[None]:
+        """Tell of a failure, and of what it happened to, and go on with the next argument."""
         try:
             yield
         except BrokenPipeError:
             raise
         except (Fault, OSError) as error:
-            self.note(error)
+            self.note(error, what)
 
     def note(self, error: Fault | OSError, what: object | None = None) -> None:
         """Tell of a failure, and of what it happened to, unless the error says so itself."""
         self.failure = self.failure or error
-        told = words(error) if what is None else f"{words(error)} ({what})"
+        told = words(error)
+        if what is not None and str(what) not in told:
+            told += f" ({what})"
         complain(told + self._advice(error))
 
     def _advice(self, error: Fault | OSError) -> str:

@@ -1,6 +1,6 @@
-"""Commands for those who keep files in a space: ls, cp, mkdir, rm, ln, cat, tag, info.
+"""Commands for those who keep files in a space.
 
-They only describe; what a command does is a coroutine in `node_actions` or `byte_actions`, imported when it runs.
+They only describe; what a command does is a coroutine in a module of actions, imported when it runs.
 """
 
 from __future__ import annotations
@@ -30,13 +30,23 @@ Uris = Annotated[list[str], typer.Argument(metavar="URI", help="Nodes: vos://aut
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (ls, cp, mkdir, rm, ln, cat, tag, info):
+    for command in (ls, cp, mv, mkdir, rm, ln, cat, tag, info, find, pack, unpack, share):
         app.command(rich_help_panel="Use a space")(command)
 
 
-def _run(
+QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Show no progress bars.")]
+BackgroundOption = Annotated[
+    bool,
+    typer.Option(
+        "-b", "--background", help="Leave what the service does by itself to it, and print the URLs of its jobs."
+    ),
+]
+
+
+def run_on_spaces(
     url: str | None, token: str | None, ca_file: Path | None, action: Callable[[Session], Awaitable[None]]
 ) -> None:
+    """Run an action on the spaces that options, environment and file name."""
     from pyvospace.cli.session import run
     from pyvospace.client.access import Access
 
@@ -59,34 +69,66 @@ def ls(
     """
     from pyvospace.cli import node_actions
 
-    _run(url, token, ca_file, lambda session: node_actions.ls(session, uris or ["vos:"], long=long, as_json=as_json))
+    run_on_spaces(
+        url, token, ca_file, lambda session: node_actions.ls(session, uris or ["vos:"], long=long, as_json=as_json)
+    )
 
 
 def cp(
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", help="URIs or local paths; - is standard input.")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE", help="URIs, local paths or web addresses; - is standard input.")
+    ],
     destination: Annotated[
-        str, typer.Argument(metavar="DESTINATION", help="A local path or a URI; - is standard output.")
+        str, typer.Argument(metavar="DESTINATION", help="A URI, local path or web address; - is standard output.")
     ],
     *,
     recursive: Annotated[
         bool, typer.Option("-r", "--recursive", help="Copy folders with all that is in them.")
     ] = False,
     jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, max=32, help="Files to copy at once.")] = 4,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Show no progress bars.")] = False,
+    background: BackgroundOption = False,
+    quiet: QuietOption = False,
     url: UrlOption = None,
     token: TokenOption = None,
     ca_file: CaOption = None,
 ) -> None:
-    """Copy files into a space or out of it, and verify their checksums.
+    """Copy files into a space, out of it, or within it.
 
     A container or folder as destination means into it. A file that is there is
-    replaced once the new bytes are complete and right. A download that broke off
-    is continued from its .part file. Links inside of folders are left out.
-    """
-    from pyvospace.cli import byte_actions
+    replaced once the new bytes are complete and their checksums right; a download
+    that broke off is continued from its .part file. Links inside of folders are
+    left out.
 
-    options = byte_actions.Options(recursive=recursive, parallel=jobs, quiet=quiet)
-    _run(url, token, ca_file, lambda session: byte_actions.cp(session, sources, destination, options))
+    Between nodes, and to and from http:// and https://, the service itself copies:
+    the bytes do not come through this machine. Between nodes a link is copied as a
+    link, and nothing that is there is replaced.
+    """
+    from pyvospace.cli import byte_actions, transfer_actions
+
+    options = transfer_actions.Options(recursive=recursive, parallel=jobs, background=background, quiet=quiet)
+    run_on_spaces(url, token, ca_file, lambda session: byte_actions.cp(session, sources, destination, options))
+
+
+def mv(
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", help="Nodes.")],
+    destination: Annotated[
+        str, typer.Argument(metavar="DESTINATION", help="A container to move into, or what a node is to be called.")
+    ],
+    *,
+    background: BackgroundOption = False,
+    quiet: QuietOption = False,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    ca_file: CaOption = None,
+) -> None:
+    """Move or rename nodes, containers with all that is in them.
+
+    Each is moved whole or not at all, and nothing that is there is replaced.
+    """
+    from pyvospace.cli import transfer_actions
+
+    options = transfer_actions.Options(background=background, quiet=quiet)
+    run_on_spaces(url, token, ca_file, lambda session: transfer_actions.mv(session, sources, destination, options))
 
 
 def mkdir(
@@ -102,7 +144,7 @@ def mkdir(
     """Make containers."""
     from pyvospace.cli import node_actions
 
-    _run(url, token, ca_file, lambda session: node_actions.mkdir(session, uris, parents=parents))
+    run_on_spaces(url, token, ca_file, lambda session: node_actions.mkdir(session, uris, parents=parents))
 
 
 def rm(
@@ -112,14 +154,25 @@ def rm(
         bool, typer.Option("-r", "--recursive", help="Delete containers too, with all that is in them.")
     ] = False,
     force: Annotated[bool, typer.Option("-f", "--force", help="What is not there is no failure.")] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Of a container delete what may be deleted, and leave the rest.")
+    ] = False,
     url: UrlOption = None,
     token: TokenOption = None,
     ca_file: CaOption = None,
 ) -> None:
-    """Delete nodes. A link is deleted itself, not what it leads to."""
+    """Delete nodes. A link is deleted itself, not what it leads to.
+
+    A container goes whole or not at all, unless --partial says otherwise.
+    """
     from pyvospace.cli import node_actions
 
-    _run(url, token, ca_file, lambda session: node_actions.rm(session, uris, recursive=recursive, force=force))
+    run_on_spaces(
+        url,
+        token,
+        ca_file,
+        lambda session: node_actions.rm(session, uris, recursive=recursive, force=force, in_part=partial),
+    )
 
 
 def ln(
@@ -133,7 +186,7 @@ def ln(
     """Make a link."""
     from pyvospace.cli import node_actions
 
-    _run(url, token, ca_file, lambda session: node_actions.ln(session, target, link))
+    run_on_spaces(url, token, ca_file, lambda session: node_actions.ln(session, target, link))
 
 
 def cat(
@@ -150,7 +203,7 @@ def cat(
     """Write the bytes of nodes to standard output."""
     from pyvospace.cli import byte_actions
 
-    _run(url, token, ca_file, lambda session: byte_actions.cat(session, uris, byte_range))
+    run_on_spaces(url, token, ca_file, lambda session: byte_actions.cat(session, uris, byte_range))
 
 
 def tag(
@@ -161,6 +214,9 @@ def tag(
     ] = None,
     *,
     delete: Annotated[list[str] | None, typer.Option("--delete", metavar="KEY", help="Delete a property.")] = None,
+    recursive: Annotated[
+        bool, typer.Option("-R", "--recursive", help="Change the node and all that is below it.")
+    ] = False,
     url: UrlOption = None,
     token: TokenOption = None,
     ca_file: CaOption = None,
@@ -172,11 +228,11 @@ def tag(
     """
     from pyvospace.cli import node_actions
 
-    _run(
+    run_on_spaces(
         url,
         token,
         ca_file,
-        lambda session: node_actions.tag(session, uri, assignments or [], deleted=delete or []),
+        lambda session: node_actions.tag(session, uri, assignments or [], deleted=delete or [], recursive=recursive),
     )
 
 
@@ -191,4 +247,118 @@ def info(
     """Show all that is known of nodes."""
     from pyvospace.cli import node_actions
 
-    _run(url, token, ca_file, lambda session: node_actions.info(session, uris, as_json=as_json))
+    run_on_spaces(url, token, ca_file, lambda session: node_actions.info(session, uris, as_json=as_json))
+
+
+def find(
+    uri: Annotated[str, typer.Argument(metavar="URI", help="Where to look: a container.")] = "vos:",
+    *,
+    name: Annotated[str | None, typer.Option(metavar="PATTERN", help="Name, such as '*.fits'.")] = None,
+    kind: Annotated[str | None, typer.Option("--type", metavar="file|folder|link", help="Type of node.")] = None,
+    owner: Annotated[str | None, typer.Option(metavar="USER", help="Owner.")] = None,
+    larger: Annotated[str | None, typer.Option(metavar="SIZE", help="At least so many bytes: 500, 10K, 2G.")] = None,
+    smaller: Annotated[str | None, typer.Option(metavar="SIZE", help="At most so many bytes.")] = None,
+    newer: Annotated[
+        str | None, typer.Option(metavar="DATE", help="Changed since: 2026-03-01, or 7d for the last seven days.")
+    ] = None,
+    older: Annotated[str | None, typer.Option(metavar="DATE", help="Not changed since.")] = None,
+    properties: Annotated[
+        list[str] | None,
+        typer.Option("--property", metavar="KEY[=PATTERN]", help="Has a property, or one with such a value."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
+    long: Annotated[bool, typer.Option("-l", "--long", help="Show rights, owner, size and date.")] = False,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    ca_file: CaOption = None,
+) -> None:
+    """Search a container and all below it; what fulfils everything that is asked for is listed by its URI.
+
+    Patterns are those of shells, with * and ?; put them between quotes.
+    """
+    from pyvospace.cli import find_actions
+
+    asked = find_actions.Asked(
+        name=name,
+        kind=kind,
+        owner=owner,
+        larger=larger,
+        smaller=smaller,
+        newer=newer,
+        older=older,
+        properties=tuple(properties or ()),
+        limit=limit,
+    )
+    run_on_spaces(
+        url, token, ca_file, lambda session: find_actions.find(session, uri, asked, long=long, as_json=as_json)
+    )
+
+
+FormatOption = Annotated[
+    str | None, typer.Option("--format", metavar="tar|tar.gz|zip", help="Default: what the name of the archive says.")
+]
+
+
+def pack(
+    uri: Annotated[str, typer.Argument(metavar="URI", help="The container.")],
+    archive: Annotated[
+        str, typer.Argument(metavar="ARCHIVE", help="File to write: .tar, .tar.gz, .tgz or .zip; or -.")
+    ],
+    *,
+    form: FormatOption = None,
+    quiet: QuietOption = False,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    ca_file: CaOption = None,
+) -> None:
+    """Fetch a container with all that is in it as one archive."""
+    from pyvospace.cli import archive_actions
+
+    run_on_spaces(
+        url, token, ca_file, lambda session: archive_actions.pack(session, uri, archive, form=form, quiet=quiet)
+    )
+
+
+def unpack(
+    archive: Annotated[str, typer.Argument(metavar="ARCHIVE", help="File to read: .tar, .tar.gz, .tgz or .zip; or -.")],
+    uri: Annotated[str, typer.Argument(metavar="URI", help="The container; it is made if it is not there.")],
+    *,
+    form: FormatOption = None,
+    quiet: QuietOption = False,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    ca_file: CaOption = None,
+) -> None:
+    """Send an archive to a container, where the service unpacks it: all of it or nothing."""
+    from pyvospace.cli import archive_actions
+
+    run_on_spaces(
+        url, token, ca_file, lambda session: archive_actions.unpack(session, archive, uri, form=form, quiet=quiet)
+    )
+
+
+def share(
+    uris: Annotated[list[str] | None, typer.Argument(metavar="URI", help="Nodes.")] = None,
+    *,
+    life: Annotated[
+        str | None, typer.Option("--for", metavar="DURATION", help="How long: 12h, 7d. Default: what the service says.")
+    ] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", metavar="tar|tar.gz|zip", help="Of a container: the archive to give.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--list", help="List what you share now.")] = False,
+    revoke: Annotated[bool, typer.Option("--revoke", help="Take back all that you share of the nodes.")] = False,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    ca_file: CaOption = None,
+) -> None:
+    """Make a web address at which anybody may read a node, for a while, and print it.
+
+    A container is given as a zip archive, if --format says nothing else.
+    """
+    from pyvospace.cli import share_actions
+
+    asked = share_actions.Asked(life=life, form=form, show=show, revoke=revoke)
+    run_on_spaces(url, token, ca_file, lambda session: share_actions.share(session, uris or [], asked, as_json=as_json))

@@ -8,64 +8,17 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import psutil
 import pytest
 
-from pyvospace.cli.main import run
 from pyvospace.client.sync import Space
-from pyvospace.model.uris import NodeUri
 from pyvospace.model.vocabulary import CADC, CORE
+from tests.cli.conftest import Shell
 from tests.support.pair import Pair
 
-
-class Shell:
-    """Runs commands in a directory, against a folder in the space that is the home."""
-
-    def __init__(self, space: Space, home: NodeUri, capture: pytest.CaptureFixture[bytes]) -> None:
-        self.space = space
-        self.home = home
-        self._capture = capture
-        self.out = ""
-        self.err = ""
-
-    def __call__(self, *arguments: str | Path) -> int:
-        self._capture.readouterr()
-        code = run([str(one) for one in arguments])
-        out, err = self._capture.readouterr()
-        self.out, self.err = out.decode(errors="replace"), err.decode()
-        return code
-
-    def lines(self, *arguments: str | Path) -> list[str]:
-        assert self(*arguments) == 0, self.err
-        return self.out.splitlines()
-
-
-@pytest.fixture(autouse=True)
-def environment(pair: Pair, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
-    said = {
-        "VOSPACE_URL": pair.url,
-        "VOSPACE_TOKEN": pair.token,
-        "VOSPACE_AUTHORITY": pair.authority,
-        "VOSPACE_HOME": f"{pair.home}/{uuid4().hex}",
-        "VOSPACE_CLIENT_CONFIG": str(tmp_path / "client.toml"),
-    }
-    for name, value in said.items():
-        monkeypatch.setenv(name, value)
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    return said
-
-
-@pytest.fixture
-def shell(pair: Pair, environment: dict[str, str], capfdbinary: pytest.CaptureFixture[bytes]) -> Iterator[Shell]:
-    with Space(pair.url, token=pair.token, authority=pair.authority, home=environment["VOSPACE_HOME"]) as space:
-        home = space.uri("vos:")
-        space.ensure_container(home)
-        yield Shell(space, home, capfdbinary)
+pytestmark = pytest.mark.usefixtures("environment")
 
 
 def test_a_file_goes_there_and_back(shell: Shell) -> None:
@@ -103,7 +56,7 @@ def test_ls_json(shell: Shell) -> None:
     shell.space.ensure_container("vos:folder")
     folder, file = [json.loads(line) for line in shell.lines("ls", "--json")]
     assert folder["type"] == "ContainerNode"
-    assert folder["length"] is None
+    assert folder["length"] == 0
     assert file["uri"] == str(shell.home.child("ü.txt"))
     assert file["name"] == "ü.txt"
     assert file["length"] == 5
@@ -306,8 +259,6 @@ def test_cp_tells_each_failure_and_goes_on(shell: Shell) -> None:
 
 def test_cp_between_places_of_one_kind(shell: Shell) -> None:
     Path("a").write_text("a")
-    assert shell("cp", "vos:a", "vos:b") == 1
-    assert "later release" in shell.err
     assert shell("cp", "a", "b") == 2
     assert shell("cp", "a", "vos:a", "b") == 2
     assert shell("cp", "missing", "vos:x") == 1

@@ -1,0 +1,61 @@
+"""What pack and unpack do."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+from pyvospace.cli.byte_actions import STREAM, standard_input
+from pyvospace.cli.display import Display
+from pyvospace.cli.session import Session
+from pyvospace.model.archives import FORMATS, TAR, TAR_GZ, ArchiveFormat
+from pyvospace.model.faults import InvalidArgument
+
+_SUFFIXES: Final = {".tgz": TAR_GZ, **{one.suffix: one for one in FORMATS}}
+
+
+async def pack(session: Session, uri: str, archive: str, *, form: str | None, quiet: bool) -> None:
+    """Fetch a container as an archive."""
+    chosen = _format(archive, form)
+    place = await session.place(uri)
+    with Display(session, quiet=quiet) as display, display.file(archive) as progress:
+        if archive == STREAM:
+            sys.stdout.flush()
+            await place.space.pull_archive(place.uri, sys.stdout.buffer, chosen, progress=progress)
+            sys.stdout.buffer.flush()
+        else:
+            await place.space.pull_archive(place.uri, Path(archive), chosen, progress=progress)
+
+
+async def unpack(session: Session, archive: str, uri: str, *, form: str | None, quiet: bool) -> None:
+    """Bring an archive to a container."""
+    chosen = _format(archive, form)
+    source = standard_input() if archive == STREAM else Path(archive)
+    if isinstance(source, Path):
+        with source.open("rb"):  # or fail before anything is made
+            pass
+    place = await session.place(uri)
+    await place.space.ensure_container(place.uri)
+    with Display(session, quiet=quiet) as display, display.file(archive) as progress:
+        await place.space.push_archive(source, place.uri, chosen, progress=progress)
+
+
+def format_named(name: str) -> ArchiveFormat:
+    """Find a format by the name that people call it."""
+    chosen = next((one for one in FORMATS if one.suffix == f".{name}"), None)
+    if chosen is None:
+        raise InvalidArgument(f"--format {name}: there are {', '.join(one.suffix[1:] for one in FORMATS)}")
+    return chosen
+
+
+def _format(archive: str, form: str | None) -> ArchiveFormat:
+    """Choose the format by its name, else by the name of the archive; without any it is tar."""
+    if form is not None:
+        return format_named(form)
+    if archive == STREAM:
+        return TAR
+    for suffix, known in _SUFFIXES.items():
+        if archive.lower().endswith(suffix):
+            return known
+    raise InvalidArgument(f"{archive}: the name says no format; call it .tar, .tar.gz or .zip, or use --format")
