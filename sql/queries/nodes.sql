@@ -158,10 +158,12 @@ select count(*) from (
 
 -- name: obstacle
 -- What forbids the caller $2 (groups $3, administrator $4) to delete the tree at the path $1: an immutable or locked
--- node, or a container with children in which he may not write.
+-- node, or a container with children in which he may not write. (The limit keeps the planner from reading all nodes
+-- that are immutable, which may be nearly all there are.)
 select case when exists (
-           select from containers c join nodes n on n.parent_id = c.id
-            where c.path >= $1::text::ltree and c.path < ($1::text || '0')::ltree and n.immutable
+           select from containers c
+            cross join lateral (select from nodes n where n.parent_id = c.id and n.immutable limit 1) one
+            where c.path >= $1::text::ltree and c.path < ($1::text || '0')::ltree
        ) then 'immutable'
        when exists (
            select from nodes n
@@ -223,8 +225,9 @@ select n.parent_id, n.name,
 -- name: fixed_below
 -- What keeps the tree below the container at the path $1 from being moved: an immutable or locked node.
 select case when exists (
-           select from containers c join nodes n on n.parent_id = c.id
-            where c.path >= $1::text::ltree and c.path < ($1::text || '0')::ltree and n.immutable
+           select from containers c
+            cross join lateral (select from nodes n where n.parent_id = c.id and n.immutable limit 1) one
+            where c.path >= $1::text::ltree and c.path < ($1::text || '0')::ltree
        ) then 'immutable'
        when exists (
            select from nodes n

@@ -134,6 +134,19 @@ async def test_page_of_names_backwards_begins_where_the_last_one_ended(world: Wo
     assert "(name <= $3)" in scan["Index Cond"]
 
 
+@pytest.mark.parametrize("state", STATES)
+async def test_immutable_nodes_are_looked_for_in_the_tree_alone(
+    world: World, state: Callable[[Database], Awaitable[None]]
+) -> None:
+    """There may be more of them elsewhere than of anything else."""
+    await state(world.database)
+    async with world.database.connection() as connection:
+        for name in ("obstacle", "fixed_below"):
+            found = list(steps(await plan(connection, read_statements("nodes.sql")[name])))
+            (scan,) = [step for step in found if step.get("Index Name") == "nodes_immutable"]
+            assert scan["Index Cond"] == "(parent_id = c.id)", name
+
+
 async def test_functions_and_foreign_keys_go_by_index(world: World, storage: Storage) -> None:
     """What a statement hides from `explain` shows in the counters of the tables."""
     await fill(world.database)
