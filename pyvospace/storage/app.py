@@ -116,15 +116,7 @@ def make_app(
         room=room,
         archives=served,
     )
-    for base in {"", urlsplit(settings.storage.public_url).path}:
-        resource = app.router.add_resource(f"{base}/files/{{token}}/{{name:.*}}")
-        resource.add_route("GET", files.get)
-        resource.add_route("HEAD", files.get)
-        # The handler itself asks for the body, once it is clear that the body is wanted.
-        resource.add_route("PUT", files.put, expect_handler=_expect_nothing)
-    health = Health(catalogue, backend)
-    app.router.add_get("/livez", health.live)
-    app.router.add_get("/readyz", health.ready)
+    _add_routes(app, urlsplit(settings.storage.public_url).path, files, Health(catalogue, backend))
     app.on_response_prepare.extend((add_headers, _finish_head))
     herald = Herald(settings, catalogue, room, identity)
     app.cleanup_ctx.append(lambda _: _threads(workers, files.ongoing))
@@ -137,6 +129,17 @@ def make_app(
         third_party = partial(ThirdParty, settings, catalogue=catalogue, backend=backend, workers=workers, room=room)
         app.cleanup_ctx.append(lambda _: _run_jobs(settings, jobs, third_party))
     return app
+
+
+def _add_routes(app: web.Application, path: str, files: Files, health: "Health") -> None:
+    for base in {"", path}:
+        resource = app.router.add_resource(f"{base}/files/{{token}}/{{name:.*}}")
+        resource.add_route("GET", files.get)
+        resource.add_route("HEAD", files.get)
+        # The handler itself asks for the body, once it is clear that the body is wanted.
+        resource.add_route("PUT", files.put, expect_handler=_expect_nothing)
+    app.router.add_get("/livez", health.live)
+    app.router.add_get("/readyz", health.ready)
 
 
 def _closing(watch: StandingWatch) -> Middleware:
