@@ -72,3 +72,10 @@ async def test_large_listing_is_streamed(alice: Agent, folder: str) -> None:
 
 async def test_faults_are_words(alice: Agent, folder: str) -> None:
     (await alice.send("GET", f"/nodes{folder}/x", headers=JSON)).assert_fault(404, "NodeNotFound")
+
+
+async def test_bytes_of_users_are_no_documents(alice: Agent, folder: str) -> None:
+    path = await alice.make(f"{folder}/a.xml", properties={CORE + "type": "text/xml"})
+    for method in ("GET", "HEAD"):
+        answer = (await alice.send(method, f"/files{path}", headers=JSON, checked=False)).assert_status(200)
+        assert answer.headers["Content-Type"] == "text/xml"

@@ -132,17 +132,20 @@ def _weighed(text: str) -> tuple[str, float]:
         return name, 0.0
 
 
+class _Document(web.Response):
+    """An answer that is a document of ours: no bytes of a user."""
+
+
 @web.middleware
 async def representation(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give a document as the client wants it; what is streamed is that already."""
     as_json = wants_json(request)
     response = await handler(request)
-    if not isinstance(response, web.Response) or response.content_type not in {"text/xml", JSON}:
+    if not isinstance(response, _Document):
         return response
     response.headers["Vary"] = "Accept"
-    if as_json and response.content_type != JSON:
-        if isinstance(response.body, bytes) and response.body:
-            response.body = json.convert(response.body)
+    if as_json and isinstance(response.body, bytes):
+        response.body = json.convert(response.body)
         response.content_type = JSON
     return response
 
@@ -218,8 +221,8 @@ async def _read(request: web.Request, limit: int) -> bytes:
 
 
 def xml(text: bytes, *, status: int = 200) -> web.Response:
-    """Answer with a document: text/xml, without charset (rulings)."""
-    return web.Response(status=status, body=text, headers={"Content-Type": "text/xml"})
+    """Answer with a document: text/xml, without charset (rulings); or as JSON, if that is what the client wants."""
+    return _Document(status=status, body=text, headers={"Content-Type": "text/xml"})
 
 
 def plain(text: str, *, status: int = 200) -> web.Response:
