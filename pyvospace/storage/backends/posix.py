@@ -174,12 +174,10 @@ class PosixBackend(StorageBackend):
 
     def _read_whole(self, location: str, size: int) -> bytes | None:
         """Read a file; None if it is missing or not as it should be."""
-        parts = _LOCATION.fullmatch(location)
-        if parts is None:
+        if not _LOCATION.fullmatch(location):
             return None
         try:
-            with _opened(parts[1], self._data) as directory:
-                fd = os.open(parts[2], _READ, dir_fd=directory)
+            fd = os.open(location, _READ, dir_fd=self._data)
             try:
                 content = os.read(fd, size + 1)
             finally:
