@@ -1,12 +1,12 @@
 """The page on storage backends shows the plugin that the tests run, and it is found like any installed plugin."""
 
 import re
-from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
 
 from pyvospace.storage.app import load_backend
+from tests.plugin.installing import install
 from tests.storage.serving import make_settings, serving
 
 ROOT = Path(__file__).parents[2]
@@ -16,14 +16,7 @@ PAGE = ROOT / "docs" / "howto" / "storage-backend.md"
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What pip does with setup.cfg, as far as entry points are concerned."""
-    config = ConfigParser()
-    config.read(PLUGIN / "setup.cfg")
-    metadata = tmp_path / "site" / "sqlite_shelf-1.0.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: sqlite-shelf\nVersion: 1.0\n")
-    [(group, entries)] = config["options.entry_points"].items()
-    (metadata / "entry_points.txt").write_text(f"[{group}]{entries}\n")
+    install(PLUGIN, tmp_path / "site")
     monkeypatch.syspath_prepend(tmp_path / "site")
     monkeypatch.syspath_prepend(PLUGIN)
 
