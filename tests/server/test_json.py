@@ -34,6 +34,8 @@ async def test_documents_of_every_kind(alice: Agent, folder: str) -> None:
     assert details["vos:target"] == {"$": uri_of(f"{folder}/data")}
     (protocol,) = details["vos:protocol"]
     assert protocol["vos:endpoint"]["$"].endswith("/data")
+    jobs = read(await alice.send("GET", "/transfers", headers=JSON))["uws:jobs"]["uws:jobref"]
+    assert job.rsplit("/", 1)[1] in {one["@id"] for one in jobs}
     for name in ("protocols", "views", "properties"):
         assert f"vos:{name}" in read(await alice.send("GET", f"/{name}", headers=JSON))
 
@@ -45,7 +47,9 @@ async def test_documents_of_every_kind(alice: Agent, folder: str) -> None:
         ("application/json, */*", "", "application/json"), ("Application/JSON;q=0.5", "", "application/json"),
         ("text/xml;q=0.5, application/json", "", "application/json"), ("application/json;q=0", "", "text/xml"),
         ("text/xml, application/json", "", "text/xml"), ("application/json, text/xml", "", "application/json"),
-        ("application/json;q=x", "", "text/xml"), ("text/html,application/xml;q=0.9,*/*;q=0.8", "", "text/xml"),
+        ("application/json;q=x", "", "text/xml"), ("application/jsonp", "", "text/xml"),
+        ("text/plain, application/json", "", "application/json"),
+        ("text/html,application/xml;q=0.9,*/*;q=0.8", "", "text/xml"),
         ("*/*", "?accept=application/json", "application/json"), ("application/json", "?Accept=text/xml", "text/xml"),
         ("application/json", "?limit=0&unknown=accept=x", "application/json"),
     ],

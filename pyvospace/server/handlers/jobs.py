@@ -14,6 +14,7 @@ from pyvospace.model.faults import InvalidArgument, NotAuthenticated, NotFound, 
 from pyvospace.model.instants import read_instant, write_instant
 from pyvospace.model.jobs import Job, Kind
 from pyvospace.model.vocabulary import Phase
+from pyvospace.server.handlers.listing import send
 from pyvospace.server.handlers.requests import context, form, one, parameters, plain, see_other, xml
 from pyvospace.server.operations import jobs as operations
 from pyvospace.uws import jobs
@@ -77,22 +78,13 @@ class JobList:
             raise InvalidArgument("LAST: at least one job")
         newest = None if last is None else int(last)
         pages = rows.pages(ctx.database, wanted, page=ctx.service.settings.limits.page, newest=newest)
-        return await self._stream(request, pages)
+        return await send(request, self._pieces(ctx, pages))
 
-    async def _stream(self, request: web.Request, pages: AsyncIterator[list[JobReference]]) -> web.StreamResponse:
-        ctx = context(request)
-        response = web.StreamResponse(headers={"Content-Type": "text/xml"})
-        if request.method == "HEAD":
-            return web.Response(headers=response.headers)
-        first: list[JobReference] = await anext(pages, [])
-        await response.prepare(request)
-        await response.write(wire.jobs_head())
-        await response.write(self._references(ctx, first))
+    async def _pieces(self, ctx: Context, pages: AsyncIterator[list[JobReference]]) -> AsyncIterator[bytes]:
+        yield wire.jobs_head()
         async for page in pages:
-            await response.write(self._references(ctx, page))
-        await response.write(wire.jobs_tail())
-        await response.write_eof()
-        return response
+            yield self._references(ctx, page)
+        yield wire.jobs_tail()
 
     def _references(self, ctx: Context, page: list[JobReference]) -> bytes:
         told = [Job(row.id, row.phase, ctx.caller.name, row.created, run_id=row.run_id) for row in page]

@@ -33,6 +33,7 @@ FORM: Final = "application/x-www-form-urlencoded"
 _PARAMETERS: Final = 100
 """Most parameters of a request."""
 JSON: Final = "application/json"
+_FORMS: Final = frozenset({JSON, "text/xml", "application/xml"})
 
 
 def context(request: web.Request) -> Context:
@@ -115,11 +116,11 @@ def wants_json(request: web.Request) -> bool:
     if "accept=" in request.rel_url.raw_query_string.lower() and (asked := parameters(request).get("ACCEPT")):
         return asked[0].strip().lower() == JSON
     accept = request.headers.get("Accept", "")
-    if JSON not in accept.lower():
+    if JSON not in accept.lower():  # as nearly always
         return False
-    wanted = [_weighed(one) for one in accept.lower().split(",")]
-    best = max((weight for name, weight in wanted if name in _XML or name == JSON), default=0.0)
-    return best > 0 and next((name for name, weight in wanted if weight == best and name in {JSON, *_XML}), "") == JSON
+    known = [(name, weight) for name, weight in map(_weighed, accept.lower().split(",")) if name in _FORMS and weight]
+    # Of those that are wanted most, max gives the first.
+    return bool(known) and max(known, key=lambda one: one[1])[0] == JSON
 
 
 def _weighed(text: str) -> tuple[str, float]:
