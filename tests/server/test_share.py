@@ -146,7 +146,7 @@ async def test_no_other_direction(alice: Agent, shown: str, direction: str) -> N
     assert await alice.phase(job) == "ERROR"
     assert await alice.error(job) == "ProtocolNotSupported"
     summary = (await alice.send("GET", job)).xml
-    assert "Protocol Not Supported" in "".join(summary.itertext())
+    assert "Protocol Not Supported" in "".join(map(str, summary.itertext()))
     if direction == PUSH:
         asked = {"TARGET": uri_of(shown), "DIRECTION": PUSH, "PROTOCOL": PUBLIC_SHARE}
         answer = await alice.send("GET", f"/synctrans?{urlencode(asked, quote_via=quote)}")
