@@ -100,9 +100,9 @@ class PackedNode:
     location: str | None
     """None: it has no bytes."""
     storage: str | None
-    """UUID of the storage that has them."""
+    """UUID of another storage that has them; None: this one has."""
     url: str | None
-    """Base URL of that storage."""
+    """Base URL of that other storage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -105,7 +105,6 @@ def make_app(
             backend=backend,
             workers=workers,
             room=room,
-            identity=identity,
         )
     files = Files(
         settings,

@@ -43,13 +43,15 @@ begin
 end
 $$;
 
--- Those of the nodes `ids`, with the names that lead to them, that the caller may read now.
+-- Those of the nodes `ids`, with the names that lead to them, that the caller may read now. The storage is told of
+-- bytes that are elsewhere.
 create function storage_api.pack_nodes(of_uuid uuid, of_job text, of_user bigint, ids bigint[])
 returns table (id bigint, parent_id bigint, name text, type text, size bigint, modified timestamptz, target text,
                location text, storage uuid, url text, path text[])
 language plpgsql stable security definer set search_path = public, pg_temp as $$
 declare
-    job jobs := live_pack(of_job, of_user, own_storage(of_uuid));
+    of_storage integer := own_storage(of_uuid);
+    job jobs := live_pack(of_job, of_user, of_storage);
     c record;
 begin
     select * into c from caller_of(of_user);
@@ -59,7 +61,7 @@ begin
            case when n.parent_id is null then '{}' else names_of(n.parent_id) || n.name::text end
       from unnest(ids) with ordinality as wanted(node, place)
       join nodes n on n.id = wanted.node
-      left join storages t on t.id = n.storage_id
+      left join storages t on t.id = n.storage_id and n.storage_id <> of_storage
      where may_read(n.owner_id, n.public, n.group_read, n.group_write, c.caller, c.caller_groups, c.admin)
        and (n.parent_id is null or way_is_readable(n.parent_id, c.caller, c.caller_groups, c.admin))
      order by wanted.place;
@@ -74,7 +76,8 @@ create function storage_api.pack_children(
                  location text, storage uuid, url text)
 language plpgsql stable security definer set search_path = public, pg_temp as $$
 declare
-    job jobs := live_pack(of_job, of_user, own_storage(of_uuid));
+    of_storage integer := own_storage(of_uuid);
+    job jobs := live_pack(of_job, of_user, of_storage);
     c record;
     parent bigint;
     behind text collate "C" := after;
@@ -88,7 +91,7 @@ begin
             select n.id, n.parent_id, n.name, n.type, n.size, coalesce(n.modified, n.changed), n.target, n.location,
                    t.uuid, t.url
               from nodes n
-              left join storages t on t.id = n.storage_id
+              left join storages t on t.id = n.storage_id and n.storage_id <> of_storage
              where n.parent_id = parent and n.name > behind
                and may_read(n.owner_id, n.public, n.group_read, n.group_write, c.caller, c.caller_groups, c.admin)
              order by n.name limit room;

@@ -90,8 +90,6 @@ class Packer:
 
     Parameters
     ----------
-    own
-        UUID of the storage that this server serves.
     idle
         Seconds for which a client may take nothing.
     zip_members
@@ -106,7 +104,6 @@ class Packer:
         outside: Outside,
         *,
         authority: str,
-        own: str,
         idle: float,
         zip_members: int,
     ) -> None:
@@ -115,7 +112,6 @@ class Packer:
         self.workers = workers
         self.outside = outside
         self._authority = authority
-        self.own = own
         self._idle = idle
         self.zip_members = zip_members
 
@@ -232,7 +228,7 @@ class _Pack:
             yield together
 
     def _is_small(self, entry: Entry, node: PackedNode) -> bool:
-        return not entry.size or (entry.size <= _SMALL and node.storage == self._packer.own)
+        return not entry.size or (entry.size <= _SMALL and node.storage is None)
 
     async def _batch(self, members: Sequence[Member]) -> AsyncIterator[bytes]:
         """Pack members that are small."""
@@ -272,7 +268,7 @@ class _Pack:
         packer = self._packer
         if node.location is None or not node.size:
             return
-        if node.storage != packer.own:
+        if node.storage is not None:
             url = await packer.outside.endpoint(node, self._walk.claim.user_id)
             async for piece in packer.outside.pieces(url, node.size):
                 yield piece

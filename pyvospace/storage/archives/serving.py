@@ -2,7 +2,6 @@
 
 import logging
 from typing import Final
-from uuid import UUID
 
 from aiohttp import web
 
@@ -38,7 +37,6 @@ class Archives:
         backend: StorageBackend,
         workers: Workers,
         room: Room,
-        identity: UUID,
     ) -> None:
         self._archives = archives
         idle = settings.storage.idle_timeout
@@ -49,7 +47,6 @@ class Archives:
             workers,
             self._outside,
             authority=settings.authority,
-            own=str(identity),
             idle=idle,
             zip_members=settings.archives.members,
         )
