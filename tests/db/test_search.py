@@ -21,15 +21,17 @@ EVERYTHING = Conditions()
 
 
 async def find(
-    world: World, where: str = "top", who: str = "stranger", what: Conditions = EVERYTHING, **size: int
+    world: World,
+    where: str = "top",
+    who: str = "stranger",
+    what: Conditions = EVERYTHING,
+    size: tuple[int, int] = (100, 100),
 ) -> list[str]:
     """Give the paths below a container that a search finds, page after page."""
     caller, container = await world.caller(who), await world.node(where)
     found, after = [], Position()
     while True:
-        page = await search.page(
-            world.database, caller, container.id, what, after, **{"limit": 100, "examine": 100, **size}
-        )
+        page = await search.page(world.database, caller, container.id, what, after, limit=size[0], examine=size[1])
         found += ["/".join((*hit.way, hit.node.name)) for hit in page.hits]
         if page.after is None:
             return found
@@ -58,16 +60,16 @@ OPEN_PART = {"top/open", "top/empty", "top/z.fits", "top/open/inner", "top/open/
 GROUP_PART = {"top/group", "top/group/inner", "top/group/inner/a.fits", "top/group/inner/b.txt"}
 
 
-@pytest.mark.parametrize("size", [{}, {"limit": 1}, {"examine": 1}, {"limit": 2, "examine": 3}])
-async def test_everybody_finds_what_he_may_read(tree: World, size: dict[str, int]) -> None:
+@pytest.mark.parametrize("size", [(100, 100), (1, 100), (100, 1), (2, 3)])
+async def test_everybody_finds_what_he_may_read(tree: World, size: tuple[int, int]) -> None:
     """Each node once, with any pages; nothing of what may not be read, nor below it."""
     for who in ("stranger", "anonymous"):
-        found = await find(tree, who=who, **size)
+        found = await find(tree, who=who, size=size)
         assert sorted(found) == sorted(OPEN_PART)
-    assert sorted(await find(tree, who="reader", **size)) == sorted(OPEN_PART | GROUP_PART)
-    assert len(await find(tree, who="admin", **size)) == 17
-    assert await find(tree, "top/shut", **size) == []
-    assert await find(tree, "top/shut/inner", **size) == []
+    assert sorted(await find(tree, who="reader", size=size)) == sorted(OPEN_PART | GROUP_PART)
+    assert len(await find(tree, who="admin", size=size)) == 17
+    assert await find(tree, "top/shut", size=size) == []
+    assert await find(tree, "top/shut/inner", size=size) == []
 
 
 async def test_what_may_not_be_read_takes_no_steps(tree: World) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 
+import aiohttp
 import pytest
 
 from pyvospace.model.vocabulary import (
@@ -19,10 +23,12 @@ from pyvospace.model.vocabulary import (
 )
 from pyvospace.structures.fits import Fits
 from pyvospace.structures.votable import VOTable
+from pyvospace.supervisor.data import DATABASE
 from pyvospace.wire.xml import V
 from tests.server.conftest import Space
 from tests.support.agents import Agent, endpoints_of
-from tests.support.pair import Pair
+from tests.support.pair import Pair, running_pair
+from tests.support.postgres import PostgresServer
 
 VOSI = "ivo://ivoa.net/std/VOSI#"
 STD = "ivo://ivoa.net/std/VOSpace"
@@ -38,6 +44,10 @@ EXPECTED = {
     STD + "/v2.0#protocols": ("/protocols", "full"),
     STD + "/v2.0#properties": ("/properties", "full"),
     STD + "#files-proto": ("/files", "base"),
+    STD + "#recursive-delete-proto": ("/async-delete", "full"),
+    STD + "#recursive-nodeprops-proto": ("/async-setprops", "full"),
+    "ivo://pyvospace/std/search#sync-1.0": ("/search", "full"),
+    "ivo://pyvospace/std/search#async-1.0": ("/searches", "full"),
 }
 BYTES_IN = [ANY_VIEW, BINARY_VIEW, DEFAULT_VIEW]
 BYTES_OUT = [DEFAULT_VIEW, BINARY_VIEW]
@@ -62,6 +72,7 @@ async def test_capabilities(nobody: Agent, pair: Pair) -> None:
     methods = [one.get("standardID") for one in found[STD + "/v2.0#nodes"].iterfind("interface/securityMethod")]
     assert methods == ["ivo://ivoa.net/sso#token", "ivo://ivoa.net/sso#BasicAA"]
     assert parsedate_to_datetime(answer.headers["Last-Modified"]) is not None
+    assert (await nobody.send("HEAD", "/capabilities")).headers["Last-Modified"]
 
 
 async def test_what_is_registered_is_there(space: Space, nobody: Agent) -> None:
@@ -127,9 +138,10 @@ async def test_properties(alice: Agent, nobody: Agent, folder: str) -> None:
 @pytest.mark.parametrize("path", PUBLIC_RESOURCES)
 async def test_read_only_and_head(nobody: Agent, path: str) -> None:
     assert (await nobody.send("HEAD", path)).assert_status(200).body == b""
-    for method in ("PUT", "POST", "DELETE", "PATCH", "OPTIONS"):
+    allowed = ["GET", "HEAD", *(["POST"] if path == "/availability" else [])]
+    for method in {"PUT", "POST", "DELETE", "PATCH", "OPTIONS"} - set(allowed):
         answer = (await nobody.send(method, path)).assert_fault(405, "MethodNotAllowed")
-        assert answer.headers["Allow"] == "GET, HEAD"
+        assert answer.headers["Allow"] == ", ".join(allowed)
 
 
 async def test_challenges_only_where_they_belong(nobody: Agent, alice: Agent) -> None:
@@ -137,3 +149,24 @@ async def test_challenges_only_where_they_belong(nobody: Agent, alice: Agent) ->
         for path in PUBLIC_RESOURCES:
             answer = await agent.send("GET", path)
             assert (answer.status, answer.challenges) == (200, ())
+
+
+@pytest.fixture
+def orphan(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Pair]:
+    """A pair whose database has gone."""
+    name = f"gone_{uuid.uuid4().hex}"
+    postgres_server.execute(f"create database {name} template {DATABASE} owner {DATABASE} strategy file_copy")
+    with running_pair(postgres_server.dsn(name), tmp_path) as running:
+        postgres_server.execute(f"drop database {name} with (force)")
+        yield running
+
+
+async def test_without_a_database(orphan: Pair, session: aiohttp.ClientSession) -> None:
+    """The service says so itself, with a status of success, to callers with credentials too (R-VOSI-022)."""
+    for agent in (Agent(session, orphan, None), Agent(session, orphan, orphan.token)):
+        root = (await agent.send("GET", "/availability")).assert_status(200).xml
+        assert [one.text for one in root] == ["false", "the database does not answer"]
+        (await agent.send("GET", "/capabilities")).assert_status(200)
+        (await agent.send("GET", "/livez")).assert_status(200)
+        for path in ("/availability?detail=min", "/readyz", "/nodes"):
+            (await agent.send("GET", path)).assert_fault(503, "ServiceBusy")
