@@ -45,6 +45,7 @@ class _Sql(QueryFile, file="jobs.sql"):
     expire: ClassVar[str]
     exceed: ClassVar[str]
     give_up: ClassVar[str]
+    forsake: ClassVar[str]
     archive: ClassVar[str]
     forget: ClassVar[str]
     forget_leases: ClassVar[str]
@@ -397,6 +398,11 @@ async def finish(
 async def abort(database: Database, job: str, message: str) -> bool:
     """Abort a job; False: it had ended."""
     return await database.fetchval(_Sql.abort, job, message) is not None
+
+
+async def forsake(database: Database, kinds: Sequence[str], *, seconds: float, batch: int) -> int:
+    """End jobs whose worker is dead and that nobody took over for so long; give how many, up to a batch."""
+    return len(await database.fetch(_Sql.forsake, batch, kinds, seconds))
 
 
 async def tidy(database: Database, *, batch: int, attempts: int, archive: float) -> int:

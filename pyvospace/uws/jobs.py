@@ -38,6 +38,12 @@ _ID: Final = re.compile(r"[0-9a-f]{40}")
 _SECONDS: Final = re.compile(r"[1-9][0-9]{0,17}")
 _BATCH: Final = 1000
 _TIDY_EVERY: Final = 10.0
+_ELSEWHERE: Final = (Kind.PULL_TO, Kind.PUSH_FROM)
+"""What no worker of the metadata servers does: if no storage server is there, nobody takes it over."""
+_FORSAKEN: Final = 20.0
+"""Seconds behind the end of a lease in which another worker would have come."""
+_SETTLED: Final = 60.0
+"""Seconds after which storage servers are there that were started together with us."""
 ACTIVE: Final = frozenset({Phase.PENDING, Phase.QUEUED, Phase.EXECUTING, Phase.HELD, Phase.SUSPENDED})
 """Phases that another one follows."""
 BLOCKING: Final = frozenset({Phase.PENDING, Phase.QUEUED, Phase.EXECUTING})
@@ -429,12 +435,16 @@ async def tidy_for_ever(database: Database, settings: JobSettings) -> None:
 
     Every metadata server does so; the rows of one are skipped by the others.
     """
+    clock = asyncio.get_running_loop().time
+    begun = clock()
     while True:
         try:
             while (
                 await jobs.tidy(database, batch=_BATCH, attempts=settings.attempts, archive=settings.archive) >= _BATCH
             ):
                 pass
+            if clock() - begun > _SETTLED:
+                await jobs.forsake(database, _ELSEWHERE, seconds=_FORSAKEN, batch=_BATCH)
         except Fault as fault:
             log.warning("jobs were not tidied: %s", fault)
         await asyncio.sleep(_TIDY_EVERY * (0.5 + secrets.randbelow(1000) / 1000))

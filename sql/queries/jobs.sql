@@ -259,6 +259,20 @@ update jobs j
   from due where j.id = due.id
 returning j.id;
 
+-- name: forsake
+-- Up to $1 jobs of the kinds $2 whose worker is dead, and that nobody took over for $3 seconds.
+with due as (
+    select j.id from jobs j
+     where j.phase = 'EXECUTING' and j.attempt is not null and j.until < now() - make_interval(secs => $3)
+       and j.kind = any ($2::text[])
+     order by j.until limit $1 for update skip locked
+)
+update jobs j
+   set phase = 'ERROR', ended = now(), fault = 'InternalFault', attempt = null, until = null,
+       message = 'Internal Fault: the server that did this job has died, and none took its place'
+  from due where j.id = due.id
+returning j.id;
+
 -- name: archive
 -- Up to $1 jobs past their destruction time: they are stopped, and their results are forgotten.
 with due as (

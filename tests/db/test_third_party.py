@@ -118,6 +118,15 @@ async def test_a_dead_worker_is_followed_up_to_a_limit(world: World, storage: St
     assert await queue_of(storage).claim(KINDS, lost=False) is None
 
 
+async def test_a_job_that_nobody_takes_over_ends(world: World, storage: Storage) -> None:
+    job = await queued(world, Kind.PULL_TO, "a", await world.caller())
+    await claimed(storage)
+    for lost in (0, 1):
+        assert await jobs.forsake(world.database, KINDS, seconds=20, batch=10) == lost
+        await age(world, "jobs", "until", 60)
+    assert await phase(world, job) is Phase.ERROR
+
+
 async def test_work_given_back_is_not_counted(world: World, storage: Storage) -> None:
     await queued(world, Kind.PULL_TO, "a", await world.caller())
     for _ in range(4):
