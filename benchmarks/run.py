@@ -17,7 +17,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import measures
+from benchmarks import elsewhere, measures
 from benchmarks.measures import Series, Setting
 from benchmarks.systems import bare, nginx, scratch, space
 
@@ -26,6 +26,7 @@ RATIOS = (
     ("createNode", "bare handler, one INSERT and commit", 0.4),
     ("push of a large file", "the slower of nginx DAV PUT with fsync and MD5", 0.6),
     ("pull of a large file", "nginx static GET", 0.9),
+    (elsewhere.PULLED, elsewhere.CURLED, 0.5),
 )
 """Ours, its ceiling, and the least ratio that we promise."""
 CPU = (
@@ -85,7 +86,8 @@ async def _measure(setting: Setting, sizes: tuple[int, ...]) -> list[Series]:
     found = await measures.nodes(setting)
     found += await measures.listings(setting, sizes)
     found += await measures.small_files(setting)
-    return found + await measures.large_files(setting)
+    found += await measures.large_files(setting)
+    return found + await elsewhere.elsewhere(setting)
 
 
 def _report(found: list[Series], memory: dict[str, float], options: argparse.Namespace) -> dict[str, object]:

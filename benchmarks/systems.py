@@ -57,10 +57,12 @@ def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def process(*command: str, folder: Path, name: str) -> Iterator[subprocess.Popen[bytes]]:
+def process(*command: str, folder: Path, name: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process, its output in a log."""
     with (folder / f"{name}.log").open("wb") as log:
-        started = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        started = subprocess.Popen(
+            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=os.environ | environment
+        )
         try:
             yield started
         finally:
@@ -129,7 +131,9 @@ def space(folder: Path, *, workers: int = 1) -> Iterator[Space]:
     port = free_port(2)
     data = folder / "space"
     command = (sys.executable, "-m", "pyvospace", "up", "--data", str(data), "--port", str(port))
-    with process(*command, "--workers", str(workers), folder=folder, name="space") as started:
+    # nginx is beside us, where users may not send the service.
+    permitted = {"PYVOSPACE_OUTGOING__ALLOW": "127.0.0.1", "PYVOSPACE_OUTGOING__PORTS": "1-65535"}
+    with process(*command, "--workers", str(workers), folder=folder, name="space", **permitted) as started:
         access = _access(data / "access.env", started)
         yield Space(
             port=port,
