@@ -17,9 +17,11 @@ from aiohttp import web
 from pyvospace.db.pool import Database
 from pyvospace.model.crash import VARIABLE
 from pyvospace.model.vocabulary import ANY_VIEW, CORE, HTTP_GET, HTTP_PUT, HTTPS_GET, TYPE
+from pyvospace.structures.fits import HEADERS, Fits
 from pyvospace.supervisor.data import STORAGE_ROLE
 from pyvospace.wire.xml import VOSPACE, V
-from tests.support.agents import Agent, U, endpoints_of, properties_of, uri_of
+from tests.structures.test_fits import FILE
+from tests.support.agents import Agent, U, endpoints_of, properties_of, type_of, uri_of
 from tests.support.pair import Pair, running_pair
 from tests.support.postgres import PostgresServer
 from tests.support.remote import LOOPBACK, remote
@@ -201,6 +203,24 @@ async def test_pull_replaces_bytes_and_the_node_is_busy_meanwhile(alice: Agent, 
     assert node.get("busy") != "true"
     assert CORE + "title" not in properties_of(node)
     assert await alice.pull(path) == DATA
+
+
+async def test_pull_in_a_view_that_says_what_it_is(alice: Agent, path: str) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=FILE if request.path == "/good" else DATA)
+
+    async with remote(answer) as server:
+        bad, good = (f"http://127.0.0.1:{server.port}/{name}" for name in ("bad", "good"))
+        job = await run(alice, path, PULL, bad, view=Fits.import_view)
+        assert await ended(alice, job) == "ERROR"
+        (await alice.get(path)).assert_fault(404, "NodeNotFound")
+        await completed(alice, await run(alice, path, PULL, bad, good, view=Fits.import_view))
+        node = await alice.node(path)
+        assert type_of(node) == "StructuredDataNode"
+        assert HEADERS.uri in {one.get("uri") for one in node.iterfind(f"{V}provides/{V}view")}
+        await completed(alice, await run(alice, path, PULL, bad))
+        node = await alice.node(path)
+        assert HEADERS.uri not in {one.get("uri") for one in node.iterfind(f"{V}provides/{V}view")}
 
 
 async def test_pull_to_auto_null_and_through_a_link(alice: Agent, path: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from urllib.parse import quote, urlencode
 
 import numpy as np
 import pytest
 from astropy.io import fits
 
-from pyvospace.model.vocabulary import CORE
+from pyvospace.model.vocabulary import CORE, ZIP_VIEW
 from pyvospace.structures.fits import EXTNAME, EXTVER, HEADERS, HEADERS_JSON, NUMBER, SINGLE, Fits
 from pyvospace.structures.votable import CSV, TABLE, VOTable
 from pyvospace.wire.xml import V
@@ -211,6 +212,15 @@ async def test_views_of_the_service(alice: Agent) -> None:
     told = {name: {one.get("uri") for one in answer.iterfind(f"{V}{name}/{V}view")} for name in ("accepts", "provides")}
     assert set(IMPORTS) <= told["accepts"]
     assert {view.uri for kind in (Fits, VOTable) for view in kind.views} <= told["provides"]
+
+
+async def test_bytes_out_of_an_archive_have_no_structure(alice: Agent, folder: str, image: str) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("image.fits", DOCUMENT)
+    (await bring(alice, folder, archive.getvalue(), ZIP_VIEW)).assert_status(201)
+    assert await views(alice, image) == (BYTES + IMPORTS, [CORE + "defaultview", CORE + "binaryview"])
+    assert await alice.pull(image) == DOCUMENT
 
 
 async def test_copy_and_move_keep_the_structure(alice: Agent, folder: str, image: str) -> None:
