@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from pyvospace.config.settings import DatabaseSettings
-from pyvospace.db import nodes
+from pyvospace.db import copies, nodes
 from pyvospace.db.pool import Database
 from pyvospace.model.callers import Caller
 from pyvospace.model.faults import DuplicateNode, Fault, InvalidArgument, NodeLocked, PermissionDenied
@@ -46,6 +46,8 @@ changes = st.builds(
 
 START = [tuple(path.split("/")) for path in ("a", "a/b", "a/b/c", "a/b/c/data", "a/data", "b", "b/data", "é")]
 """What is there at the beginning."""
+_MOST = 40
+"""Nodes, about: copies of copies would grow without end."""
 
 
 @dataclass(frozen=True)
@@ -236,6 +238,29 @@ class Tree(RuleBasedStateMachine):
             entries = {one: self.entries.pop(one) for one in below}
             self.entries |= {target + one[len(source) :]: entry for one, entry in entries.items()}
             assert Entry.of(moved) == self.entries[target]
+
+    @rule(data=st.data(), name=some_names)
+    def copy(self, data: st.DataObject, name: str) -> None:
+        source, container = self.some(data), self.some(data, container=True)
+        target = (*container, name)
+
+        async def copying() -> int | None:
+            found, into = await self.world.node(source, self.admin), await self.world.node(container, self.admin)
+            return await copies.copy(self.world.database, self.admin, found, into, name)
+
+        below = {one[len(source) :]: self.entries[one] for one in self.below(source)}
+        if len(self.entries) + len(below) > _MOST:
+            return
+        if self.full(container):
+            assert self.run(copying()) is None
+        elif target in self.entries:
+            with pytest.raises(DuplicateNode):
+                self.run(copying())
+        else:
+            assert self.run(copying()) == len(below)
+            for one, entry in sorted(below.items()):
+                made = self.entries[(*target, *one)[:-1]].child(entry.kind, Changes())
+                self.entries[*target, *one] = replace(made, properties=entry.properties)
 
     @rule(data=st.data())
     def delete(self, data: st.DataObject) -> None:
