@@ -23,6 +23,7 @@ POINTS = UPLOAD_POINTS | frozenset(
         "copy-mid",
         "delete-mid",
         "properties-mid",
+        "search-mid",
     }
 )
 VARIABLE = "PYVOSPACE_CRASH"

@@ -21,6 +21,7 @@ from pyvospace.db.pool import Database
 from pyvospace.model.crash import VARIABLE
 from pyvospace.model.vocabulary import CORE, IS_LOCKED
 from pyvospace.supervisor.data import STORAGE_ROLE
+from pyvospace.wire.xml import V
 from tests.support import jobs
 from tests.support.agents import Agent, children_of, node_document, properties_of, uri_of
 from tests.support.pair import Pair, running_pair
@@ -145,6 +146,22 @@ async def test_properties_of_a_tree(alice: Agent, catalogue: Database, crash: st
     for path in (f"{top}/folder", f"{top}/folder/file1"):
         assert properties_of(await alice.node(path))[TITLE] == "a title"
     assert await damages(catalogue) == []
+
+
+@pytest.mark.parametrize("crash", ["job-claimed", "search-mid"])
+async def test_search(alice: Agent, crash: str) -> None:
+    """What the worker that died had found is not there twice."""
+    top = await tree(alice)
+    asked = urlencode({"target": uri_of(top), "name": "file*"})
+    job = await jobs.make_job(alice, "searches", asked, headers=jobs.FORM)
+    await dies(alice, job, crash)
+    (await alice.send("GET", f"{job}/results/searchDetails")).assert_fault(404, "NotFound")
+    with worker(alice.pair):
+        await jobs.ended(alice, job)
+    found = (await alice.send("GET", f"{job}/results/searchDetails")).assert_status(200).xml
+    assert sorted(one.get("uri") or "" for one in found.iter(V + "node")) == [
+        uri_of(f"{top}/folder/{name}") for name in sorted(NAMES)
+    ]
 
 
 async def test_worker_that_is_stopped_gives_its_jobs_back(alice: Agent) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
@@ -93,6 +94,9 @@ async def test_details(alice: Agent, tree: str) -> None:
     assert CORE + "length" in {one.get("uri") for one in node.iter(V + "property")}
     (node,) = (await search(alice, f"{tree}/a", name="x.fits", detail="min")).xml.iter(V + "node")
     assert len(node) == 0
+    answer = await alice.send("GET", f"/search?target={uri_of(tree)}&name=x*&limit=1&accept=application/json")
+    assert len(json.loads(answer.body)["vos:searchDetails"]["vos:nodes"]["vos:node"]) == 1
+    assert "accept=application%2Fjson" in answer.headers["Link"]
     assert (await alice.send("HEAD", f"/search?target={uri_of(tree)}")).assert_status(200).body == b""
 
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pyvospace.model.vocabulary import Detail
     from pyvospace.server.context import Context
 
-_OF_PAGES: Final = frozenset({"AFTER", "DETAIL"})
-_OF_JOBS: Final = frozenset({"PHASE", "RUNID"})
+_OF_PAGES: Final = frozenset({"AFTER", "DETAIL", "ACCEPT"})
+_OF_JOBS: Final = frozenset({"PHASE", "RUNID", "ACCEPT"})
 
 
 async def get(request: web.Request) -> web.StreamResponse:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pyvospace.db import search as rows
+from pyvospace.model.crash import crash_point
 from pyvospace.model.jobs import LostJobError
 from pyvospace.model.searches import Position
 from pyvospace.model.vocabulary import Phase
@@ -37,6 +38,7 @@ async def run(context: Context, claimed: Claimed) -> None:
         page = await search.page(context, wanted, after, limit=min(settings.limits.page, limit - number))
         if page.hits and not await rows.keep(context.database, claimed, page.hits, behind=number):
             raise LostJobError(claimed.id)
+        crash_point("search-mid")
         after = page.after
         number += len(page.hits)
         claimed.progress.files_done = number
