@@ -6,8 +6,8 @@ from io import BytesIO
 
 import pytest
 from pyvo.io import uws, vosi
-from vo_models.uws import JobSummary, Parameter, Parameters
 from vo_models.uws import Jobs as JobsModel
+from vo_models.uws import JobSummary, Parameter, Parameters
 from vo_models.vosi.availability import Availability
 from vo_models.vosi.capabilities import VOSICapabilities
 
@@ -19,7 +19,7 @@ from tests.support.jobs import FORM, make_job, run_job, transfer
 NODES = "ivo://ivoa.net/std/VOSpace/v2.0#nodes"
 
 
-class TargetParameter(Parameters):  # type: ignore[misc]
+class TargetParameter(Parameters):
     """What a job that deletes a tree was made of."""
 
     target: Parameter
@@ -60,11 +60,12 @@ async def test_jobs(alice: Agent, folder: Folder) -> None:
         modelled = JobSummary[Parameters].from_xml(body)
         assert (modelled.job_id, modelled.phase.value, modelled.owner_id) == (job.jobid, phase, "alice")
         assert (modelled.error_summary is not None) == (phase == "ERROR") == (job.errorsummary is not None)
-        assert [one.href for one in modelled.results.results] == [one.href for one in job.results]
+        assert modelled.results is not None
+        assert [one.href for one in modelled.results.results or ()] == [one.href for one in job.results]
     listed = await bytes_of(alice, "/transfers?LAST=4")
     names = [url.rsplit("/", 1)[1] for url in reversed(documents.values())]
     assert sorted(one.jobid for one in uws.parse_job_list(BytesIO(listed))) == sorted(names)
-    references = JobsModel.from_xml(listed).jobref
+    references = JobsModel.from_xml(listed).jobref or []
     assert sorted(one.job_id for one in references) == sorted(names)
     assert {one.run_id for one in references} == {None, "tonight"}
     assert all(one.creation_time and one.href == f"{alice.pair.url}/transfers/{one.job_id}" for one in references)
@@ -73,7 +74,8 @@ async def test_jobs(alice: Agent, folder: Folder) -> None:
 async def test_parameters(alice: Agent, folder: Folder) -> None:
     job = await make_job(alice, "async-delete", f"target={uri_of(folder.path)}", headers=FORM)
     body = await bytes_of(alice, job)
-    assert JobSummary[TargetParameter].from_xml(body).parameters.target.value == uri_of(folder.path)
-    assert [(one.id_, one.content) for one in uws.parse_job(BytesIO(body)).parameters] == [
-        ("target", uri_of(folder.path))
-    ]
+    modelled = JobSummary[TargetParameter].from_xml(body).parameters
+    assert modelled is not None
+    assert modelled.target.value == uri_of(folder.path)
+    (parsed,) = uws.parse_job(BytesIO(body)).parameters
+    assert (parsed.id_, parsed.content) == ("target", uri_of(folder.path))
