@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,17 +16,21 @@ from pyvospace.model.faults import InvalidArgument
 _SUFFIXES: Final = {".tgz": TAR_GZ, **{one.suffix: one for one in FORMATS}}
 
 
-async def pack(session: Session, uri: str, archive: str, *, form: str | None, quiet: bool) -> None:
-    """Fetch a container as an archive."""
+async def pack(session: Session, uris: Sequence[str], archive: str, *, form: str | None, quiet: bool) -> None:
+    """Fetch nodes as an archive."""
     chosen = _format(archive, form)
-    place = await session.place(uri)
+    places = [place for one in uris for place in await session.places(one)]
+    space = places[0].space
+    if any(place.space is not space for place in places):
+        raise InvalidArgument("the nodes of one archive must be in one space")
+    nodes = [place.uri for place in places]
     with Display(session, quiet=quiet) as display, display.file(archive) as progress:
         if archive == STREAM:
             sys.stdout.flush()
-            await place.space.pull_archive(place.uri, sys.stdout.buffer, chosen, progress=progress)
+            await space.pull_archive(nodes, sys.stdout.buffer, chosen, progress=progress)
             sys.stdout.buffer.flush()
         else:
-            await place.space.pull_archive(place.uri, Path(archive), chosen, progress=progress)
+            await space.pull_archive(nodes, Path(archive), chosen, progress=progress)
 
 
 async def unpack(session: Session, archive: str, uri: str, *, form: str | None, quiet: bool) -> None:

@@ -301,7 +301,7 @@ FormatOption = Annotated[
 
 
 def pack(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="The container.")],
+    uris: Annotated[list[str], typer.Argument(metavar="URI", help="The container, or several nodes of any kind.")],
     archive: Annotated[
         str, typer.Argument(metavar="ARCHIVE", help="File to write: .tar, .tar.gz, .tgz or .zip; or -.")
     ],
@@ -312,11 +312,11 @@ def pack(
     token: TokenOption = None,
     ca_file: CaOption = None,
 ) -> None:
-    """Fetch a container with all that is in it as one archive."""
+    """Fetch containers with all that is in them, and other nodes, as one archive."""
     from pyvospace.cli import archive_actions
 
     run_on_spaces(
-        url, token, ca_file, lambda session: archive_actions.pack(session, uri, archive, form=form, quiet=quiet)
+        url, token, ca_file, lambda session: archive_actions.pack(session, uris, archive, form=form, quiet=quiet)
     )
 
 

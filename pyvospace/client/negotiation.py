@@ -32,11 +32,16 @@ _REFUSING: Final = frozenset(
 
 
 async def negotiate(
-    http: Http, sync_url: str, uri: NodeUri, direction: Direction, view: View | None = None
+    http: Http, sync_url: str, uri: NodeUri, direction: Direction, view: View | None = None, *more: NodeUri
 ) -> tuple[str, ...]:
     """Ask the service for endpoints of a node, the best one first.
 
     If the service itself is reached by TLS, only endpoints with TLS are asked for and taken.
+
+    Parameters
+    ----------
+    more
+        Of a package: the nodes behind the first.
 
     Raises
     ------
@@ -52,6 +57,7 @@ async def negotiate(
             view=view or View(DEFAULT_VIEW),
             protocols=tuple(Protocol(one) for one in protocols),
             version="2.1",
+            more_targets=tuple(str(one) for one in more),
         )
     )
     # A job that nobody uses ends by itself, so a lost answer does no harm.

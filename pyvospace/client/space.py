@@ -308,28 +308,34 @@ class Space(Jobs):
         ChecksumMismatch
             The bytes are not those of the service; a file at the path is left as it was.
         """
+        source = await self.uri(uri)
+        endpoints = await self._endpoints(source, Direction.PULL_FROM_VOSPACE, view)
+        await self._fetch(source, endpoints, target, progress)
+
+    async def _fetch(self, what: NodeUri, endpoints: Endpoints, target: Path | BinaryIO, progress: Progress) -> None:
         if not isinstance(target, Path):
-            await self._pull_into(uri, target, view, progress)
+            await self._write_to(target, Reading(self._http, endpoints, what=what, progress=progress))
             return
         if await asyncio.to_thread(_is_special, target):
             with await asyncio.to_thread(target.open, "wb", 0) as file:
-                await self._pull_into(uri, file, view, progress)
+                await self._write_to(file, Reading(self._http, endpoints, what=what, progress=progress))
             return
-        await self.pull_file(uri, await asyncio.to_thread(target.resolve), view=view, progress=progress)
+        await self._fetch_file(what, endpoints, await asyncio.to_thread(target.resolve), progress)
 
-    async def _pull_into(self, uri: NodeUri | str, file: BinaryIO, view: View | None, progress: Progress) -> None:
-        async with aclosing(self.read(uri, view=view, progress=progress)) as bytes_of:
+    async def _write_to(self, file: BinaryIO, reading: Reading) -> None:
+        async with aclosing(reading.pieces()) as bytes_of:
             async for piece in bytes_of:
                 await asyncio.to_thread(file.write, piece)
 
-    async def pull_file(
-        self, uri: NodeUri | str, target: Path, *, view: View | None = None, progress: Progress = SILENT
-    ) -> None:
+    async def pull_file(self, uri: NodeUri | str, target: Path, *, progress: Progress = SILENT) -> None:
         """As `pull` with a path, but what stands there is replaced, a symbolic link too."""
         source = await self.uri(uri)
-        endpoints = await self._endpoints(source, Direction.PULL_FROM_VOSPACE, view)
+        endpoints = await self._endpoints(source, Direction.PULL_FROM_VOSPACE, None)
+        await self._fetch_file(source, endpoints, target, progress)
+
+    async def _fetch_file(self, what: NodeUri, endpoints: Endpoints, target: Path, progress: Progress) -> None:
         for left in reversed(range(_VERSIONS)):
-            reading = Reading(self._http, endpoints, what=source, progress=progress)
+            reading = Reading(self._http, endpoints, what=what, progress=progress)
             try:
                 await fetch(reading, target)
             except ContentChanged as fault:
@@ -339,17 +345,24 @@ class Space(Jobs):
             else:
                 return
 
-    async def _endpoints(self, uri: NodeUri, direction: Direction, view: View | None) -> Endpoints:
+    async def _endpoints(self, uri: NodeUri, direction: Direction, view: View | None, *more: NodeUri) -> Endpoints:
         url = await self._url(STANDARD_SYNC, STANDARD_SYNC_20)
-        return Endpoints(partial(negotiate, self._http, url, uri, direction, view))
+        return Endpoints(partial(negotiate, self._http, url, uri, direction, view, *more))
 
     async def pull_archive(
-        self, uri: NodeUri | str, target: Path | BinaryIO, form: ArchiveFormat = TAR, *, progress: Progress = SILENT
+        self,
+        uris: NodeUri | str | Iterable[NodeUri | str],
+        target: Path | BinaryIO,
+        form: ArchiveFormat = TAR,
+        *,
+        progress: Progress = SILENT,
     ) -> None:
         """Fetch a container with all that is in it as one archive (VOSpace 2.1, section 3.4.5).
 
         Parameters
         ----------
+        uris
+            The container; or several nodes of any kind, from a service that makes packages as OpenCADC's do.
         target
             As for `pull`. An archive that breaks off cannot be continued.
 
@@ -358,14 +371,19 @@ class Space(Jobs):
         ViewNotSupported
             The service packs nothing in this format.
         """
-        node = await self.follow(await self.get_node(uri))
-        await self.pull(node.uri, target, view=await self._archive_view(node, form), progress=progress)
+        named = [uris] if isinstance(uris, NodeUri | str) else uris
+        # Each is looked for: the service would leave out of a package what is missing, without a word.
+        first, *more = [await self.follow(await self.get_node(uri)) for uri in named]
+        view = await self._archive_view(first, form, alone=not more)
+        sources = [one.uri for one in (first, *more)]
+        endpoints = await self._endpoints(sources[0], Direction.PULL_FROM_VOSPACE, view, *sources[1:])
+        await self._fetch(sources[0], endpoints, target, progress)
 
-    async def _archive_view(self, node: Node, form: ArchiveFormat) -> View:
-        """Choose what the service calls a container as an archive."""
+    async def _archive_view(self, node: Node, form: ArchiveFormat, *, alone: bool = True) -> View:
+        """Choose what the service calls a container, or a package that it is the first of, as an archive."""
         offered = {one.uri for one in node.provides}
         for name in (form.view, *sorted(form.synonyms)):
-            if name in offered:
+            if alone and name in offered:
                 return View(name)
         if await self._offers(PACKAGE_VIEW):
             return View(PACKAGE_VIEW, params=(Param(FORMAT, form.content_type),))

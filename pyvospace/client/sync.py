@@ -194,10 +194,15 @@ class Space:
         self._wait(self._space.pull(uri, target, view=view, progress=progress))
 
     def pull_archive(
-        self, uri: NodeUri | str, target: Path | BinaryIO, form: ArchiveFormat = TAR, *, progress: Progress = SILENT
+        self,
+        uris: NodeUri | str | Iterable[NodeUri | str],
+        target: Path | BinaryIO,
+        form: ArchiveFormat = TAR,
+        *,
+        progress: Progress = SILENT,
     ) -> None:
-        """Fetch a container with all that is in it as one archive."""
-        self._wait(self._space.pull_archive(uri, target, form, progress=progress))
+        """Fetch a container with all that is in it, or several nodes, as one archive."""
+        self._wait(self._space.pull_archive(uris, target, form, progress=progress))
 
     def push_archive(
         self, source: Path | BinaryIO, uri: NodeUri | str, form: ArchiveFormat = TAR, *, progress: Progress = SILENT

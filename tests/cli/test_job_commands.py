@@ -137,6 +137,10 @@ def test_pack_and_unpack(shell: Shell, suffix: str) -> None:
 
 def test_archives_that_need_words(shell: Shell) -> None:
     shell.space.ensure_container("vos:a")
+    shell.space.push(b"1", "vos:one")
+    assert shell("pack", "vos:a", "vos:one", "both.zip") == 0, shell.err
+    assert zipfile.ZipFile("both.zip").read("one") == b"1"
+    assert shell("pack", "vos:a", "vos:missing", "more.zip") == 3
     assert shell("pack", "vos:a", "a.rar") == 2
     assert shell("pack", "vos:a", "a", "--format", "rar") == 2
     assert shell("pack", "vos:missing", "a.tar") == 3
