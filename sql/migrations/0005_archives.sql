@@ -245,7 +245,7 @@ begin
         perform raise_fault('NodeBusy', 'another transfer took this node over');
     end if;
     perform from containers k
-      where k.id = job.node_id and nlevel(k.path) + cardinality(level_ends) <= 200 for share;
+      where k.id = job.node_id and nlevel(k.path) + cardinality(level_ends) <= 201 for share;
     if not found then
         perform raise_fault('ContainerNotFound', 'the container was deleted or moved meanwhile');
     end if;
@@ -261,6 +261,9 @@ begin
     end loop;
     places := array(select case when f.parent = 0 then job.node_id else ids[f.parent] end
                       from unnest(leaf_parents) with ordinality as f(parent, place) order by f.place);
+    if exists (select from unnest(places) as p(id) join containers k on k.id = p.id where nlevel(k.path) > 200) then
+        perform raise_fault('ContainerNotFound', 'the container was moved meanwhile, too far down for this archive');
+    end if;
     -- Not now(), which is when the transaction began: who waited for a node writes a later time.
     moment := clock_timestamp();
     insert into nodes (parent_id, name, type, owner_id, public, group_read, group_write, properties, target, size,

@@ -247,7 +247,7 @@ def zip_of(*members: tuple[str, bytes | str | None]) -> bytes:
             info = zipfile.ZipInfo(name + "/" * (content is None))
             if isinstance(content, str):
                 info.external_attr = (stat.S_IFLNK | 0o777) << 16
-            packed.writestr(info, content or b"")
+            packed.writestr(info, content or b"", zipfile.ZIP_DEFLATED)
     return out.getvalue()
 
 

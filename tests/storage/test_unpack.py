@@ -4,8 +4,12 @@ import http.client
 import io
 import os
 import signal
+import socket
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
@@ -14,7 +18,7 @@ from pyvospace.model.vocabulary import CORE, TAR_VIEW
 from pyvospace.supervisor.data import STORAGE_ROLE
 from pyvospace.wire.xml import VOSPACE, XSI
 from tests.storage.test_pair import eventually, files, request, restart
-from tests.support.pair import Pair, running_pair
+from tests.support.pair import Pair, free_ports, running_pair
 from tests.support.postgres import PostgresServer
 
 FILES = {f"d{number % 3}/{number}": os.urandom(number * 1000) for number in range(50)} | {"big": os.urandom(2_000_000)}
@@ -104,6 +108,45 @@ def test_hostile_archive_leaves_no_bytes(own_pair: Pair) -> None:
     where = endpoint(own_pair, folder(own_pair, "hostile"), "pushToVoSpace", "httpsput")
     assert request(own_pair, "PUT", where, bad)[0] == 400
     assert {path.name for path in files(own_pair)} == there
+
+
+@pytest.fixture
+def second_storage(own_pair: Pair) -> Iterator[int]:
+    """Another storage of the same space; its port."""
+    (port,) = free_ports(1)
+    changed = {
+        "PYVOSPACE_STORAGE__PORT": str(port),
+        "PYVOSPACE_STORAGE__PUBLIC_URL": f"http://localhost:{port}",
+        "PYVOSPACE_STORAGE__PATH": str(own_pair.data / "second"),
+    }
+    command = [sys.executable, "-m", "pyvospace", "storage"]
+    with subprocess.Popen(command, env=own_pair.server_environment() | changed, stdin=subprocess.DEVNULL) as process:
+        try:
+            eventually(lambda: answers(port))
+            yield port
+        finally:
+            process.terminate()
+
+
+def answers(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("localhost", port), timeout=5):
+        return True
+    return False
+
+
+def test_bytes_of_another_storage(own_pair: Pair, second_storage: int) -> None:
+    uri = folder(own_pair, "spread")
+    used: set[int | None] = set()
+    for number in range(40):
+        location = request(own_pair, "PUT", f"{own_pair.url}/files{own_pair.home}/spread/{number}")[1]["location"]
+        assert request(own_pair, "PUT", location, b"x" * number)[0] == 201
+        used.add(urlsplit(location).port)
+        if len(used) == 2 and number > 3:
+            break
+    assert used == {own_pair.storage_port, second_storage}
+    for _ in range(4):  # from either storage
+        found = contents(own_pair, uri)
+        assert found == {str(one): b"x" * one for one in range(number + 1)}
 
 
 def test_archive_that_breaks_off_cuts_the_connection(own_pair: Pair) -> None:
