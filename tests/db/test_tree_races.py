@@ -12,14 +12,15 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
 import pytest
 
 from pyvospace.config.settings import DatabaseSettings
-from pyvospace.db import nodes
+from pyvospace.db import copies, nodes
 from pyvospace.db.pool import Database
+from pyvospace.model.claims import StoredFile
 from pyvospace.model.faults import (
     ContainerNotFound,
     DuplicateNode,
@@ -33,6 +34,9 @@ from pyvospace.model.stored import Changes, StoredNode
 from pyvospace.model.vocabulary import NodeType
 from tests.db.world import OPEN, Storage, World, path, push, stored_file
 from tests.support.tree_check import damages
+
+if TYPE_CHECKING:
+    from pyvospace.db.nodes import Then
 
 T = TypeVar("T")
 PATIENCE = 60.0
@@ -89,6 +93,18 @@ async def move(world: World, source: str, container: str, name: str) -> StoredNo
             raise NodeNotFound(source)
         if moved := await nodes.move(world.database, admin, found.node, into.node, name):
             return moved
+    raise AssertionError(source)
+
+
+async def copy(world: World, source: str, container: str, name: str, *, then: Then | None = None) -> int:
+    """Copy as an operation does; give the number of nodes."""
+    admin = await world.caller()
+    for _ in range(100):
+        found, into = await world.resolve(source, admin), await world.resolve(container, admin)
+        if found.node is None or into.node is None or not into.node.is_container:
+            raise NodeNotFound(source)
+        if made := await copies.copy(world.database, admin, found.node, into.node, name, then=then):
+            return made
     raise AssertionError(source)
 
 
@@ -280,6 +296,133 @@ async def test_node_is_at_one_place_in_every_snapshot(servers: Servers) -> None:
     await mover
 
 
+# ---------------------------------------------------------------------------------------------------------- copies
+
+
+async def test_copy_and_deletion_of_its_source(servers: Servers, storage: Storage) -> None:
+    first, second = servers.worlds
+    for _ in range(10):
+        await first.add("s")
+        files: list[StoredFile] = []
+        swept: list[str] = []
+        for name in ("a", "b"):
+            await first.add(f"s/{name}")
+            files.append(await storage.upload(await push(first, f"s/{name}/data", await first.caller())))
+
+        async def sweep(swept: list[str] = swept) -> None:
+            swept.extend(await storage.catalogue.take_obsolete(grace=0, limit=9))
+
+        made, gone, _ = await race(copy(first, "s", "", "copy"), delete(second, "s"), sweep())
+        assert gone is True
+        await sweep()
+        assert isinstance(made, NodeNotFound) or (made, swept) == (5, [])
+        if made == 5:
+            await first.remove("copy")
+            await sweep()
+        assert sorted(swept) == sorted(file.location for file in files)
+        assert await damages(first.database) == []
+    assert await deadlocks(first) == 0
+
+
+async def test_bytes_stay_while_a_copy_is_being_made(servers: Servers, storage: Storage) -> None:
+    """Its source goes, and nobody else can see its own node yet."""
+    first, second = servers.worlds
+    file = await storage.upload(await push(first, "a", await first.caller()))
+    read, gone = asyncio.Event(), asyncio.Event()
+
+    async def then(_: object) -> None:
+        read.set()
+        await gone.wait()
+
+    copying = asyncio.create_task(copy(first, "a", "", "b", then=then))
+    await read.wait()
+    await second.remove("a")
+    assert await storage.catalogue.take_obsolete(grace=0, limit=9) == []
+    assert await storage.catalogue.unknown([file.location]) == []
+    gone.set()
+    assert await copying == 1
+    assert await storage.catalogue.take_obsolete(grace=0, limit=9) == []
+    assert await storage.catalogue.unknown([file.location]) == []
+    await second.remove("b")
+    assert await storage.catalogue.take_obsolete(grace=0, limit=9) == [file.location]
+
+
+async def test_names_of_the_same_bytes_go_at_once(servers: Servers, storage: Storage) -> None:
+    """By deletion of several trees, by new bytes, and while the sweep looks."""
+    first, second = servers.worlds
+    admin = await first.caller()
+    for _ in range(8):
+        await first.add("s")
+        file = await storage.upload(await push(first, "s/a", admin))
+        for name in ("b", "c"):
+            await copy(first, "s/a", "s", name)
+        await copy(first, "s", "", "t")
+        claim = await storage.catalogue.claim_upload(await push(first, "t/b", admin), size=None)
+        results = await race(
+            delete(first, "s"),
+            delete(second, "t/a"),
+            storage.store(claim, stored_file()),
+            storage.catalogue.take_obsolete(grace=0, limit=9),
+            copy(second, "t/c", "", "u"),
+        )
+        assert won(results) == 5
+        assert results[3] == []
+        await first.remove("u")
+        await first.remove("t/c")
+        assert await storage.catalogue.take_obsolete(grace=0, limit=9) == [file.location]
+        await first.remove("t")
+        assert len(await storage.catalogue.take_obsolete(grace=0, limit=9)) == 1
+    assert await deadlocks(first) == 0
+
+
+async def test_copy_shows_one_moment(servers: Servers) -> None:
+    """What is moved within the source is in each copy once."""
+    first, second = servers.worlds
+    for where in ("s", "s/a", "s/b", "s/a/t", "copies"):
+        await first.add(where)
+    await first.add("s/b/x", NodeType.DATA)
+    done = asyncio.Event()
+
+    async def moving() -> None:
+        for turn in range(60):
+            source, target = ("s/a", "s/b") if turn % 2 == 0 else ("s/b", "s/a")
+            await move(first, f"{source}/t", target, "t")
+            await move(first, f"{target}/x", source, "x")
+        done.set()
+
+    mover, number = asyncio.create_task(moving()), 0
+    async with asyncio.timeout(PATIENCE):
+        while not done.is_set():
+            assert await copy(second, "s", "copies", str(number)) == 5
+            number += 1
+    await mover
+    assert await damages(first.database) == []
+    assert await deadlocks(first) == 0
+
+
+async def test_copy_into_a_tree_that_moves_or_goes(servers: Servers) -> None:
+    first, second = servers.worlds
+    for where in ("s", "s/a", "s/a/b", "here", "there", "here/t", "here/t/a"):
+        await first.add(where)
+    for turn in range(10):
+        source, target = ("here", "there") if turn % 2 == 0 else ("there", "here")
+        results = await race(
+            *(copy(second, "s", f"{source}/t/a", f"{turn}-{i}") for i in range(3)),
+            move(first, f"{source}/t", target, "t"),
+        )
+        assert not isinstance(results[-1], Fault)
+        assert {type(one) for one in results if isinstance(one, Fault)} <= {NodeNotFound}
+        assert await damages(first.database) == []
+    container = "here" if (await first.resolve("here/t")).node else "there"
+    *made, gone = await race(
+        *(copy(second, "s", f"{container}/t", f"x{i}") for i in range(4)), delete(first, container)
+    )
+    assert gone is True
+    assert {type(one) for one in made if isinstance(one, Fault)} <= {NodeNotFound, ContainerNotFound}
+    assert await damages(first.database) == []
+    assert await deadlocks(first) == 0
+
+
 @asynccontextmanager
 async def creating(dsn: str, world: World, where: str) -> AsyncIterator[None]:
     """Have a container created in a transaction that ends with the block."""
@@ -397,6 +540,8 @@ async def test_of_two_uploads_one_is_there(servers: Servers, storage: Storage) -
 
 
 NAMES = ("a", "b", "c")
+MOST = 150
+"""Nodes beyond which nothing is copied."""
 WAY = """
     with recursive way as (
         select id, parent_id, name as path from (
@@ -415,6 +560,8 @@ class Storm:
         self._servers = servers
         self._storage = storage
         self.results: Counter[str] = Counter()
+        self.taken: set[str] = set()
+        """Locations whose bytes the sweep has deleted."""
 
     async def rage(self, seed: int, turns: int) -> None:
         rng = random.Random(seed)
@@ -425,9 +572,11 @@ class Storm:
             ("upload", self._upload),
             ("change", self._change),
             ("delete", self._delete),
+            ("copy", self._copy),
+            ("sweep", self._sweep),
         ]
         for _ in range(turns):
-            name, act = rng.choices(actions, weights=[6, 2, 4, 3, 2, 1])[0]
+            name, act = rng.choices(actions, weights=[6, 2, 4, 3, 2, 1, 1, 1])[0]
             result = await outcome(act(rng, self._servers.any(rng)))
             self.results[f"{name}: {type(result).__name__ if isinstance(result, Fault) else 'done'}"] += 1
 
@@ -448,6 +597,19 @@ class Storm:
     async def _move(self, rng: random.Random, world: World) -> object:
         source, target = await self._some(world, *ANY), await self._some(world)
         return await move(world, source or "a", target, rng.choice(NAMES))
+
+    async def _copy(self, rng: random.Random, world: World) -> object:
+        source, target = await self._some(world, *ANY), await self._some(world)
+        if await world.database.fetchval("select count(*) from nodes") > MOST:
+            return None
+        return await copy(world, source or "a", target, rng.choice(NAMES))
+
+    async def _sweep(self, _: random.Random, world: World) -> object:
+        taken = list(await self._storage.catalogue.take_obsolete(grace=0, limit=3))
+        assert not self.taken.intersection(taken)
+        assert await world.database.fetchval("select count(*) from nodes where location = any ($1)", taken) == 0
+        self.taken.update(taken)
+        return taken
 
     async def _delete(self, _: random.Random, world: World) -> object:
         return await delete(world, await self._some(world, *ANY) or "a")
@@ -478,9 +640,10 @@ async def test_storm_leaves_a_tree(servers: Servers, storage: Storage, seed: int
             await asyncio.sleep(0.02)
     await asyncio.gather(*tasks)
     assert await damages(first.database) == []
-    for action in ("create", "create leaf", "move", "delete", "upload", "change"):
+    for action in ("create", "create leaf", "move", "copy", "delete", "upload", "change"):
         assert storm.results[f"{action}: done"] > 0
     named = {row[0] for row in await first.database.fetch("select location from nodes where location is not null")}
     known = {row[0] for row in await first.database.fetch("select location from obsolete")}
-    assert len(named | known) == storm.results["upload: done"]
+    assert not storm.taken & (named | known)
+    assert len(named | known | storm.taken) == storm.results["upload: done"]
     assert await deadlocks(first) == 0
