@@ -226,7 +226,7 @@ $$;
 create function storage_api.unpack(
     of_uuid uuid, of_job text, of_user bigint, of_attempt text, level_ends integer[], folder_parents integer[],
     folder_names text[], leaf_parents integer[], leaf_names text[], targets text[], locations text[], sizes bigint[],
-    md5s bytea[], sha256s bytea[], types text[]
+    md5s bytea[], sha256s bytea[], types text[], structures text[]
 ) returns void language plpgsql security definer set search_path = public, pg_temp as $$
 declare
     of_storage integer := own_storage(of_uuid);
@@ -312,6 +312,9 @@ begin
            as f(parent, name, location, size, md5, sha256, type)
      where f.location is not null and n.parent_id = f.parent and n.name = f.name
        and n.location is distinct from f.location;
+    update nodes n set structure = f.structure
+      from unnest(places, leaf_names, structures) as f(parent, name, structure)
+     where f.structure is not null and n.parent_id = f.parent and n.name = f.name and n.type = 'StructuredDataNode';
     update nodes n set target = f.target, changed = moment
       from unnest(places, leaf_names, targets) as f(parent, name, target)
      where f.target is not null and n.parent_id = f.parent and n.name = f.name and n.target <> f.target;

@@ -14,7 +14,7 @@ select storage_api.delivered($1);
 select * from storage_api.claim_unpack($1, $2, $3, $4, $5, $6, $7);
 
 -- name: unpack
-select storage_api.unpack($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15);
+select storage_api.unpack($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16);
 
 -- name: signing_key
 -- The key that signs now, as a storage server sees it.

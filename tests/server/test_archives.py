@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from pyvospace.db.pool import Database
 from pyvospace.model.vocabulary import (
     CORE,
     DEFAULT_VIEW,
@@ -34,6 +35,7 @@ from tests.support.agents import (
     endpoints_of,
     properties_of,
     transfer_document,
+    type_of,
     uri_of,
 )
 
@@ -375,3 +377,11 @@ async def test_digest_and_repetition_of_an_archive(alice: Agent, folder: str) ->
         assert done.headers["Digest"] == f"md5={b64encode(hashlib.md5(archive).digest()).decode()}"
     assert children_of(await alice.node(folder)) == ["a"]
     (await alice.send("GET", endpoint, checked=False)).assert_fault(403, "PermissionDenied")
+
+
+async def test_bytes_of_a_structured_node_come_in_an_archive(alice: Agent, folder: str, catalogue: Database) -> None:
+    await alice.make(f"{folder}/t.vot", "StructuredDataNode")
+    table = b'<?xml version="1.0"?>\n<VOTABLE version="1.4" xmlns="http://www.ivoa.net/xml/VOTable/v1.3"></VOTABLE>\n'
+    (await bring(alice, folder, tar_of(("t.vot", table))))[0].assert_status(201)
+    assert type_of(await alice.node(f"{folder}/t.vot")) == "StructuredDataNode"
+    assert await catalogue.fetchval("select structure from nodes where name = 't.vot' order by id desc limit 1")

@@ -29,6 +29,7 @@ from pyvospace.storage.backend import StorageBackend
 from pyvospace.storage.catalogue import Catalogue
 from pyvospace.storage.gathered import GatheredBody
 from pyvospace.storage.hashing import Announced
+from pyvospace.storage.inspection import Inspection
 from pyvospace.storage.jobs import as_fault, reason_of, uninterrupted
 from pyvospace.storage.receive import HttpBody
 from pyvospace.storage.room import Room
@@ -201,8 +202,9 @@ class Unpacking:
     async def _store(self, member: ReadMember, body: GatheredBody) -> None:
         """Give the bytes of a member to the backend, and remember where they are."""
         upload = _MemberUpload(body, self._locations)
+        content_type = _type_of(member.path[-1])
+        body.inspection = Inspection(self.claim, content_type)
         await self._unpacker.backend.upload(upload, body)
-        kind, encoding = mimetypes.guess_type("/" + member.path[-1])
         digests = body.digests()
         self._tree.add_file(
             member.path,
@@ -211,7 +213,8 @@ class Unpacking:
                 size=member.size,
                 md5=digests.md5,
                 sha256=digests.sha256,
-                content_type=_COMPRESSED.get(encoding) if encoding else kind,
+                content_type=content_type,
+                structure=body.inspection.structure,
             ),
         )
         crash_point("unpack-mid")
@@ -222,6 +225,12 @@ _COMPRESSED: Final[dict[str, str]] = {
     "bzip2": "application/x-bzip2",
     "xz": "application/x-xz",
 }
+
+
+def _type_of(name: str) -> str | None:
+    """Guess the type of a file by its name; the slash keeps the guess from taking it for a URL."""
+    kind, encoding = mimetypes.guess_type("/" + name)
+    return _COMPRESSED.get(encoding) if encoding else kind
 
 
 class _Once:
