@@ -21,6 +21,8 @@ NODES = "ivo://ivoa.net/std/VOSpace/v2.0#nodes"
 TRANSFERS = "ivo://ivoa.net/std/VOSpace/v2.0#transfers"
 SYNC = "ivo://ivoa.net/std/VOSpace#sync-2.1"
 FILES = "ivo://ivoa.net/std/VOSpace#files-proto"
+DELETE = "ivo://ivoa.net/std/VOSpace#recursive-delete-proto"
+SET_PROPERTIES = "ivo://ivoa.net/std/VOSpace#recursive-nodeprops-proto"
 NEEDED = (
     "ivo://ivoa.net/std/VOSI#capabilities",
     "ivo://ivoa.net/std/VOSI#availability",
@@ -28,6 +30,8 @@ NEEDED = (
     TRANSFERS,
     SYNC,
     FILES,
+    DELETE,
+    SET_PROPERTIES,
 )
 
 
@@ -80,7 +84,14 @@ def test_interfaces_of_the_right_kind(capabilities: bytes) -> None:
 def test_vos_finds_every_service(capabilities: bytes, alice: Agent, method: str | None) -> None:
     found = CapabilitiesReader().parsexml(capabilities)
     methods = [] if method is None else [method]
-    for standard, path in ((NODES, "nodes"), (SYNC, "synctrans"), (TRANSFERS, "transfers"), (FILES, "files")):
+    for standard, path in (
+        (NODES, "nodes"),
+        (SYNC, "synctrans"),
+        (TRANSFERS, "transfers"),
+        (FILES, "files"),
+        (DELETE, "async-delete"),
+        (SET_PROPERTIES, "async-setprops"),
+    ):
         assert found.get_access_url(standard, methods) == f"{alice.pair.url}/{path}"
 
 

@@ -19,7 +19,7 @@ from tests.interop.machine import Folder, Machine
 from tests.support.agents import Agent, children_of, properties_of
 from tests.support.pair import Pair
 
-EPERM, ENOENT, EACCES, EFAULT, EEXIST = 1, 2, 13, 14, 17
+EPERM, ENOENT, EACCES, EFAULT, EEXIST, EINVAL = 1, 2, 13, 14, 17, 22
 FORBIDDEN = 403 % 256
 FAILED = 255
 
@@ -350,25 +350,83 @@ def test_without_an_account(machine: Machine, stranger: Machine, folder: Folder,
     assert "NotAuthenticated" in wrong.vos("vls", folder.vos(), code=EACCES).errors
 
 
-def test_moving_is_not_offered_yet(machine: Machine, folder: Folder, small_file: Path) -> None:
-    machine.vos("vcp", small_file, folder.vos("a"))
-    outcome = machine.vos("vmv", folder.vos("a"), folder.vos("b"), code=FAILED)
-    assert "OperationNotSupported move" in outcome.errors
-    assert "Traceback" not in outcome.errors
-    assert machine.vos("vls", folder.vos()).lines == ["a"]
+@pytest.mark.clause("J1")
+@pytest.mark.clause("J2")
+def test_moving(machine: Machine, folder: Folder, tree: Path, small_file: Path, tmp_path: Path) -> None:
+    """Renamed, or into a container that is there."""
+    machine.vos("vcp", small_file, folder.vos("a b"))
+    machine.vos("vmv", folder.vos("a b"), folder.vos("c"))
+    machine.vos("vcp", tree, folder.vos("tree"))
+    machine.vos("vmv", folder.vos("tree"), folder.vos("moved"))
+    machine.vos("vmv", folder.vos("c"), folder.vos("moved"))
+    assert machine.vos("vls", folder.vos()).lines == ["moved"]
+    machine.vos("vcp", folder.vos("moved"), tmp_path / "back")
+    assert content_of(tmp_path / "back") == content_of(tree) | {"c": small_file.read_bytes()}
 
 
+@pytest.mark.clause("J1")
+@pytest.mark.clause("J2")
+@pytest.mark.clause("J3")
 @pytest.mark.parametrize(
-    ("command", "message"),
+    ("source", "goal", "code", "message"),
     [
-        (["vrm", "-R", "{}"], "recursive-delete-proto"),
-        (["vtag", "-R", "{}", "a=b"], "recursive-nodeprops-proto"),
-        (["vchmod", "-R", "o+r", "{}"], "not supported"),
+        ("missing", "x", ENOENT, "NodeNotFound"),
+        ("a", "b", EFAULT, "DuplicateNode"),  # vos looks for "DuplicateNode." with a dot
+        ("a", "missing/x", ENOENT, "NodeNotFound"),
+        ("sub", "sub/sub", EINVAL, "InvalidArgument"),
+        ("a", "vos://localhost!space/home/a", EACCES, "PermissionDenied"),
     ],
 )
-def test_jobs_on_trees_are_not_offered_yet(machine: Machine, folder: Folder, command: list[str], message: str) -> None:
-    outcome = machine.vos(*(word.format(folder.vos()) for word in command), code=FAILED)
-    assert message in outcome.errors
+def test_moves_that_fail(
+    machine: Machine, folder: Folder, small_file: Path, source: str, goal: str, code: int, message: str
+) -> None:
+    """The name of the fault, alone at /error, becomes the exit code; nothing is changed."""
+    for name in ("a", "b"):
+        machine.vos("vcp", small_file, folder.vos(name))
+    machine.vos("vmkdir", folder.vos("sub"))
+    outcome = machine.vos("vmv", folder.vos(source), goal if ":" in goal else folder.vos(goal), code=code)
+    assert message in outcome.errors, outcome
+    assert "Traceback" not in outcome.errors
+    assert machine.vos("vls", folder.vos()).lines == ["a", "b", "sub"]
+
+
+@pytest.mark.clause("J4")
+@pytest.mark.clause("J5")
+@pytest.mark.clause("J6")
+def test_whole_trees_at_once(
+    machine: Machine, stranger: Machine, team: Team, public_folder: Folder, tree: Path, tmp_path: Path
+) -> None:
+    remote = public_folder.vos("tree")
+    machine.vos("vcp", tree, remote)
+    deep, member = f"{remote}/sub%20one/deep/日本.bin".replace("%20", " "), replace(machine, token=team.token)
+    machine.vos("vtag", "-R", remote, "quality=good")
+    assert machine.vos("vtag", deep, "quality").out == "'good'\n"
+    stranger.vos("vcp", deep, tmp_path / "x", code=EACCES)
+    machine.vos("vchmod", "-R", "o+r", remote)
+    stranger.vos("vcp", deep, tmp_path / "x")
+    machine.vos("vchmod", "-R", "o-r", remote)
+    stranger.vos("vls", deep, code=EACCES)
+    assert "PermissionDenied" in member.vos("vrm", "-R", remote, code=FORBIDDEN).errors
+    machine.vos("vrm", "-R", remote)
+    assert machine.vos("vls", public_folder.vos()).lines == []
+
+
+@pytest.mark.clause("J4")
+@pytest.mark.clause("J5")
+def test_trees_that_are_partly_of_others(machine: Machine, team: Team, public_folder: Folder, small_file: Path) -> None:
+    """What is refused stays, the rest is done, and both are counted."""
+    member = replace(machine, token=team.token)
+    tree = public_folder.vos("tree")
+    machine.vos("vmkdir", "-p", f"{tree}/closed")
+    machine.vos("vchmod", "g+w", tree, team.group)
+    machine.vos("vchmod", "-R", "o+r", tree)
+    machine.vos("vcp", small_file, f"{tree}/closed/mine")
+    member.vos("vcp", small_file, f"{tree}/his")
+    assert "updated count: 2, failed count: 2" in member.vos("vtag", "-R", tree, "quality=good", code=FAILED).errors
+    assert member.vos("vtag", f"{tree}/his", "quality").out == "'good'\n"
+    assert "deleted count: 1, failed count: 3" in member.vos("vrm", "-R", tree, code=FAILED).errors
+    assert machine.vos("vls", tree).lines == ["closed"]
+    assert machine.vos("vls", f"{tree}/closed").lines == ["mine"]
 
 
 def test_ranges_through_the_library(machine: Machine, folder: Folder, fits_file: Path) -> None:
