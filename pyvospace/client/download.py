@@ -62,6 +62,8 @@ class Reading:
         First byte; less than 0: so many from the end, as in slices.
     stop
         Byte to stop before; None: the end of the file.
+    credential
+        Whether the endpoint is one of the service itself, and wants the credential.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Reading:
         what: object,
         start: int = 0,
         stop: int | None = None,
+        credential: bool = False,
         progress: Progress = SILENT,
     ) -> None:
         self._http = http
@@ -79,6 +82,7 @@ class Reading:
         self._what = what
         self._next = start
         self._stop = stop
+        self._credential = credential
         self._progress = progress
         self._digester = Digester() if start == 0 and stop is None else None
         self._attempts = Attempts(http.retry)
@@ -146,7 +150,7 @@ class Reading:
 
     async def _connect(self, endpoint: str) -> None:
         headers = self._range_headers()
-        opened = self._http.open("GET", endpoint, headers=headers, credential=False)
+        opened = self._http.open("GET", endpoint, headers=headers, credential=self._credential)
         response = await self._stack.enter_async_context(opened)
         content, first = _described(response)
         if self._content is None:

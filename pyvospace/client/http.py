@@ -108,6 +108,7 @@ class Http:
         headers: Mapping[str, str] | None = None,
         repeatable: bool = True,
         read: float | None = None,
+        follow: bool = True,
     ) -> Answer:
         """Send a request and read the whole answer, with as many tries as allowed.
 
@@ -115,6 +116,8 @@ class Http:
         ----------
         repeatable
             Whether a second request does no harm if the first one had its effect and only the answer was lost.
+        follow
+            Whether to go where a redirect leads, or to give the redirect itself.
 
         Raises
         ------
@@ -124,7 +127,7 @@ class Http:
         attempts = Attempts(self.retry)
         while True:
             try:
-                async with self.open(method, url, body=body, headers=headers, read=read) as response:
+                async with self.open(method, url, body=body, headers=headers, read=read, follow=follow) as response:
                     whole = b"".join([piece async for piece in pieces(response, limit=_ANSWER_BYTES)])
                     return Answer(status=response.status, headers=response.headers, url=str(response.url), body=whole)
             except Fault as fault:
@@ -140,8 +143,9 @@ class Http:
         headers: Mapping[str, str] | None = None,
         credential: bool = True,
         read: float | None = None,
+        follow: bool = True,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request once, follow redirects, and give the answer with its body still to be read.
+        """Send a request once, follow redirects if that is wanted, and give the answer with its body still to be read.
 
         Parameters
         ----------
@@ -160,7 +164,7 @@ class Http:
             response = await self._send(method, target, body=body, headers=sent, credential=credential, read=read)
             try:
                 location = response.headers.get("Location")
-                if response.status not in _REDIRECTS or location is None:
+                if response.status not in _REDIRECTS or location is None or not follow:
                     await self._refuse(response, credential=credential)
                     yield response
                     return

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from pyvospace.client.failures import ServiceUnreachable
 from pyvospace.client.http import Answer, Http
@@ -24,6 +24,7 @@ _PROTOCOLS: Final = {
     Direction.PUSH_TO_VOSPACE: (HTTPS_PUT, HTTP_PUT),
     Direction.PULL_FROM_VOSPACE: (HTTPS_GET, HTTP_GET),
 }
+_XML: Final = {"Content-Type": "text/xml"}
 _DETAILS: Final = "/results/transferDetails"
 _REFUSING: Final = frozenset(
     {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE}
@@ -32,16 +33,11 @@ _REFUSING: Final = frozenset(
 
 
 async def negotiate(
-    http: Http, sync_url: str, uri: NodeUri, direction: Direction, view: View | None = None, *more: NodeUri
+    http: Http, sync_url: str, uri: NodeUri, direction: Direction, view: View | None = None
 ) -> tuple[str, ...]:
     """Ask the service for endpoints of a node, the best one first.
 
     If the service itself is reached by TLS, only endpoints with TLS are asked for and taken.
-
-    Parameters
-    ----------
-    more
-        Of a package: the nodes behind the first.
 
     Raises
     ------
@@ -49,19 +45,10 @@ async def negotiate(
         What the service answered, or what its job says.
     """
     secure = urlsplit(sync_url).scheme == "https"
-    protocols = _PROTOCOLS[direction][:1] if secure else _PROTOCOLS[direction]
-    document = render_transfer(
-        Transfer(
-            target=str(uri),
-            direction=direction,
-            view=view or View(DEFAULT_VIEW),
-            protocols=tuple(Protocol(one) for one in protocols),
-            version="2.1",
-            more_targets=tuple(str(one) for one in more),
-        )
-    )
+    protocols = _protocols(direction, sync_url)
+    document = _request([uri], direction, view or View(DEFAULT_VIEW), protocols)
     # A job that nobody uses ends by itself, so a lost answer does no harm.
-    answer = await http.ask("POST", sync_url, body=document, headers={"Content-Type": "text/xml"})
+    answer = await http.ask("POST", sync_url, body=document, headers=_XML)
     offered = read_transfer(answer.body).protocols
     found = dict.fromkeys(
         one.endpoint
@@ -72,6 +59,30 @@ async def negotiate(
     if not found:
         raise await _reason(http, answer, uri)
     return tuple(found)
+
+
+async def negotiate_package(http: Http, sync_url: str, uris: Sequence[NodeUri], view: View) -> tuple[str, ...]:
+    """Ask the service, as OpenCADC's clients do, where several nodes can be had as one package.
+
+    It answers with a redirect to a resource of its own, which wants the credential and may redirect further.
+    """
+    direction = Direction.PULL_FROM_VOSPACE
+    document = _request(uris, direction, view, _protocols(direction, sync_url))
+    answer = await http.ask("POST", sync_url, body=document, headers=_XML, follow=False)
+    if "Location" not in answer.headers:
+        raise TransferFailed(f"{uris[0]}: the service does not say where the package is")
+    return (urljoin(sync_url, answer.headers["Location"]),)
+
+
+def _protocols(direction: Direction, sync_url: str) -> tuple[str, ...]:
+    known = _PROTOCOLS[direction]
+    return known[:1] if urlsplit(sync_url).scheme == "https" else known
+
+
+def _request(uris: Sequence[NodeUri], direction: Direction, view: View, protocols: Sequence[str]) -> bytes:
+    target, *more = (str(uri) for uri in uris)
+    wanted = tuple(Protocol(one) for one in protocols)
+    return render_transfer(Transfer(target, direction, view, protocols=wanted, version="2.1", more_targets=tuple(more)))
 
 
 def _usable(endpoint: str, *, secure: bool) -> bool:

@@ -7,7 +7,7 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from datetime import timedelta
 from functools import partial
@@ -20,7 +20,7 @@ from pyvospace.client.failures import ContentChanged
 from pyvospace.client.jobs import FORM, Counts, JobList, Jobs, Watch
 from pyvospace.client.listing import list_children, node_query
 from pyvospace.client.locations import is_uri
-from pyvospace.client.negotiation import Endpoints, negotiate
+from pyvospace.client.negotiation import Endpoints, negotiate, negotiate_package
 from pyvospace.client.progress import SILENT, Progress
 from pyvospace.client.retry import Attempts
 from pyvospace.client.searching import search_pages, search_query
@@ -310,44 +310,17 @@ class Space(Jobs):
         """
         source = await self.uri(uri)
         endpoints = await self._endpoints(source, Direction.PULL_FROM_VOSPACE, view)
-        await self._fetch(source, endpoints, target, progress)
-
-    async def _fetch(self, what: NodeUri, endpoints: Endpoints, target: Path | BinaryIO, progress: Progress) -> None:
-        if not isinstance(target, Path):
-            await self._write_to(target, Reading(self._http, endpoints, what=what, progress=progress))
-            return
-        if await asyncio.to_thread(_is_special, target):
-            with await asyncio.to_thread(target.open, "wb", 0) as file:
-                await self._write_to(file, Reading(self._http, endpoints, what=what, progress=progress))
-            return
-        await self._fetch_file(what, endpoints, await asyncio.to_thread(target.resolve), progress)
-
-    async def _write_to(self, file: BinaryIO, reading: Reading) -> None:
-        async with aclosing(reading.pieces()) as bytes_of:
-            async for piece in bytes_of:
-                await asyncio.to_thread(file.write, piece)
+        await _fetch(partial(Reading, self._http, endpoints, what=source, progress=progress), target)
 
     async def pull_file(self, uri: NodeUri | str, target: Path, *, progress: Progress = SILENT) -> None:
         """As `pull` with a path, but what stands there is replaced, a symbolic link too."""
         source = await self.uri(uri)
         endpoints = await self._endpoints(source, Direction.PULL_FROM_VOSPACE, None)
-        await self._fetch_file(source, endpoints, target, progress)
+        await _fetch_file(partial(Reading, self._http, endpoints, what=source, progress=progress), target)
 
-    async def _fetch_file(self, what: NodeUri, endpoints: Endpoints, target: Path, progress: Progress) -> None:
-        for left in reversed(range(_VERSIONS)):
-            reading = Reading(self._http, endpoints, what=what, progress=progress)
-            try:
-                await fetch(reading, target)
-            except ContentChanged as fault:
-                if not left:
-                    raise
-                log.info("%s; beginning anew", fault)
-            else:
-                return
-
-    async def _endpoints(self, uri: NodeUri, direction: Direction, view: View | None, *more: NodeUri) -> Endpoints:
+    async def _endpoints(self, uri: NodeUri, direction: Direction, view: View | None) -> Endpoints:
         url = await self._url(STANDARD_SYNC, STANDARD_SYNC_20)
-        return Endpoints(partial(negotiate, self._http, url, uri, direction, view, *more))
+        return Endpoints(partial(negotiate, self._http, url, uri, direction, view))
 
     async def pull_archive(
         self,
@@ -375,9 +348,13 @@ class Space(Jobs):
         # Each is looked for: the service would leave out of a package what is missing, without a word.
         first, *more = [await self.follow(await self.get_node(uri)) for uri in named]
         view = await self._archive_view(first, form, alone=not more)
-        sources = [one.uri for one in (first, *more)]
-        endpoints = await self._endpoints(sources[0], Direction.PULL_FROM_VOSPACE, view, *sources[1:])
-        await self._fetch(sources[0], endpoints, target, progress)
+        if view.uri != PACKAGE_VIEW:
+            await self.pull(first.uri, target, view=view, progress=progress)
+            return
+        sources, url = [one.uri for one in (first, *more)], await self._url(STANDARD_SYNC, STANDARD_SYNC_20)
+        endpoints = Endpoints(partial(negotiate_package, self._http, url, sources, view))
+        package = partial(Reading, self._http, endpoints, what=first.uri, credential=True, progress=progress)
+        await _fetch(package, target)
 
     async def _archive_view(self, node: Node, form: ArchiveFormat, *, alone: bool = True) -> View:
         """Choose what the service calls a container, or a package that it is the first of, as an archive."""
@@ -519,6 +496,35 @@ class Space(Jobs):
         node = await self.get_node(uri, detail=Detail.MIN)
         body = render_node(Node(node.uri, node.type, tuple(properties), target=node.target))
         return await self.count(await self.create_job(JobList.PROPERTIES, body, "text/xml"), watch=watch)
+
+
+async def _fetch(begin: Callable[[], Reading], target: Path | BinaryIO) -> None:
+    """Bring bytes to a file; `begin` begins to read them, as often as it takes."""
+    if not isinstance(target, Path):
+        await _write_to(target, begin())
+    elif await asyncio.to_thread(_is_special, target):
+        with await asyncio.to_thread(target.open, "wb", 0) as file:
+            await _write_to(file, begin())
+    else:
+        await _fetch_file(begin, await asyncio.to_thread(target.resolve))
+
+
+async def _write_to(file: BinaryIO, reading: Reading) -> None:
+    async with aclosing(reading.pieces()) as bytes_of:
+        async for piece in bytes_of:
+            await asyncio.to_thread(file.write, piece)
+
+
+async def _fetch_file(begin: Callable[[], Reading], target: Path) -> None:
+    for left in reversed(range(_VERSIONS)):
+        try:
+            await fetch(begin(), target)
+        except ContentChanged as fault:
+            if not left:
+                raise
+            log.info("%s; beginning anew", fault)
+        else:
+            return
 
 
 def _is_special(path: Path) -> bool:

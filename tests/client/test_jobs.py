@@ -36,7 +36,7 @@ from pyvospace.wire.nodes import parse_node, render_children, search_head, searc
 from pyvospace.wire.transfers import parse_transfer
 from pyvospace.wire.uws import jobs_head, jobs_tail, render_job, render_references
 from pyvospace.wire.vosi import render_capabilities
-from tests.client.double import AUTHORITY, ROOT, Double, answers, hangs_up
+from tests.client.double import AUTHORITY, ROOT, TOKEN, Double, hangs_up, redirects
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 RESOURCES = {
@@ -291,9 +291,14 @@ async def test_archives_of_opencadc(double: Double, work: Work) -> None:
     work.resources[PACKAGE_VIEW] = "pkg"
     async with double.space(authority=AUTHORITY) as space:
         await space.job_lists()
-        double.service.plan = [double._serve, answers(404, "NodeNotFound x")]
-        with pytest.raises(NodeNotFound):
-            await space.pull_archive(A, io.BytesIO())
+        double.content, target = b"packed", io.BytesIO()
+        package = redirects("/pkg/1/run", 303)
+        double.service.plan = [double._serve, double._serve, package, redirects(double.storage.url("/x"), 303)]
+        await space.pull_archive([A, A], target)
+    assert target.getvalue() == b"packed"
+    fetched = next(one for one in double.service.seen if one.path == "/pkg/1/run")
+    assert fetched.headers["Authorization"] == f"Bearer {TOKEN}"
+    assert "Authorization" not in double.storage.seen[0].headers
     view = parse_transfer(next(one.body for one in double.service.seen if one.path == "/synctrans")).view
     assert view is not None
     assert (view.uri, [one.value for one in view.params]) == (PACKAGE_VIEW, ["application/x-tar"])
