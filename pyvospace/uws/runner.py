@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _LOOK_EVERY: Final = 5.0
 """Seconds between two looks for jobs that nobody told us of: those of dead workers."""
+_LOOK_SOON: Final = 0.05
 _RENEWALS: Final = 4
 """A lease is renewed so often before it would run out."""
 
@@ -89,14 +90,18 @@ class Runner:
     async def run(self) -> None:
         """Work until cancelled; what is not done then is given back."""
         try:
+            pause = _LOOK_EVERY
             while True:
+                # What we were told of may be passed over because somebody holds its row for a moment: we look again
+                # soon, and then less and less often.
+                pause = _LOOK_SOON if self._woken.is_set() else min(2 * pause, _LOOK_EVERY)
                 self._woken.clear()
                 try:
                     await self._fill()
                 except Fault as fault:
                     log.warning("no jobs can be fetched: %s", fault)
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_LOOK_EVERY * (0.5 + secrets.randbelow(1000) / 1000)):
+                    async with asyncio.timeout(pause * (0.5 + secrets.randbelow(1000) / 1000)):
                         await self._woken.wait()
         finally:
             await self._stop()

@@ -106,15 +106,17 @@ select j.id, j.phase, j.run_id, j.created
  limit $8;
 
 -- name: queue
--- Hand the job $1, which its owner has not run yet, to the workers.
-update jobs set phase = 'QUEUED' where id = $1 and phase = 'PENDING' returning id;
+-- Hand the job $1, which its owner has not run yet, to the workers; whoever runs it looks for its end at once.
+update jobs set phase = 'QUEUED', watched = now() + interval '10 seconds'
+ where id = $1 and phase = 'PENDING'
+returning id;
 
 -- name: prepare
 -- The same, with what it turned out to mean: the node $2, or the name $4 in the container $3, at the URI $5, the
 -- storage $6.
 update jobs
-   set phase = 'QUEUED', node_id = $2, parent_id = $3, name = $4, node_uri = $5, size_limit = $7,
-       storage_id = (select id from storages where uuid = $6), keep_properties = $8
+   set phase = 'QUEUED', watched = now() + interval '10 seconds', node_id = $2, parent_id = $3, name = $4, node_uri = $5,
+       size_limit = $7, storage_id = (select id from storages where uuid = $6), keep_properties = $8
  where id = $1 and phase = 'PENDING' returning id;
 
 -- name: set_run_id

@@ -219,3 +219,20 @@ async def test_database_comes_back(queue: MemoryQueue, teller: Teller, caplog: p
         queue.away = False
         teller.tell("pyvospace_queue", "")
         await queue.until("a", "completed")
+
+
+async def test_job_that_could_not_be_had_at_once(
+    queue: MemoryQueue, teller: Teller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner may hold its row while the worker looks: nobody tells of it a second time."""
+    monkeypatch.setattr("pyvospace.uws.runner._LOOK_EVERY", 3600.0)
+
+    async def finish(claimed: Claimed) -> None:
+        queue.complete(claimed)
+
+    async with working(queue, teller, finish):
+        queue.away = True
+        queue.add("a")
+        await asyncio.sleep(0.01)
+        queue.away = False
+        await queue.until("a", "completed")
