@@ -8,7 +8,7 @@ import unicodedata
 
 import pytest
 
-from pyvospace.db import bootstrap, nodes
+from pyvospace.db import bootstrap, copies, nodes
 from pyvospace.model.faults import (
     DuplicateNode,
     InternalFault,
@@ -116,11 +116,17 @@ async def test_a_path_can_be_as_deep_as_it_can_be_written(world: World) -> None:
         await nodes.move(
             world.database, await world.caller(), await world.node(names[:1]), await world.node("box"), "deep"
         )
-    deep = await world.node(names[:-1])
-    assert await nodes.move(world.database, await world.caller(), await world.node("box/inner"), deep, "inner")
+    deep, admin = await world.node(names[:-1]), await world.caller()
+    assert await nodes.move(world.database, admin, await world.node("box/inner"), deep, "inner")
     await world.add("box/data", NodeType.DATA)
+    for change in (nodes.move, copies.copy):
+        with pytest.raises(InvalidArgument, match="more than 200 names"):
+            await change(world.database, admin, await world.node("box"), deep, "box")
+    assert await copies.copy(world.database, admin, await world.node("box/data"), deep, "copy") == 1
+    data, deepest = await world.node("box/data"), await world.node(names)
+    assert await nodes.move(world.database, admin, data, deepest, "data") is None
     with pytest.raises(InvalidArgument, match="more than 200 names"):
-        await nodes.move(world.database, await world.caller(), await world.node("box"), deep, "box")
+        await copies.copy(world.database, admin, data, deepest, "data")
     await world.database.fetchval("select setval('nodes_id_seq', $1)", 10**11)
     assert await damages(world.database) == []
     await world.remove(names[0])

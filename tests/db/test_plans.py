@@ -29,7 +29,17 @@ SWEEPS = {"forget_leases"}
 """Reads all leases, of which there are no more than uploads under way."""
 STATEMENTS = [
     (file, name, text)
-    for file in ("nodes.sql", "listings.sql", "search.sql", "state.sql", "jobs.sql", "identities.sql", "keys.sql")
+    for file in (
+        "nodes.sql",
+        "listings.sql",
+        "copies.sql",
+        "recursive.sql",
+        "search.sql",
+        "state.sql",
+        "jobs.sql",
+        "identities.sql",
+        "keys.sql",
+    )
     for name, text in read_statements(file).items()
     if not text.startswith(("select pg_advisory", "select storage_api")) and name not in OF_ADMINISTRATORS | SWEEPS
 ]
