@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Final
 
 from pyvospace.model.faults import InvalidArgument
@@ -62,6 +63,12 @@ class VOTable(StructuredType):
         """Look for the root element, behind comments."""
         del content_type
         return _ROOT.match(head) is not None
+
+    def missing(self) -> str | None:
+        """Ask for astropy."""
+        if find_spec("astropy") is None:
+            return "astropy is not installed (pip install pyvospace[fits]): tables in BINARY are not written as text"
+        return None
 
     def check(self) -> Check:
         """Begin to read a document."""

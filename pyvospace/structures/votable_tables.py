@@ -10,11 +10,13 @@ from typing import Final
 
 from pyvospace.model.faults import InvalidArgument, InvalidData, ViewNotSupported
 from pyvospace.structures.interface import Bytes
+from pyvospace.structures.votable_binary import BinaryRows
 from pyvospace.structures.votable_reader import Scanner, tag_at
 
 _MOST_FIELDS: Final = 10_000
 _MOST_ROW: Final = 16 << 20
 """Characters of one row."""
+_FIELD: Final[tuple[str, ...]] = ("name", "ID", "datatype", "arraysize")
 _MOST_PARTS: Final = 1000
 _PIECE: Final = 1 << 20
 _KEPT: Final = {"COOSYS", "TIMESYS", "DEFINITIONS", "DESCRIPTION", "INFO", "PARAM", "LINK"}
@@ -64,7 +66,9 @@ class Rows:
         self._tables = 0
         self._inside = False
         self._done = False
-        self._fields: list[str] | None = []
+        self._fields: list[dict[str, str]] = []
+        self._begun = False
+        self._binary: BinaryRows | None = None
         self._cells: list[str] = []
         self._cell: list[str] | None = None
         self._size = 0
@@ -95,23 +99,37 @@ class Rows:
             self._cells, self._size = [], 0
         elif name == "TD":
             self._cell = []
-        elif name in {"BINARY", "BINARY2", "FITS"}:
-            raise ViewNotSupported(f"the table is in {name}: only TABLEDATA is written as text")
+        elif name in {"STREAM", "FITS"}:
+            self._begin_stream(attributes)
 
     def _add_field(self, attributes: dict[str, str]) -> None:
-        if self._fields is not None:
-            if len(self._fields) == _MOST_FIELDS:
-                raise InvalidData(f"a table of more than {_MOST_FIELDS} fields")
-            self._fields.append(attributes.get("name") or attributes.get("ID") or f"col{len(self._fields) + 1}")
-            self._count(len(self._fields[-1]))
+        if self._begun:
+            return
+        if len(self._fields) == _MOST_FIELDS:
+            raise InvalidData(f"a table of more than {_MOST_FIELDS} fields")
+        kept: dict[str, str] = {name: attributes[name] for name in _FIELD if name in attributes}
+        self._fields.append(kept)
+        self._count(sum(map(len, kept.values())))
 
     def _write_fields(self) -> None:
-        if self._fields is not None:
-            self._out.append(self._write(self._fields))
-            self._fields = None
+        if not self._begun:
+            names = [one.get("name") or one.get("ID") or f"col{number}" for number, one in enumerate(self._fields, 1)]
+            self._out.append(self._write(names))
+            self._begun = True
+
+    def _begin_stream(self, attributes: dict[str, str]) -> None:
+        serialization = self._scanner.path[-2]
+        if serialization not in {"BINARY", "BINARY2"}:
+            raise ViewNotSupported("a table in FITS is not written as text")
+        if "href" in attributes or attributes.get("encoding") != "base64":
+            raise ViewNotSupported("a table whose data are elsewhere, or not in base64, is not written as text")
+        self._write_fields()
+        self._binary = BinaryRows(self._fields, flags=serialization == "BINARY2")
 
     def _text(self, text: str) -> None:
-        if self._cell is not None:
+        if self._binary is not None:
+            self._out.extend(map(self._write, self._binary.take(text)))
+        elif self._cell is not None:
             self._count(len(text))
             self._cell.append(text)
 
@@ -129,6 +147,9 @@ class Rows:
             self._cell = None
         elif name == "TR":
             self._out.append(self._write(self._cells))
+        elif name == "STREAM" and self._binary is not None:
+            self._binary.end()
+            self._binary = None
         elif name == "TABLE":
             self._write_fields()
             self._inside, self._done = False, True

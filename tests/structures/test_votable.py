@@ -8,9 +8,11 @@ import json
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import pytest
 from astropy.io.votable import parse, validate
 from astropy.io.votable.tree import Field, Resource, TableElement, VOTableFile
+from astropy.table import MaskedColumn, Table
 
 from pyvospace.model.faults import InvalidArgument, InvalidData, ViewNotSupported
 from pyvospace.structures import StructuredView
@@ -114,11 +116,76 @@ def test_no_such_table(view: StructuredView, params: dict[Any, str]) -> None:
         render(DOCUMENT, view, params)
 
 
-def test_binary_tables_are_not_written_as_text() -> None:
-    data = DOCUMENT.replace(b"TABLEDATA>", b"BINARY2>")
+@pytest.mark.parametrize("serialization", ["binary", "binary2"])
+def test_binary_tables_are_written_like_others(serialization: str) -> None:
+    rows = 5000
+    table = Table()
+    table["int"] = np.arange(rows, dtype="i4")
+    table["flag"] = np.arange(rows) % 2 == 0
+    table["name"] = [f"star <{number}> & \u00e9" for number in range(rows)]
+    table["flux"] = np.linspace(0, 1, rows, dtype="f4")
+    table["pair"] = np.arange(2 * rows, dtype="i2").reshape(rows, 2)
+    lists = [np.ma.array(np.arange(n % 4, dtype="f8"), mask=np.zeros(n % 4, dtype=bool)) for n in range(rows)]
+    table["list"] = np.array(lists, dtype=object)
+    mask = (np.arange(rows) % 3 == 0) & (serialization == "binary2")  # the other has no nulls
+    table["long"] = MaskedColumn(np.arange(rows, dtype="i8"), mask=mask)
+    written, document = {}, b""
+    for one in ("tabledata", serialization):
+        out = io.BytesIO()
+        table.write(out, format="votable", tabledata_format=one)
+        document = out.getvalue()
+        written[one] = render(document, CSV)
+    plain = list(csv.reader(io.StringIO(written["tabledata"].decode())))
+    binary = list(csv.reader(io.StringIO(written[serialization].decode())))
+    assert len(binary) == rows + 1
+    for number, (expected, found) in enumerate(zip(plain, binary, strict=True)):
+        if number % 3 == 1:  # null: empty, or the number that stands for it
+            del expected[-1], found[-1]
+        assert found == expected
+    assert render(document, SINGLE).count(b"<BINARY") == 1
+
+
+STREAM = (
+    b'<VOTABLE><RESOURCE><TABLE><FIELD name="a" datatype="%s" arraysize="%s"/><DATA><BINARY>'
+    b'<STREAM encoding="base64">%s</STREAM></BINARY></DATA></TABLE></RESOURCE></VOTABLE>'
+)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "arraysize", "data"),
+    [
+        (b"int", b"1", b"AAA"),  # no whole group of base64
+        (b"int", b"1", b"AAAA"),  # no whole row
+        (b"char", b"*", b"f////w=="),  # a length of 2 GiB
+        (b"int", b"*", b"AP///w==" + b"AAAA" * 1_000_000),
+        (b"int", b"99999999x99999999", b"AAAA"),
+        (b"int", b"x", b"AAAA"),
+        (b"quark", b"1", b"AAAA"),
+    ],
+)
+def test_hostile_streams(datatype: bytes, arraysize: bytes, data: bytes) -> None:
+    with pytest.raises(InvalidData):
+        render(STREAM % (datatype, arraysize, data), CSV)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        STREAM.replace(b'encoding="base64"', b'href="file:///etc/passwd"') % (b"int", b"1", b""),
+        STREAM.replace(b"BINARY>", b"FITS>") % (b"int", b"1", b""),
+    ],
+)
+def test_streams_that_are_not_read(document: bytes) -> None:
     with pytest.raises(ViewNotSupported):
-        render(data, CSV, {TABLE: "1"})
-    assert b"<BINARY2>" in render(data, SINGLE, {TABLE: "1"})
+        render(document, CSV)
+
+
+def test_without_astropy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyvospace.structures.votable_binary.find_spec", lambda _: None)
+    monkeypatch.setattr("pyvospace.structures.votable.find_spec", lambda _: None)
+    assert "astropy is not installed" in (VOTable().missing() or "")
+    with pytest.raises(ViewNotSupported):
+        render(STREAM % (b"int", b"1", b"AAAAAA=="), CSV)
 
 
 HOSTILE = [
