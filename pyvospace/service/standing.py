@@ -27,7 +27,7 @@ _LOOK_EVERY: Final = 10.0
 """Seconds between two looks, should a notice get lost."""
 PATIENCE: Final = 5.0
 """Seconds after which a database that is silent counts as gone."""
-_left_behind: Final[set[asyncio.Future[Any]]] = set()
+_under_way: Final[set[asyncio.Future[Any]]] = set()
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
@@ -39,13 +39,19 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
         Nothing came.
     """
     task = asyncio.ensure_future(work)
+    _under_way.add(task)
+    task.add_done_callback(_end)
     await asyncio.wait([task], timeout=seconds)
     if task.done():
         return task.result()
     task.cancel()
-    _left_behind.add(task)
-    task.add_done_callback(_left_behind.discard)
     raise ServiceBusy(f"the database has not answered for {seconds:g} s")
+
+
+def _end(task: asyncio.Future[Any]) -> None:
+    _under_way.discard(task)
+    if not task.cancelled():
+        task.exception()  # somebody has looked at it
 
 
 class StandingWatch:

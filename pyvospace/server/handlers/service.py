@@ -79,9 +79,13 @@ async def availability(request: web.Request) -> web.StreamResponse:
 
 async def _examine(service: Service) -> Availability:
     """Look whether the database and a storage server are there, and what the operator says."""
+
+    async def look() -> int:
+        await service.watch.look()
+        return await state.live_storages(service.database)
+
     try:
-        await within(PATIENCE, service.watch.look())
-        storages = await within(PATIENCE, state.live_storages(service.database))
+        storages = await within(PATIENCE, look())
     except Fault:
         troubles = ["the database does not answer"]
     else:
