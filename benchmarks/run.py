@@ -17,7 +17,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import elsewhere, measures
+from benchmarks import archives, elsewhere, measures
 from benchmarks.measures import Series, Setting
 from benchmarks.systems import bare, nginx, scratch, space
 
@@ -27,6 +27,7 @@ RATIOS = (
     ("push of a large file", "the slower of nginx DAV PUT with fsync and MD5", 0.6),
     ("pull of a large file", "nginx static GET", 0.9),
     (elsewhere.PULLED, elsewhere.CURLED, 0.5),
+    (archives.PACKED, archives.GNU_PACKED, 0.3),
 )
 """Ours, its ceiling, and the least ratio that we promise."""
 CPU = (
@@ -55,7 +56,7 @@ def main() -> None:
             concurrency=options.concurrency,
             large=options.large,
         )
-        found = asyncio.run(_measure(setting, options.listings))
+        found = asyncio.run(_measure(setting, options))
         memory = ours.memory()
     report = _report(found, memory, options)
     print(_text(report))
@@ -78,14 +79,16 @@ def _options() -> argparse.Namespace:
     options.rounds = options.rounds or (1 if quick else 5)
     options.seconds = options.seconds or (0.3 if quick else 4.0)
     options.large = options.large or (8 << 20 if quick else 1 << 30)
+    options.archived = 100 if quick else 10_000
     options.listings = (10, 1000) if quick else (10, 1000, 100_000)
     return options
 
 
-async def _measure(setting: Setting, sizes: tuple[int, ...]) -> list[Series]:
+async def _measure(setting: Setting, options: argparse.Namespace) -> list[Series]:
     found = await measures.nodes(setting)
-    found += await measures.listings(setting, sizes)
+    found += await measures.listings(setting, options.listings)
     found += await measures.small_files(setting)
+    found += await archives.archives(setting, options.archived)
     found += await measures.large_files(setting)
     return found + await elsewhere.elsewhere(setting)
 

@@ -31,6 +31,7 @@ from pyvospace.model.crash import VARIABLE
 from pyvospace.model.faults import ChecksumMismatch, Fault, InvalidData, NodeBusy, RequestEntityTooLarge
 from pyvospace.storage.backend import BackendConfig, ByteRange, FileBytes, Redirect, StorageBackend, StreamBytes
 from pyvospace.storage.hashing import Announced
+from pyvospace.storage.jobs import ClaimedDownload
 from pyvospace.storage.testing.doubles import FailAt
 from pyvospace.storage.testing.dying import content
 from pyvospace.storage.testing.rig import Rig, read, rigged
@@ -101,6 +102,16 @@ class BackendContract:
         data = content(100_000)
         stored = await rig.put(data)
         assert await self._read(rig, stored, byte_range) == data[byte_range.start : byte_range.stop]
+
+    async def test_small_files_at_once(self, rig: Rig) -> None:
+        """A backend may leave all or some of them to single downloads, but what it gives is right."""
+        contents = [b"", b"a", os.urandom(70_000)]
+        stored = [await rig.put(data, node) for node, data in enumerate(contents, 1)]
+        lost = ClaimedDownload("no/location", 7, "text/plain", "lost")
+        jobs = [*(ClaimedDownload(one.location, one.size, "text/plain", "x") for one in stored), lost]
+        found = await rig.backend.read_small(jobs)
+        assert len(found) == len(jobs)
+        assert all(one in {None, data} for one, data in zip(found, [*contents, None], strict=True))
 
     async def test_every_small_range(self, rig: Rig) -> None:
         """Also at the edges of a file of a few bytes."""
