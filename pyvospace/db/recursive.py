@@ -139,7 +139,7 @@ async def set_below(
     Parameters
     ----------
     behind, limit
-        Up to so many nodes whose names come behind this one.
+        Up to so many nodes in each whose names come behind this one.
     properties
         Most that a node may have.
 

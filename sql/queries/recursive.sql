@@ -1,24 +1,25 @@
 -- name: is_large
 -- Whether the container $1 and all below it are more than $2 nodes; it is not counted further.
 select count(*) >= $2 from (
-    select from containers t
-      join containers c on c.path >= t.path and c.path < (t.path::text || '0')::ltree
+    select from containers c
       join nodes n on n.parent_id = c.id
-     where t.id = $1
+     where c.path >= (select path from containers where id = $1)
+       and c.path < (select (path::text || '0')::ltree from containers where id = $1)
      limit $2
 ) counted;
 
 -- name: delete_leaves
 -- Delete the nodes $2 if they are in the container $1 and no containers, as far as the caller $3 (groups $4,
--- administrator $5), identified at the epoch $6, may.
-with place as (
+-- administrator $5), identified at the epoch $6, may. (No index is used for `is not distinct from`: it would be that of
+-- all nodes in the container.)
+with place as materialized (
     select p.id from nodes p
      where p.id = $1 and not p.locked and not p.immutable and (select epoch from space) = $6
        and may_write(p.owner_id, p.group_write, $3, $4::text[], $5) and way_is_readable(p.id, $3, $4::text[], $5)
 ), gone as (
     delete from nodes n
      using place p
-     where n.id = any ($2::bigint[]) and n.parent_id = p.id and n.type <> 'ContainerNode'
+     where n.id = any ($2::bigint[]) and n.parent_id is not distinct from p.id and n.type <> 'ContainerNode'
        and not n.locked and not n.immutable
     returning n.storage_id, n.location
 ), kept as (
@@ -30,7 +31,9 @@ select count(*) from gone;
 
 -- name: remaining
 -- How many of the nodes $2 are in the container $1.
-select count(*), (select epoch from space) as epoch from nodes n where n.id = any ($2::bigint[]) and n.parent_id = $1;
+select count(*), (select epoch from space) as epoch
+  from nodes n
+ where n.id = any ($2::bigint[]) and n.parent_id is not distinct from $1;
 
 -- name: folders
 -- Up to $3 of the containers below the container $1, in an order in which each comes before those in it, behind the one
@@ -44,7 +47,7 @@ select c.id, substr(c.path::text, (select length(path::text) + 1 from containers
  limit $3;
 
 -- name: set_below
--- Change up to $15 nodes in those of the containers $1 that the caller $2 (groups $3, administrator $4), identified at
+-- Change up to $15 nodes in each of those of the containers $1 that the caller $2 (groups $3, administrator $4), identified at
 -- the epoch $5, may read, from behind the name $14 on: properties $6 are taken away and $7 set unless there would be
 -- more than $16, rights and the rest set where not NULL; $13: the change needs the owner.
 with place as (
@@ -54,10 +57,9 @@ with place as (
 ), page as (
     select n.id, n.name
       from place p
-      join nodes n on n.parent_id = p.id
-     where n.name > $14
-     order by n.name
-     limit $15
+     cross join lateral (
+        select c.id, c.name from nodes c where c.parent_id = p.id and c.name > $14 order by c.name limit $15
+     ) n
 ), changed as (
     update nodes n
        set properties = (n.properties - $6::text[]) || $7::jsonb, public = coalesce($8, n.public),
