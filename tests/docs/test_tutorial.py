@@ -1,4 +1,4 @@
-"""The tutorial does what it says: its commands are run from the first to the last, and its program."""
+"""The tutorial and the page on jobs do what they say: their commands are run from first to last, and their programs."""
 
 from __future__ import annotations
 
@@ -7,38 +7,54 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from tests.support.pair import Pair
 
-PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
-BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", PAGE.read_text(), re.DOTALL)
+DOCS = Path(__file__).parents[2] / "docs"
 STARTING = ("./dev", "access.env")
 
 
 @pytest.fixture
 def environment(pair: Pair) -> dict[str, str]:
-    pair.add_user("reader")
+    name = f"reader-{uuid4().hex[:8]}"
+    pair.add_user(name)
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("VOSPACE_")},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "VOSPACE_URL": pair.url,
         "VOSPACE_AUTHORITY": pair.authority,
-        "VOSPACE_TOKEN": pair.token_for("reader"),
-        "VOSPACE_HOME": "/home/reader",
+        "VOSPACE_TOKEN": pair.token_for(name),
+        "VOSPACE_HOME": f"/home/{name}",
         "VOSPACE_CLIENT_CONFIG": "/nonexistent",
     }
 
 
 def test_the_tutorial_works(environment: dict[str, str], tmp_path: Path) -> None:
+    blocks = blocks_of("tutorial.md")
+    assert run(blocks, environment, tmp_path) == len(blocks) - 2
+
+
+def test_the_page_on_jobs_works(environment: dict[str, str], tmp_path: Path) -> None:
+    blocks = blocks_of("howto/jobs.md")
+    prepare = ("sh", "mkdir raw; echo 1 > raw/1.fits; pyvospace cp -r raw vos:")
+    assert run([prepare, *blocks], environment, tmp_path) == len(blocks) + 1
+
+
+def blocks_of(page: str) -> list[tuple[str, str]]:
+    return re.findall(r"```(sh|python)\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+
+
+def run(blocks: list[tuple[str, str]], environment: dict[str, str], folder: Path) -> int:
     ran = 0
-    for language, text in BLOCKS:
+    for language, text in blocks:
         if any(word in text for word in STARTING):
             continue
-        command = ["bash", "-eu", "-c", text] if language == "sh" else [sys.executable, "-c", text]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        command = ["bash", "-eu", "-o", "pipefail", "-c", text] if language == "sh" else [sys.executable, "-c", text]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"
         assert done.stderr == "", text
         ran += 1
-    assert ran == len(BLOCKS) - 2
+    return ran
