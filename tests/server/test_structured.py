@@ -214,13 +214,15 @@ async def test_views_of_the_service(alice: Agent) -> None:
     assert {view.uri for kind in (Fits, VOTable) for view in kind.views} <= told["provides"]
 
 
-async def test_bytes_out_of_an_archive_have_no_structure(alice: Agent, folder: str, image: str) -> None:
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as packed:
-        packed.writestr("image.fits", DOCUMENT)
-    (await bring(alice, folder, archive.getvalue(), ZIP_VIEW)).assert_status(201)
-    assert await views(alice, image) == (BYTES + IMPORTS, [CORE + "defaultview", CORE + "binaryview"])
-    assert await alice.pull(image) == DOCUMENT
+async def test_structure_of_bytes_out_of_an_archive(alice: Agent, folder: str, image: str) -> None:
+    for data, kind in ((DOCUMENT, VOTable), (b"of no structure", None)):
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as packed:
+            packed.writestr("image.fits", data)
+        (await bring(alice, folder, archive.getvalue(), ZIP_VIEW)).assert_status(201)
+        computed = [view.uri for view in kind.views] if kind else []
+        assert await views(alice, image) == (BYTES + IMPORTS, [CORE + "defaultview", CORE + "binaryview", *computed])
+        assert await alice.pull(image) == data
 
 
 async def test_copy_and_move_keep_the_structure(alice: Agent, folder: str, image: str) -> None:
