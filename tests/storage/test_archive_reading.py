@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import struct
 import tarfile
 import zipfile
@@ -25,12 +26,15 @@ ARCHIVES = {TAR: tar_of(*MEMBERS), TAR_GZ: tar_of(*MEMBERS, compressed=True), ZI
 
 
 def members(wanted: ArchiveFormat, archive: bytes, limits: UnpackLimits = LIMITS) -> dict[ReadMember, bytes]:
-    reader = archive_reader(wanted, io.BytesIO(archive), limits, sent=len(archive))
     found = {}
-    while member := reader.next():
-        found[member] = b"".join(iter(reader.read, b"")) if member.size else b""
-        if len(found[member]) != member.size:
-            raise InvalidData("it ends early")
+    with os.fdopen(os.memfd_create("archive"), "w+b") as file:  # a real file is stricter than BytesIO
+        file.write(archive)
+        file.seek(0)
+        reader = archive_reader(wanted, file, limits, sent=len(archive))
+        while member := reader.next():
+            found[member] = b"".join(iter(reader.read, b"")) if member.size else b""
+            if len(found[member]) != member.size:
+                raise InvalidData("it ends early")
     return found
 
 

@@ -233,7 +233,10 @@ class _Pieces(io.RawIOBase):
         return self._file.read(size if size >= 0 else self._most)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            raise InvalidData("the table of the archive leads out of it") from None
 
     def seekable(self) -> bool:
         return True

@@ -86,18 +86,35 @@ class Unpacker:
         settings = self._archives
         return UnpackLimits(settings.members, settings.bytes, settings.ratio, MAX_DEPTH - len(claim.path))
 
-    def spool(self, name: str) -> tuple[int, BinaryIO]:
-        """Make a file without a name for an archive: to be written, and to be read. It is gone when it is closed."""
+    def spool(self, name: str) -> "Spool":
+        """Make a file for an archive."""
         self._staging.mkdir(mode=_PRIVATE_DIRECTORY, parents=True, exist_ok=True)
-        path: Path = self._staging / name
-        writing = os.open(path, _NEW, _PRIVATE_FILE)
+        return Spool(self._staging / name)
+
+
+class Spool:
+    """A file without a name, to be written and then read; it is gone when it is closed, or its process ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._writing = os.open(path, _NEW, _PRIVATE_FILE)
         try:
-            return writing, path.open("rb")
+            self.file: BinaryIO = path.open("rb")
         except OSError:
-            os.close(writing)
+            os.close(self._writing)
             raise
         finally:
             path.unlink()
+
+    def give(self) -> int:
+        """Give the descriptor for writing away."""
+        fd, self._writing = self._writing, -1
+        return fd
+
+    def close(self) -> None:
+        """Close what was not given away."""
+        self.file.close()
+        if self._writing >= 0:
+            os.close(self._writing)
 
 
 class Unpacking:
@@ -112,7 +129,6 @@ class Unpacking:
         self._tree = Tree(NodeUri(unpacker.authority, claim.path), self._limits)
         self._locations: list[str] = []
         """What the backend was given."""
-        self._reader: ArchiveReader | None = None
         self.interruptible = True
         """A cancellation does no harm now: not while the nodes are being made."""
         self.outcome_unknown = False
@@ -154,14 +170,13 @@ class Unpacking:
                 await self._unpacker.backend.delete(location)
 
     async def _unpack(self, body: HttpBody) -> None:
-        writing, file = await run(self._run, self._unpacker.spool, self.claim.id)
+        spool = await run(self._run, self._unpacker.spool, self.claim.id)
         try:
-            await body.write_to(_Once(writing).give)
+            await body.write_to(spool.give)
             sent = body.received.size if body.received is not None else 0
-            self._reader = archive_reader(self.claim.format, file, self._limits, sent=sent)
-            await self._store_members(self._reader)
+            await self._store_members(archive_reader(self.claim.format, spool.file, self._limits, sent=sent))
         finally:
-            await asyncio.shield(asyncio.to_thread(file.close))
+            await asyncio.shield(asyncio.to_thread(spool.close))
         tree = await run(self._run, self._tree.unpacked)
         self.interruptible = False
         try:
@@ -231,21 +246,6 @@ def _type_of(name: str) -> str | None:
     """Guess the type of a file by its name; the slash keeps the guess from taking it for a URL."""
     kind, encoding = mimetypes.guess_type("/" + name)
     return _COMPRESSED.get(encoding) if encoding else kind
-
-
-class _Once:
-    """Gives a descriptor away."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def give(self) -> int:
-        fd, self._fd = self._fd, -1
-        return fd
-
-    def __del__(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
 
 
 class _MemberUpload:

@@ -84,6 +84,8 @@ class Walk:
         finally:
             reading.cancel()
             await asyncio.wait([reading])
+            if not reading.cancelled():
+                reading.exception()  # seen: nobody wants this page any more
 
     async def again(self, node: PackedNode) -> PackedNode | None:
         """Look at a node once more; None: the caller may not read it any more, or it is gone."""
