@@ -1,6 +1,13 @@
 -- Durable jobs: made by clients, run by any number of workers, watched by who waits.
 
 alter table jobs rename column transfer to request;
+do $$
+begin
+    if exists (select from pg_constraint where conname = 'jobs_transfer_not_null') then  -- PostgreSQL 18 names them
+        alter table jobs rename constraint jobs_transfer_not_null to jobs_request_not_null;
+    end if;
+end
+$$;
 alter table jobs
     alter column expires drop not null,
     -- The list that shows it: last segment of the list's URL.
