@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 
-from pyvospace.db import nodes, state
+from pyvospace.db import identities, nodes, state
 from pyvospace.model import vocabulary
 from pyvospace.model.faults import Fault, ServiceBusy
 from pyvospace.model.instants import read_instant
@@ -105,6 +105,7 @@ async def _examine(service: Service) -> Availability:
 async def set_state(request: web.Request) -> web.StreamResponse:
     """Let an administrator set the state of the service, as at OpenCADC."""
     ctx = context(request)
+    ctx.policy.check_epoch(await identities.epoch(ctx.database))
     ctx.policy.require_admin()
     asked = await form(request)
     wanted = Standing(
