@@ -29,7 +29,7 @@ import asyncpg
 import psutil
 
 from pyvospace.config.settings import DatabaseSettings
-from pyvospace.db import bootstrap, identities, nodes
+from pyvospace.db import bootstrap, copies, identities, nodes
 from pyvospace.db.migrations import migrate
 from pyvospace.db.pool import Database
 from pyvospace.model.callers import Caller
@@ -42,6 +42,8 @@ from pyvospace.supervisor.processes import Processes
 _Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 _TREE = ((10, "folder"), (10, "folder"), (10, "folder"), (99, "file"))
 """Children of each node, level by level: 1,110 folders and 99,000 files."""
+_SMALL = ((10, "folder"), (10, "folder"), (99, "file"))
+"""A tenth of it."""
 _FOLDERS = ((100, "folder"), (1000, "folder"))
 """Folders only, the worst case of a design that keeps their places."""
 _WIDE = ((100_000, "file"),)
@@ -122,6 +124,10 @@ class Design(ABC):
     @abstractmethod
     async def move(self, source: tuple[str, ...], container: tuple[str, ...], name: str) -> None:
         """Move a tree."""
+
+    @abstractmethod
+    async def copy(self, source: tuple[str, ...], container: tuple[str, ...], name: str) -> None:
+        """Copy a tree, bytes by reference."""
 
     @abstractmethod
     async def delete(self, path: tuple[str, ...]) -> None:
@@ -210,6 +216,11 @@ class Ours(Design):
         """Move a tree."""
         node, into = await self._node(source), await self._node(container)
         assert await nodes.move(self._database, self._admin, node, into, name)
+
+    async def copy(self, source: tuple[str, ...], container: tuple[str, ...], name: str) -> None:
+        """Copy a tree."""
+        node, into = await self._node(source), await self._node(container)
+        assert await copies.copy(self._database, self._admin, node, into, name)
 
     async def delete(self, path: tuple[str, ...]) -> None:
         """Delete a tree."""
@@ -302,6 +313,30 @@ class Plain(Design):
                     new["path"],
                 )
 
+    async def copy(self, source: tuple[str, ...], container: tuple[str, ...], name: str) -> None:
+        """Copy a tree: one statement."""
+        old, new = await self._place(source), await self._place(container)
+        await self._connection.execute(
+            """
+            with recursive tree as (
+                select n.*, nextval('nodes_id_seq') as new_id, $2::bigint as new_parent, $3::text collate "C" as new_name,
+                       $4::text::ltree as above
+                  from nodes n where n.id = $1
+                union all
+                select n.*, nextval('nodes_id_seq'), t.new_id, n.name, t.above || t.new_id::text
+                  from tree t join nodes n on n.parent_id = t.id
+                 where t.type = 'ContainerNode'
+            ), placed as (
+                insert into node_tree (id, path) select new_id, above || new_id::text from tree
+            )
+            insert into nodes (id, parent_id, name, type, owner_id, properties, size, md5, location)
+            select new_id, new_parent, new_name, type, 1, properties, size, md5, location from tree""",
+            old["id"],
+            new["id"],
+            name,
+            new["path"],
+        )
+
     async def delete(self, path: tuple[str, ...]) -> None:
         """Delete a tree."""
         place = await self._place(path)
@@ -359,17 +394,28 @@ async def _round(design: Design, connection: _Connection, number: int) -> None:
             assert await design.page(("wide",), after) == _PAGE
     with meter.measure("count the nodes of a tree of 100,000"):
         assert await design.count((tree,)) > _WIDE[0][0]
-    with meter.measure("rename the root of a tree of 100,000"):
-        await design.move((tree,), (), f"{tree}!")
-    with meter.measure("move a tree of 100,000"):
-        await design.move((f"{tree}!",), (box,), tree)
-    with meter.measure("delete a tree of 100,000"):
-        await design.delete((box, tree))
+    await _whole_trees(design, tree, box, "100,000")
+    await design.fill(connection, tree, _SMALL)
+    await _whole_trees(design, tree, box, "10,000")
     await design.fill(connection, tree, _FOLDERS)
     with meter.measure("move 100,000 folders without files"):
         await design.move((tree,), (box,), tree)
     with meter.measure("delete 100,000 folders without files"):
         await design.delete((box, tree))
+
+
+async def _whole_trees(design: Design, tree: str, box: str, size: str) -> None:
+    """Rename, move, copy and delete a tree; what is left is nothing."""
+    meter = design.meter
+    with meter.measure(f"rename the root of a tree of {size}"):
+        await design.move((tree,), (), f"{tree}!")
+    with meter.measure(f"move a tree of {size}"):
+        await design.move((f"{tree}!",), (box,), tree)
+    with meter.measure(f"copy a tree of {size}"):
+        await design.copy((box, tree), (box,), "copy")
+    with meter.measure(f"delete a tree of {size}"):
+        await design.delete((box, tree))
+    await design.delete((box, "copy"))
 
 
 async def _measure(dsn: str, rounds: int) -> dict[str, Design]:
