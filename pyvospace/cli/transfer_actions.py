@@ -13,18 +13,21 @@ from urllib.parse import unquote, urlsplit
 import typer
 
 from pyvospace.cli.job_display import JobDisplay
-from pyvospace.cli.session import Place, Session
+from pyvospace.cli.session import Place, Session, printable
 from pyvospace.client import Space
 from pyvospace.client.jobs import Watch
 from pyvospace.client.transfers import copy_of, destination_of, move_of, pull_of, push_of
 from pyvospace.client.trees import pushable_name
-from pyvospace.model.faults import DuplicateNode, InvalidArgument, NodeNotFound
+from pyvospace.model.faults import DuplicateNode, InvalidArgument, NodeNotFound, TransferFailed
 from pyvospace.model.jobs import Job
 from pyvospace.model.nodes import Node
 from pyvospace.model.transfers import Transfer
 from pyvospace.model.uris import AUTO, NULL, NodeUri
 from pyvospace.model.vocabulary import Detail, NodeType
 
+_LONGEST_CALLED: Final = 200
+"""Characters of what a job is called in lists."""
+_OTHER_WAY: Final = " (curl … | pyvospace cp - URI goes through this machine)"
 _WEB: Final = ("http://", "https://")
 _Item = TypeVar("_Item")
 _Show = Callable[[str], AbstractContextManager[Watch | None]]
@@ -146,7 +149,9 @@ async def _relocate(wanted: Transfer, goal: Goal, options: Options, watch: Watch
 
 async def _carry_out(space: Space, wanted: Transfer, options: Options, watch: Watch | None) -> Job | None:
     """Have a transfer done; None: it goes on by itself, and its URL is printed."""
-    url = await space.start(wanted)
+    command = "mv" if wanted.keep_bytes is False else "cp"
+    called = printable(f"{command} {NodeUri.parse(wanted.target).name}")[:_LONGEST_CALLED]
+    url = await space.start(wanted, run_id=called)
     if not options.background:
         return await space.complete(url, watch=watch)
     await space.run(url)
@@ -163,7 +168,10 @@ async def fetch(session: Session, sources: Sequence[str], destination: str, opti
     async def fetch_one(item: tuple[str, str], show: _Show) -> None:
         url, name = item
         with show(name or goal.place.uri.name) as watch:
-            await _carry_out(goal.place.space, pull_of(goal.of(name), url), options, watch)
+            try:
+                await _carry_out(goal.place.space, pull_of(goal.of(name), url), options, watch)
+            except TransferFailed as fault:
+                raise TransferFailed(f"{fault.detail}; it is the service that goes there{_OTHER_WAY}") from None
 
     await _each(session, list(zip(sources, names, strict=True)), fetch_one, options, parallel=options.parallel)
 

@@ -451,9 +451,9 @@ class Space(Jobs):
         """Let the service send the bytes of a node elsewhere, by HTTP PUT (pushFromVoSpace, section 6.4.4)."""
         await self.complete(await self.start(push_of(await self.uri(uri), *urls)), watch=watch)
 
-    async def start(self, wanted: Transfer) -> str:
-        """Make a job of a transfer; gives its URL, for `run` or `complete`."""
-        return await self.create_job(JobList.TRANSFERS, render_transfer(wanted), "text/xml")
+    async def start(self, wanted: Transfer, *, run_id: str | None = None) -> str:
+        """Make a job of a transfer, called `run_id` in lists; gives its URL, for `run` or `complete`."""
+        return await self.create_job(JobList.TRANSFERS, render_transfer(wanted), "text/xml", run_id=run_id)
 
     async def locate(self, uri: NodeUri | str) -> tuple[str, ...]:
         """Give URLs from which the bytes of a node can be read for a while, without a credential."""

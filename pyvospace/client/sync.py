@@ -250,9 +250,9 @@ class Space:
         """Set properties of a node and of all below it."""
         return self._wait(self._space.set_properties(uri, properties, watch=watch))
 
-    def start(self, wanted: Transfer) -> str:
-        """Make a job of a transfer; gives its URL."""
-        return self._wait(self._space.start(wanted))
+    def start(self, wanted: Transfer, *, run_id: str | None = None) -> str:
+        """Make a job of a transfer, called `run_id` in lists; gives its URL."""
+        return self._wait(self._space.start(wanted, run_id=run_id))
 
     def locate(self, uri: NodeUri | str) -> tuple[str, ...]:
         """Give URLs from which the bytes of a node can be read for a while, without a credential."""

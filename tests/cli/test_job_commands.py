@@ -68,7 +68,9 @@ def test_a_job_in_the_background_is_followed(shell: Shell) -> None:
     assert shell.lines("jobs", "follow", url) == [f"{url}  COMPLETED"]
     assert shell.space.find("vos:copy") is not None
     job = url.rpartition("/")[2]
-    assert re.match(rf"transfers/{job}  COMPLETED  \d{{4}}-", shell.lines("jobs", "list", "-n", "1")[0])
+    assert re.fullmatch(
+        rf"transfers/{job}  COMPLETED  [-\d]+ [:\d]+  cp file", shell.lines("jobs", "list", "-n", "1")[0]
+    )
     (told,) = [json.loads(line) for line in shell.lines("jobs", "show", "--json", job)]
     assert told["target"] == str(shell.home.child("file"))
     assert told["phase"] == "COMPLETED"
