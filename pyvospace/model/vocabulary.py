@@ -151,6 +151,8 @@ ZIP_VIEW = "ivo://pyvospace/views#zip"
 """A container as one archive. The standard names no URIs for these (section 3.4.5), so they are ours."""
 PACKAGE_VIEW = "vos://cadc.nrc.ca~vospace/CADC/std/Pkg-1.0"
 """OpenCADC: several nodes as one archive. Also the identifier of the interface."""
+PACKAGE_TARGET = "ivo://pyvospace/transfers#target"
+"""Parameter of a transfer that we describe: a target of a package behind the first."""
 FORMAT = CORE + "format"
 """Parameter of the package view: media type of the archive."""
 

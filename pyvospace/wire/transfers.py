@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from lxml import etree
 
 from pyvospace.model.faults import InvalidArgument
+from pyvospace.model.nodes import Param
 from pyvospace.model.transfers import Protocol, Transfer
 from pyvospace.model.uris import encode_uri
+from pyvospace.model.vocabulary import PACKAGE_TARGET
 from pyvospace.wire import xml
 from pyvospace.wire.markup import DECLARATION, identifier, text
 from pyvospace.wire.nodes import is_true, read_params, read_view, render_params, render_view
@@ -26,7 +28,11 @@ def render_transfer(transfer: Transfer) -> bytes:
 
 
 def transfer_element(transfer: Transfer) -> str:
-    """Write a transfer, as part of a document (``jobInfo`` of a job)."""
+    """Write a transfer, as part of a document (``jobInfo`` of a job).
+
+    The schema of the standard has one target: those of a package behind the first are told as parameters.
+    """
+    more = [Param(PACKAGE_TARGET, encode_uri(one)) for one in transfer.more_targets]
     version = f' version="{identifier(transfer.version)}"' if transfer.version is not None else ""
     direction = f"<vos:direction>{_uri(transfer.direction)}</vos:direction>" if transfer.direction else ""
     view = render_view(transfer.view) if transfer.view is not None else ""
@@ -35,9 +41,9 @@ def transfer_element(transfer: Transfer) -> str:
         keep = f"<vos:keepBytes>{'true' if transfer.keep_bytes else 'false'}</vos:keepBytes>"
     return (
         f'<vos:transfer xmlns:vos="{xml.VOSPACE}"{version}>'
-        f"{''.join([f'<vos:target>{_uri(one)}</vos:target>' for one in transfer.targets])}{direction}{view}"
+        f"<vos:target>{_uri(transfer.target)}</vos:target>{direction}{view}"
         f"{''.join([render_protocol(one) for one in transfer.protocols])}{keep}"
-        f"{render_params(transfer.params)}</vos:transfer>"
+        f"{render_params((*transfer.params, *more))}</vos:transfer>"
     )
 
 

@@ -31,6 +31,7 @@ from tests.server.conftest import MAKERS, READERS
 from tests.support.agents import (
     Agent,
     Answer,
+    U,
     children_of,
     endpoints_of,
     properties_of,
@@ -88,6 +89,12 @@ async def fetch(agent: Agent, path: str, view: str, method: str = "GET") -> Answ
     return await agent.send(method, endpoint, checked=False)
 
 
+async def completed(agent: Agent, job: str) -> None:
+    """Wait for what is told behind the last byte."""
+    document = (await agent.send("GET", f"{job}?WAIT=10&PHASE=EXECUTING")).assert_status(200).xml
+    assert document.findtext(f"{U}phase") == "COMPLETED"
+
+
 async def grown(alice: Agent, folder: str) -> str:
     """Make a tree; `big` is streamed, not read at once."""
     top = await alice.make(f"{folder}/top", "ContainerNode")
@@ -142,7 +149,7 @@ async def test_job_of_an_archive(alice: Agent, folder: str) -> None:
     assert "Content-Length" not in head.headers
     assert await alice.phase(job) == "EXECUTING"
     assert opened((await alice.send("GET", endpoint, checked=False)).body).files == FILES
-    assert await alice.phase(job) == "COMPLETED"
+    await completed(alice, job)
     (await alice.send("PUT", endpoint, b"x", checked=False)).assert_fault(403, "PermissionDenied")
     await alice.delete(top)
     (await alice.send("GET", endpoint, checked=False)).assert_fault(403, "PermissionDenied")
@@ -200,7 +207,11 @@ async def test_package(alice: Agent, carl: Agent, folder: str, shared: str) -> N
         found = opened(packed.body)
         assert found.files == FILES | {"a.txt": b"other", "a-2.txt": b"third"}
         assert found.links == {link.removeprefix(f"{folder}/"): "../../a.txt"}
-        assert await alice.phase(f"/transfers/{job}") == "COMPLETED"
+        await completed(alice, f"/transfers/{job}")
+        described = (await alice.send("GET", f"/transfers/{job}/results/transferDetails")).assert_status(200).xml
+        assert [described.findtext(V + "target"), *(one.text for one in described.iterfind(V + "param"))] == [
+            uri_of(path) for path in targets
+        ]
         (await carl.send("GET", answer.location)).assert_fault(403, "PermissionDenied")
 
 

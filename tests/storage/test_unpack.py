@@ -110,6 +110,22 @@ def test_hostile_archive_leaves_no_bytes(own_pair: Pair) -> None:
     assert {path.name for path in files(own_pair)} == there
 
 
+def test_archive_that_breaks_off_cuts_the_connection(own_pair: Pair) -> None:
+    """Bytes that are damaged: the client sees that it has no whole archive."""
+    uri = folder(own_pair, "damaged")
+    assert request(own_pair, "PUT", endpoint(own_pair, uri, "pushToVoSpace", "httpsput"), archive())[0] == 201
+    damaged = max(files(own_pair), key=lambda path: (path.stat().st_size, path.stat().st_ctime))
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    parts = urlsplit(endpoint(own_pair, uri, "pullFromVoSpace", "httpsget"))
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+    connection.request("GET", parts.path)
+    answer = connection.getresponse()
+    assert answer.status == 200
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        answer.read()
+    connection.close()
+
+
 @pytest.fixture
 def second_storage(own_pair: Pair) -> Iterator[int]:
     """Another storage of the same space; its port."""
@@ -135,6 +151,7 @@ def answers(port: int) -> bool:
 
 
 def test_bytes_of_another_storage(own_pair: Pair, second_storage: int) -> None:
+    """The last test here: for a while the space counts on the storage that has gone."""
     uri = folder(own_pair, "spread")
     used: set[int | None] = set()
     for number in range(40):
@@ -147,19 +164,3 @@ def test_bytes_of_another_storage(own_pair: Pair, second_storage: int) -> None:
     for _ in range(4):  # from either storage
         found = contents(own_pair, uri)
         assert found == {str(one): b"x" * one for one in range(number + 1)}
-
-
-def test_archive_that_breaks_off_cuts_the_connection(own_pair: Pair) -> None:
-    """Bytes that are damaged: the client sees that it has no whole archive."""
-    uri = folder(own_pair, "damaged")
-    assert request(own_pair, "PUT", endpoint(own_pair, uri, "pushToVoSpace", "httpsput"), archive())[0] == 201
-    damaged = max(files(own_pair), key=lambda path: (path.stat().st_size, path.stat().st_ctime))
-    damaged.write_bytes(damaged.read_bytes()[:-1])
-    parts = urlsplit(endpoint(own_pair, uri, "pullFromVoSpace", "httpsget"))
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
-    connection.request("GET", parts.path)
-    answer = connection.getresponse()
-    assert answer.status == 200
-    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
-        answer.read()
-    connection.close()

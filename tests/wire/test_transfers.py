@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from pyvospace.model.faults import InvalidArgument, InvalidData, RequestEntityTooLarge
 from pyvospace.model.nodes import Param, View
 from pyvospace.model.transfers import Protocol, Transfer
-from pyvospace.model.vocabulary import CORE, DEFAULT_VIEW, HTTP_PUT, HTTPS_PUT, SSO_TOKEN, Direction
+from pyvospace.model.vocabulary import CORE, DEFAULT_VIEW, HTTP_PUT, HTTPS_PUT, PACKAGE_VIEW, SSO_TOKEN, Direction
 from pyvospace.wire import transfers as wire
 from pyvospace.wire.xml import Limits
 from tests.support.documents import assert_valid
@@ -136,3 +136,21 @@ def test_too_large() -> None:
 def test_answer_of_a_failed_transfer() -> None:
     """It names no protocol; a service of another make may leave out the direction too."""
     assert wire.read_transfer(document(TARGET)) == Transfer("vos://x~y/a", "", version="2.1")
+
+
+def test_only_a_package_has_several_targets() -> None:
+    package = f'<view uri="{PACKAGE_VIEW}"/>'
+    several = "<target>vos://x~y/b</target>" * 3
+    read = wire.parse_transfer(document(TARGET + several + DIRECTION + package))
+    assert read.targets == ("vos://x~y/a", *["vos://x~y/b"] * 3)
+    assert_valid(wire.render_transfer(read))
+    assert [one.value for one in wire.read_transfer(wire.render_transfer(read)).params] == ["vos://x~y/b"] * 3
+    for refused in (
+        TARGET + several + DIRECTION,
+        TARGET + several + DIRECTION + f'<view uri="{DEFAULT_VIEW}"/>',
+        TARGET + several + "<direction>pushToVoSpace</direction>" + package,
+        TARGET * 1001 + DIRECTION + package,
+        DIRECTION + package,
+    ):
+        with pytest.raises(InvalidArgument):
+            wire.parse_transfer(document(refused))
