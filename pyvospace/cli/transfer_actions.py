@@ -14,17 +14,19 @@ import typer
 
 from pyvospace.cli.job_display import JobDisplay
 from pyvospace.cli.session import Place, Session, printable
-from pyvospace.client import Space
+from pyvospace.client import ServiceUnreachable, Space
 from pyvospace.client.jobs import Watch
 from pyvospace.client.transfers import copy_of, destination_of, move_of, pull_of, push_of
 from pyvospace.client.trees import pushable_name
-from pyvospace.model.faults import DuplicateNode, InvalidArgument, NodeNotFound, TransferFailed
+from pyvospace.model.faults import DuplicateNode, Fault, InvalidArgument, NodeNotFound, NotAuthenticated, TransferFailed
 from pyvospace.model.jobs import Job
 from pyvospace.model.nodes import Node
 from pyvospace.model.transfers import Transfer
 from pyvospace.model.uris import AUTO, NULL, NodeUri
 from pyvospace.model.vocabulary import Detail, NodeType
 
+_HOPELESS: Final = (ServiceUnreachable, NotAuthenticated, BrokenPipeError)
+"""What ends all that is under way: it would fail too."""
 _LONGEST_CALLED: Final = 200
 """Characters of what a job is called in lists."""
 _OTHER_WAY: Final = " (curl … | pyvospace cp - URI goes through this machine)"
@@ -210,9 +212,17 @@ async def _each(
 
         async def one(item: _Item) -> None:
             async with free:
-                with session.excused(item.uri if isinstance(item, Place) else None):
+                try:
                     await work(item, display.job)
+                except _HOPELESS:
+                    raise
+                except (Fault, OSError) as error:
+                    session.note(error, item.uri if isinstance(item, Place) else None)
 
-        async with asyncio.TaskGroup() as group:
-            for item in items:
-                group.create_task(one(item))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for item in items:
+                    group.create_task(one(item))
+        except BaseExceptionGroup as several:
+            # The first one ended the others; which it was says enough.
+            raise several.exceptions[0] from None
