@@ -268,11 +268,13 @@ async def test_longest_path_of_longest_names(alice: Agent, folder: str, pair: Pa
         ("/nodes/home", "DELETE, GET, HEAD, POST, PUT"),
         ("/files/home/x", "GET, HEAD, PUT"),
         ("/synctrans", "GET, POST"),
-        ("/transfers", "POST"),
-        (f"/transfers/{'0' * 40}", "GET, HEAD"),
+        ("/transfers", "GET, HEAD, POST"),
+        (f"/transfers/{'0' * 40}", "DELETE, GET, HEAD, POST"),
         (f"/transfers/{'0' * 40}/phase", "GET, HEAD, POST"),
         (f"/transfers/{'0' * 40}/results/transferDetails", "GET, HEAD"),
         ("/capabilities", "GET, HEAD"),
+        ("/search", "GET, HEAD"),
+        ("/searches", "GET, HEAD, POST"),
     ],
 )
 async def test_methods(nobody: Agent, alice: Agent, path: str, allowed: str) -> None:
