@@ -19,7 +19,7 @@ from pyvospace.model.faults import (
 from pyvospace.model.stored import ROOT_ID, Changes
 from pyvospace.model.uris import MAX_DEPTH
 from pyvospace.model.vocabulary import NodeType
-from tests.db.world import OPEN, PREFIX, READERS, WRITERS, World, path
+from tests.db.world import OPEN, PREFIX, READERS, WRITERS, Storage, World, path, push
 from tests.support.tree_check import damages
 
 NAMES = [
@@ -414,3 +414,25 @@ async def test_container_that_should_be_empty(world: World) -> None:
         await nodes.delete(world.database, admin, await world.node("a"), only_empty=True)
     assert await nodes.delete(world.database, admin, await world.node("a/b"), only_empty=True)
     assert await nodes.delete(world.database, admin, await world.node("a"), only_empty=True)
+
+
+async def test_copy_decides_about_every_column(world: World, storage: Storage) -> None:
+    """What is added to nodes one day is copied, or stands here."""
+    admin = await world.caller()
+    await world.add("a", NodeType.STRUCTURED)
+    await storage.upload(await push(world, "a", admin))
+    everything = Changes(
+        properties={"urn:a": "b"}, public=True, group_read=(READERS,), group_write=(WRITERS,), inherit=True, locked=True
+    )
+    await world.change("a", everything)
+    await world.database.fetchrow("update nodes set structure = 'fits' where location is not null")
+    await world.change("a", Changes(immutable=True))
+    source, home = await world.node("a"), await world.node("home")
+    assert await copies.copy(world.database, admin, source, home, "b") == 1
+    rows = await world.database.fetch("select * from nodes where location is not null order by id")
+    before, after = map(dict, rows)
+    different = {column for column in before if before[column] != after[column]}
+    assert different == {
+        "id", "parent_id", "name", "owner_id", "public", "group_read", "group_write", "inherit", "locked", "immutable",
+        "created", "changed",
+    }  # fmt: skip

@@ -21,6 +21,7 @@ from pyvospace.model.crash import UPLOAD_POINTS, VARIABLE
 from pyvospace.model.vocabulary import CORE
 from pyvospace.supervisor.data import STORAGE_ROLE
 from tests.support.agents import Agent, properties_of
+from tests.support.jobs import copy
 from tests.support.pair import Pair, running_pair
 from tests.support.postgres import PostgresServer
 from tests.support.tree_check import damages
@@ -148,3 +149,21 @@ async def test_death_in_a_sweep(alice: Agent, catalogue: Database) -> None:
     while files(pair) != await named(catalogue):
         await asyncio.sleep(0.05)
     assert await alice.pull(path) == NEW
+
+
+async def test_sweeps_leave_what_a_copy_names(alice: Agent, catalogue: Database) -> None:
+    """Bytes go with the last of their names, on the disk too (I23)."""
+    pair = alice.pair
+    await restart(pair, QUICK_SWEEP)
+    path, copied = (f"{pair.home}/{uuid.uuid4().hex}" for _ in range(2))
+    await alice.push(path, OLD)
+    (await copy(alice, path, copied)).assert_moved(copied)
+    await alice.delete(path)
+    while await catalogue.fetch("select from obsolete"):
+        await asyncio.sleep(0.05)
+    assert files(pair) == await named(catalogue)
+    assert await alice.pull(copied) == OLD
+    await alice.push(copied, NEW)
+    while files(pair) != await named(catalogue):
+        await asyncio.sleep(0.05)
+    assert await alice.pull(copied) == NEW
