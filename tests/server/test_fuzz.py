@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import uuid
 from collections.abc import Iterator
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -261,3 +261,17 @@ def test_any_property(wire: Wire, properties: dict[str, str]) -> None:
     told = {one.uri: one.value for one in read_node(wire.send("GET", f"/nodes{path}")[1]).properties}
     assert {uri: told.get(uri) for uri in kept} == kept
     assert wire.send("DELETE", f"/nodes{path}")[0] == 204
+
+
+_SEARCHED = ("name", "type", "owner", "property", "contenttype", "minsize", "maxdate", "minctime", "limit", "after")
+_WORDS = (
+    texts | st.text("ab*?[]!-\\%_^", max_size=20) | property_uris | st.integers().map(str) | st.datetimes().map(str)
+    | st.sampled_from(["LinkNode", "vos:DataNode", "MA==", "MS4wLw==", "0001-01-01", "9999-12-31T23:59:59.999-14:00"])
+)  # fmt: skip
+
+
+@quickly
+@given(asked=st.lists(st.tuples(st.sampled_from(_SEARCHED), _WORDS), max_size=4))
+def test_searches(wire: Wire, asked: list[tuple[str, str]]) -> None:
+    query = urlencode([("target", f"vos://{wire.pair.authority}/home"), *asked])
+    assert wire.send("GET", f"/search?{query}")[0] in {200, 400}
