@@ -319,8 +319,8 @@ class Plain(Design):
         await self._connection.execute(
             """
             with recursive tree as (
-                select n.*, nextval('nodes_id_seq') as new_id, $2::bigint as new_parent, $3::text collate "C" as new_name,
-                       $4::text::ltree as above
+                select n.*, nextval('nodes_id_seq') as new_id, $2::bigint as new_parent,
+                       $3::text collate "C" as new_name, $4::text::ltree as above
                   from nodes n where n.id = $1
                 union all
                 select n.*, nextval('nodes_id_seq'), t.new_id, n.name, t.above || t.new_id::text

@@ -9,7 +9,9 @@ from dataclasses import replace
 
 import pytest
 
+from pyvospace.config.settings import DatabaseSettings
 from pyvospace.db.pool import Database
+from tests.db.racing import Servers
 from tests.db.world import Storage, World
 from tests.support.postgres import PostgresServer
 
@@ -18,6 +20,14 @@ from tests.support.postgres import PostgresServer
 async def world(database: Database) -> World:
     """A space with some people in it."""
     return await World.make(database)
+
+
+@pytest.fixture
+async def servers(world: World, database_dsn: str) -> AsyncIterator[Servers]:
+    """Two metadata servers."""
+    other = await Database.connect(database_dsn, DatabaseSettings(check_durability=False, lock_timeout=30))
+    yield Servers([world, World(other)])
+    await other.close()
 
 
 @pytest.fixture

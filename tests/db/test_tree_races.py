@@ -9,129 +9,26 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
 import pytest
 
-from pyvospace.config.settings import DatabaseSettings
-from pyvospace.db import copies, nodes
-from pyvospace.db.pool import Database
-from pyvospace.model.claims import StoredFile
+from pyvospace.db import nodes
 from pyvospace.model.faults import (
     ContainerNotFound,
     DuplicateNode,
     Fault,
-    InvalidArgument,
     NodeBusy,
     NodeNotFound,
     PermissionDenied,
 )
-from pyvospace.model.stored import Changes, StoredNode
+from pyvospace.model.stored import Changes
 from pyvospace.model.vocabulary import NodeType
-from tests.db.world import OPEN, Storage, World, path, push, stored_file
+from tests.db.racing import PATIENCE, Servers, copy, create, deadlocks, delete, move, outcome, race, won
+from tests.db.world import Storage, World, path, push, stored_file
 from tests.support.tree_check import damages
-
-if TYPE_CHECKING:
-    from pyvospace.db.nodes import Then
-
-T = TypeVar("T")
-PATIENCE = 60.0
-"""Seconds after which something hangs."""
-LOST = (DuplicateNode, InvalidArgument, ContainerNotFound, NodeNotFound, NodeBusy)
-"""How one may lose against others."""
-
-
-@dataclass
-class Servers:
-    """Two metadata servers on one database."""
-
-    worlds: Sequence[World]
-
-    def any(self, rng: random.Random) -> World:
-        return rng.choice(self.worlds)
-
-
-@pytest.fixture
-async def servers(world: World, database_dsn: str) -> AsyncIterator[Servers]:
-    other = await Database.connect(database_dsn, DatabaseSettings(check_durability=False, lock_timeout=30))
-    yield Servers([world, World(other)])
-    await other.close()
-
-
-async def deadlocks(world: World) -> int:
-    """Count the deadlocks that PostgreSQL had to resolve."""
-    await world.database.fetchval("select pg_stat_force_next_flush()")
-    number = await world.database.fetchval("select deadlocks from pg_stat_database where datname = current_database()")
-    assert isinstance(number, int)
-    return number
-
-
-async def outcome(call: Awaitable[T]) -> T | Fault:
-    """Give the result, or the fault by which it lost; every other error fails the test."""
-    try:
-        return await call
-    except LOST as fault:
-        return fault
-
-
-async def race(*calls: Awaitable[T]) -> list[T | Fault]:
-    """Start all at once, and see all of them end."""
-    async with asyncio.timeout(PATIENCE):
-        return await asyncio.gather(*map(outcome, calls))
-
-
-async def move(world: World, source: str, container: str, name: str) -> StoredNode | None:
-    """Move as an operation does: look, act, and look again if something has changed."""
-    admin = await world.caller()
-    for _ in range(100):
-        found, into = await world.resolve(source, admin), await world.resolve(container, admin)
-        if found.node is None or into.node is None or not into.node.is_container:
-            raise NodeNotFound(source)
-        if moved := await nodes.move(world.database, admin, found.node, into.node, name):
-            return moved
-    raise AssertionError(source)
-
-
-async def copy(world: World, source: str, container: str, name: str, *, then: Then | None = None) -> int:
-    """Copy as an operation does; give the number of nodes."""
-    admin = await world.caller()
-    for _ in range(100):
-        found, into = await world.resolve(source, admin), await world.resolve(container, admin)
-        if found.node is None or into.node is None or not into.node.is_container:
-            raise NodeNotFound(source)
-        if made := await copies.copy(world.database, admin, found.node, into.node, name, then=then):
-            return made
-    raise AssertionError(source)
-
-
-async def delete(world: World, where: str) -> bool:
-    admin = await world.caller()
-    for _ in range(100):
-        found = await world.resolve(where, admin)
-        if found.node is None:
-            raise NodeNotFound(where)
-        if await nodes.delete(world.database, admin, found.node):
-            return True
-    raise AssertionError(where)
-
-
-async def create(world: World, where: str, kind: NodeType = NodeType.CONTAINER) -> StoredNode:
-    admin = await world.caller()
-    for _ in range(100):
-        if made := await nodes.insert(world.database, admin, path(where), kind=kind, changes=OPEN):
-            return made
-        if (await world.resolve(where, admin)).container is None:
-            raise ContainerNotFound(where)
-    raise AssertionError(where)
-
-
-def won(results: Sequence[object]) -> int:
-    return sum(not isinstance(one, Fault) for one in results)
-
 
 # ------------------------------------------------------------------------------------------------------ one on one
 
@@ -294,133 +191,6 @@ async def test_node_is_at_one_place_in_every_snapshot(servers: Servers) -> None:
             assert tuple(row or ()) == (1, 1)
             assert await damages(second.database) == []
     await mover
-
-
-# ---------------------------------------------------------------------------------------------------------- copies
-
-
-async def test_copy_and_deletion_of_its_source(servers: Servers, storage: Storage) -> None:
-    first, second = servers.worlds
-    for _ in range(10):
-        await first.add("s")
-        files: list[StoredFile] = []
-        swept: list[str] = []
-        for name in ("a", "b"):
-            await first.add(f"s/{name}")
-            files.append(await storage.upload(await push(first, f"s/{name}/data", await first.caller())))
-
-        async def sweep(swept: list[str] = swept) -> None:
-            swept.extend(await storage.catalogue.take_obsolete(grace=0, limit=9))
-
-        made, gone, _ = await race(copy(first, "s", "", "copy"), delete(second, "s"), sweep())
-        assert gone is True
-        await sweep()
-        assert isinstance(made, NodeNotFound) or (made, swept) == (5, [])
-        if made == 5:
-            await first.remove("copy")
-            await sweep()
-        assert sorted(swept) == sorted(file.location for file in files)
-        assert await damages(first.database) == []
-    assert await deadlocks(first) == 0
-
-
-async def test_bytes_stay_while_a_copy_is_being_made(servers: Servers, storage: Storage) -> None:
-    """Its source goes, and nobody else can see its own node yet."""
-    first, second = servers.worlds
-    file = await storage.upload(await push(first, "a", await first.caller()))
-    read, gone = asyncio.Event(), asyncio.Event()
-
-    async def then(_: object) -> None:
-        read.set()
-        await gone.wait()
-
-    copying = asyncio.create_task(copy(first, "a", "", "b", then=then))
-    await read.wait()
-    await second.remove("a")
-    assert await storage.catalogue.take_obsolete(grace=0, limit=9) == []
-    assert await storage.catalogue.unknown([file.location]) == []
-    gone.set()
-    assert await copying == 1
-    assert await storage.catalogue.take_obsolete(grace=0, limit=9) == []
-    assert await storage.catalogue.unknown([file.location]) == []
-    await second.remove("b")
-    assert await storage.catalogue.take_obsolete(grace=0, limit=9) == [file.location]
-
-
-async def test_names_of_the_same_bytes_go_at_once(servers: Servers, storage: Storage) -> None:
-    """By deletion of several trees, by new bytes, and while the sweep looks."""
-    first, second = servers.worlds
-    admin = await first.caller()
-    for _ in range(8):
-        await first.add("s")
-        file = await storage.upload(await push(first, "s/a", admin))
-        for name in ("b", "c"):
-            await copy(first, "s/a", "s", name)
-        await copy(first, "s", "", "t")
-        claim = await storage.catalogue.claim_upload(await push(first, "t/b", admin), size=None)
-        results = await race(
-            delete(first, "s"),
-            delete(second, "t/a"),
-            storage.store(claim, stored_file()),
-            storage.catalogue.take_obsolete(grace=0, limit=9),
-            copy(second, "t/c", "", "u"),
-        )
-        assert won(results) == 5
-        assert results[3] == []
-        await first.remove("u")
-        await first.remove("t/c")
-        assert await storage.catalogue.take_obsolete(grace=0, limit=9) == [file.location]
-        await first.remove("t")
-        assert len(await storage.catalogue.take_obsolete(grace=0, limit=9)) == 1
-    assert await deadlocks(first) == 0
-
-
-async def test_copy_shows_one_moment(servers: Servers) -> None:
-    """What is moved within the source is in each copy once."""
-    first, second = servers.worlds
-    for where in ("s", "s/a", "s/b", "s/a/t", "copies"):
-        await first.add(where)
-    await first.add("s/b/x", NodeType.DATA)
-    done = asyncio.Event()
-
-    async def moving() -> None:
-        for turn in range(60):
-            source, target = ("s/a", "s/b") if turn % 2 == 0 else ("s/b", "s/a")
-            await move(first, f"{source}/t", target, "t")
-            await move(first, f"{target}/x", source, "x")
-        done.set()
-
-    mover, number = asyncio.create_task(moving()), 0
-    async with asyncio.timeout(PATIENCE):
-        while not done.is_set():
-            assert await copy(second, "s", "copies", str(number)) == 5
-            number += 1
-    await mover
-    assert await damages(first.database) == []
-    assert await deadlocks(first) == 0
-
-
-async def test_copy_into_a_tree_that_moves_or_goes(servers: Servers) -> None:
-    first, second = servers.worlds
-    for where in ("s", "s/a", "s/a/b", "here", "there", "here/t", "here/t/a"):
-        await first.add(where)
-    for turn in range(10):
-        source, target = ("here", "there") if turn % 2 == 0 else ("there", "here")
-        results = await race(
-            *(copy(second, "s", f"{source}/t/a", f"{turn}-{i}") for i in range(3)),
-            move(first, f"{source}/t", target, "t"),
-        )
-        assert not isinstance(results[-1], Fault)
-        assert {type(one) for one in results if isinstance(one, Fault)} <= {NodeNotFound}
-        assert await damages(first.database) == []
-    container = "here" if (await first.resolve("here/t")).node else "there"
-    *made, gone = await race(
-        *(copy(second, "s", f"{container}/t", f"x{i}") for i in range(4)), delete(first, container)
-    )
-    assert gone is True
-    assert {type(one) for one in made if isinstance(one, Fault)} <= {NodeNotFound, ContainerNotFound}
-    assert await damages(first.database) == []
-    assert await deadlocks(first) == 0
 
 
 @asynccontextmanager
