@@ -109,8 +109,15 @@ async def read_redirect(agent: Agent, path: str) -> bool:
     return await follow_for_bytes(agent, await agent.send("GET", url))
 
 
+async def find(agent: Agent, path: str) -> bool:
+    container, _, name = path.rpartition("/")
+    answer = await agent.send("GET", f"/search?target={uri_of(container)}&name={name}")
+    return answer.status == 200 and uri_of(path) in answer.text
+
+
 WAYS_TO_READ: list[Callable[[Agent, str], Awaitable[bool]]] = [
     read_node, read_listing, read_protocols, read_files, read_view, read_document, read_parameters, read_redirect,
+    find,
 ]  # fmt: skip
 
 
