@@ -43,9 +43,8 @@ class Authenticator:
         self._nobody = hash_password(secrets.token_hex())
 
     def challenges(self, *, invalid: bool) -> list[str]:
-        """Give a challenge for each way to log in (RFC 9110, 11.6.1; RFC 6750, 3)."""
-        error = ', error="invalid_token", error_description="the token is wrong, expired or revoked"'
-        return [f'Bearer realm="{self._realm}"{error if invalid else ""}', f'Basic realm="{self._realm}"']
+        """Give a challenge for each way to log in; `invalid`: a credential was sent and refused."""
+        return challenges(self._realm, invalid=invalid)
 
     async def identify(self, authorization: str | None) -> Caller:
         """Say whose credential this is; anonymous without one.
@@ -99,6 +98,12 @@ class Authenticator:
         if found is None or found[1] is None or not right:
             raise NotAuthenticated("name or password is wrong", invalid=True)
         return found[0]
+
+
+def challenges(realm: str, *, invalid: bool = False) -> list[str]:
+    """Give a challenge for each way to log in (RFC 9110, 11.6.1; RFC 6750, 3)."""
+    error = ', error="invalid_token", error_description="the token is wrong, expired or revoked"'
+    return [f'Bearer realm="{realm}"{error if invalid else ""}', f'Basic realm="{realm}"']
 
 
 def _name_and_password(credential: str) -> tuple[str, str]:

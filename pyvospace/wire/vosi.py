@@ -29,8 +29,9 @@ def render_capabilities(capabilities: Iterable[Capability]) -> bytes:
     """Write what the service can do.
 
     The elements below the root have no namespace and ``xsi`` is declared on the root, as the schema and cadcutils
-    want it. Each capability has an interface for anonymous callers first, then one with the methods to log in:
-    cadcutils takes an interface as anonymous only if it is the first, vosfs only if it has no method at all.
+    want it. Each capability has an interface for anonymous callers first, then one for each method to log in
+    (VOResource 1.1 allows but one in each): cadcutils takes an interface as anonymous only if it is the first, vosfs
+    only if it has no method at all.
     """
     inner = "".join(
         [
@@ -44,12 +45,9 @@ def render_capabilities(capabilities: Iterable[Capability]) -> bytes:
 
 def _interfaces(capability: Capability) -> str:
     url = f'<accessURL use="{attribute(capability.use)}">{text(capability.url)}</accessURL>'
-    methods = "".join([f'<securityMethod standardID="{attribute(one)}"/>' for one in capability.methods])
+    methods = [f'<securityMethod standardID="{attribute(one)}"/>' for one in capability.methods]
     return "".join(
-        [
-            f'\n<interface xsi:type="vs:ParamHTTP" role="std">{url}{more}</interface>'
-            for more in ([""] if not methods else ["", methods])
-        ]
+        [f'\n<interface xsi:type="vs:ParamHTTP" role="std">{url}{method}</interface>' for method in ["", *methods]]
     )
 
 

@@ -69,8 +69,13 @@ async def test_capabilities(nobody: Agent, pair: Pair) -> None:
             assert (interface.get("{http://www.w3.org/2001/XMLSchema-instance}type") or "").endswith(":ParamHTTP")
     own = found[VOSI + "capabilities"]
     assert own.find("interface/securityMethod") is None
-    methods = [one.get("standardID") for one in found[STD + "/v2.0#nodes"].iterfind("interface/securityMethod")]
-    assert methods == ["ivo://ivoa.net/sso#token", "ivo://ivoa.net/sso#BasicAA"]
+    # An interface for each way to log in, and the anonymous one first (VOResource 1.1; R-AUTH-003, D5).
+    for resource in ("/v2.0#nodes", "/v2.0#transfers", "#sync-2.1", "#files-proto"):
+        methods = [
+            [one.get("standardID") for one in interface.iterfind("securityMethod")]
+            for interface in found[STD + resource].iterfind("interface")
+        ]
+        assert methods == [[], ["ivo://ivoa.net/sso#token"], ["ivo://ivoa.net/sso#BasicAA"]]
     assert parsedate_to_datetime(answer.headers["Last-Modified"]) is not None
     assert (await nobody.send("HEAD", "/capabilities")).headers["Last-Modified"]
 
@@ -145,10 +150,13 @@ async def test_read_only_and_head(nobody: Agent, path: str) -> None:
 
 
 async def test_challenges_only_where_they_belong(nobody: Agent, alice: Agent) -> None:
+    """Of the capabilities, and of them alone, who has not logged in learns that he may (SSO 2.1; R-AUTH-017)."""
     for agent in (nobody, alice):
         for path in PUBLIC_RESOURCES:
-            answer = await agent.send("GET", path)
-            assert (answer.status, answer.challenges) == (200, ())
+            for method in ("GET", "HEAD"):
+                answer = await agent.send(method, path)
+                told = ["Bearer", "Basic"] if (agent, path) == (nobody, "/capabilities") else []
+                assert (answer.status, [one.split()[0] for one in answer.challenges]) == (200, told)
 
 
 @pytest.fixture

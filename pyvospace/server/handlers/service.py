@@ -19,6 +19,7 @@ from pyvospace.server.handlers.requests import context, form, one, parameters, p
 from pyvospace.server.handlers.transfers import PACKAGES
 from pyvospace.server.operations import transfers
 from pyvospace.server.views import ACCEPTED, PROVIDED
+from pyvospace.service.auth import challenges
 from pyvospace.service.standing import PATIENCE, within
 from pyvospace.wire import service as wire
 from pyvospace.wire import vosi as vosi_wire
@@ -52,13 +53,16 @@ _CONTAINS: Final = 1000
 
 
 async def capabilities(request: web.Request) -> web.StreamResponse:
-    """Serve VOSI capabilities."""
+    """Serve VOSI capabilities; the challenges tell who has sent no credential that one may log in (SSO 2.1)."""
     ctx = context(request)
     ctx.policy.exempt()
     found = [Capability(standard, f"{ctx.service.url}/{path}", use, methods)
              for standard, path, use, methods in _INTERFACES]  # fmt: skip
     response = xml(vosi_wire.render_capabilities(found))
     response.headers["Last-Modified"] = formatdate(_STARTED, usegmt=True)
+    if "Authorization" not in request.headers:
+        for challenge in challenges(ctx.service.settings.authority):
+            response.headers.add("WWW-Authenticate", challenge)
     return response
 
 
