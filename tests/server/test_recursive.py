@@ -127,13 +127,13 @@ async def test_large_containers_go_in_pieces(alice: Agent, folder: str, catalogu
 async def test_deep_trees(alice: Agent, folder: str) -> None:
     """A locked node at the bottom keeps the whole way down to it."""
     path = folder
-    for _ in range(60):
+    for _ in range(190):
         path = await alice.make(f"{path}/d", "ContainerNode")
     await alice.make(f"{path}/locked", properties={LOCKED: "true"})
-    (await delete_tree(alice, f"{folder}/d")).assert_counts("ERROR", 0, 61)
+    (await delete_tree(alice, f"{folder}/d")).assert_counts("ERROR", 0, 101)
     await alice.post(f"{path}/locked", properties={LOCKED: "false"})
-    (await set_tree(alice, f"{folder}/d", {TITLE: "deep"})).assert_counts("COMPLETED", 61)
-    (await delete_tree(alice, f"{folder}/d")).assert_counts("COMPLETED", 61)
+    (await set_tree(alice, f"{folder}/d", {TITLE: "deep"})).assert_counts("COMPLETED", 191)
+    (await delete_tree(alice, f"{folder}/d")).assert_counts("COMPLETED", 191)
 
 
 async def test_requests_that_make_no_deletion(alice: Agent, nobody: Agent, folder: str) -> None:
@@ -240,17 +240,48 @@ async def test_abort(alice: Agent, folder: str) -> None:
     (await alice.get(f"{folder}/a")).assert_status(200)
 
 
-@pytest.mark.parametrize("list_", ["async-delete", "async-setprops"])
-async def test_abort_in_the_middle(alice: Agent, folder: str, list_: str) -> None:
-    """It ends at once, though its worker waits for somebody else, and does nothing afterwards."""
-    await make_tree(alice, f"{folder}/t")
-    properties = {TITLE: "x"}
-    form = urlencode({"target": uri_of(f"{folder}/t")})
-    body = form if list_ == "async-delete" else node_document(f"{folder}/t", "ContainerNode", properties=properties)
-    job = await make_job(alice, list_, body, headers=FORM if list_ == "async-delete" else None)
+async def hold(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Keep everybody from changing the nodes named t."""
+    await connection.execute("select from nodes n join containers c on c.id = n.id where n.name = 't' for update")
+
+
+@pytest.mark.parametrize("of_job", ["async-delete", "async-setprops"])
+async def test_users_change_meanwhile(alice: Agent, folder: str, catalogue: Database, of_job: str) -> None:
+    """The owner is identified anew, as often as it takes."""
+    paths = await make_tree(alice, f"{folder}/t")
+    await alice.make(f"{folder}/t/z", properties={LOCKED: "true"})
+    body = request_of(of_job, f"{folder}/t")
+    job = await make_job(alice, of_job, body, headers=FORM if of_job == "async-delete" else None)
     holding = await asyncpg.connect(alice.pair.dsn)
     async with holding.transaction():
-        await holding.execute("select from nodes n join containers c on c.id = n.id where n.name = 't' for update")
+        await hold(holding)
+        await run(alice, job)
+        assert await alice.phase(job) == "EXECUTING"
+        await catalogue.fetchrow("update space set epoch = epoch + 1")
+    await holding.close()
+    found = await ended(alice, job)
+    if of_job == "async-delete":
+        found.assert_counts("ABORTED", len(paths) - 1, 2)
+    else:
+        found.assert_counts("COMPLETED", len(paths) + 1)
+
+
+def request_of(of_job: str, path: str) -> str:
+    """Write what makes a job for a tree."""
+    if of_job == "async-delete":
+        return urlencode({"target": uri_of(path)})
+    return node_document(path, "ContainerNode", properties={TITLE: "x"})
+
+
+@pytest.mark.parametrize("of_job", ["async-delete", "async-setprops"])
+async def test_abort_in_the_middle(alice: Agent, folder: str, of_job: str) -> None:
+    """It ends at once, though its worker waits for somebody else, and does nothing afterwards."""
+    await make_tree(alice, f"{folder}/t")
+    body = request_of(of_job, f"{folder}/t")
+    job = await make_job(alice, of_job, body, headers=FORM if of_job == "async-delete" else None)
+    holding = await asyncpg.connect(alice.pair.dsn)
+    async with holding.transaction():
+        await hold(holding)
         await run(alice, job)
         assert await alice.phase(job) == "EXECUTING"
         (await alice.send("POST", f"{job}/phase?PHASE=ABORT")).assert_status(303)

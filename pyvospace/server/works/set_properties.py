@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -73,9 +74,9 @@ class _Setting:
     async def set_top(self, path: tuple[str, ...], document: Node) -> None:
         """Set the properties of the node itself."""
 
-        async def work(_: Caller) -> Piece:
+        async def work(caller: Caller) -> Piece:
             try:
-                await nodes.set_properties(self._context, path, document)
+                await nodes.set_properties(replace(self._context, caller=caller), path, document)
             except (PermissionDenied, NotAuthenticated):
                 return Piece(0, 1)
             return Piece(1, 0)
