@@ -184,9 +184,12 @@ class SystemResolver(AbstractResolver):
         """Give all addresses of a host."""
         loop = asyncio.get_running_loop()
         flags = socket.AI_ADDRCONFIG
-        found = await loop.run_in_executor(
-            self._threads, socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, 0, flags
-        )
+        try:
+            found = await loop.run_in_executor(
+                self._threads, socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, 0, flags
+            )
+        except UnicodeError:  # a part of the name is empty, or too long
+            raise socket.gaierror(socket.EAI_NONAME, "this can be no name of a host") from None
         return [
             ResolveResult(
                 hostname=host,

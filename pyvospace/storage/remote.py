@@ -20,7 +20,8 @@ from pyvospace.storage.threads import Workers
 
 _PAUSES: Final = (0.2, 1.0, 2.0, 5.0, 10.0)
 """Seconds before each further request for what is missing."""
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
+_VERSION: Final = ("ETag", "Last-Modified")
 
 
 class Remote:
@@ -59,7 +60,7 @@ class Remote:
         if response.status != HTTPStatus.OK:
             raise TransferFailed(f"{shown(self._url)}: HTTP status {response.status}")
         self.size = response.content_length
-        """As announced; None: unknown."""
+        """As announced; None: unknown so far."""
         self.content_type = storable_type(headers.get("Content-Type"))
         try:
             self.announced = announced(headers)
@@ -71,6 +72,7 @@ class Remote:
             raise TransferFailed(f"{shown(self._url)}: the answer does not tell where the file ends")
         self._content = response.content
         self._validator = _validator(response)
+        self._version = {name: headers[name] for name in _VERSION if name in headers}
 
     async def _ask(self, headers: dict[str, str]) -> aiohttp.ClientResponse:
         await self._opened.aclose()
@@ -104,19 +106,25 @@ class Remote:
             except TransferFailed:
                 continue
             if response.status < HTTPStatus.INTERNAL_SERVER_ERROR:
-                if not self._goes_on(response):
+                size = self._size_of_all(response)
+                if size is None:
                     break
-                self._content = response.content
+                self.size, self._content = size, response.content
                 return
         raise error
 
-    def _goes_on(self, response: aiohttp.ClientResponse) -> bool:
-        """Say whether an answer holds exactly what is missing."""
+    def _size_of_all(self, response: aiohttp.ClientResponse) -> int | None:
+        """Give the size of the file if an answer holds exactly what is missing of it, else None.
+
+        Not every server minds If-Range, so that what it tells of the version is compared too.
+        """
         span = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
         if response.status != HTTPStatus.PARTIAL_CONTENT or span is None:
-            return False
+            return None
         first, last, size = map(int, span.groups())
-        return first == self.received and last == size - 1 and self.size in {None, size}
+        whole = first == self.received and last == size - 1 and self.size in {None, size}
+        same = all(response.headers.get(name, told) == told for name, told in self._version.items())
+        return size if whole and same else None
 
 
 def _validator(response: aiohttp.ClientResponse) -> str | None:
@@ -150,6 +158,7 @@ class RemoteBody(GatheredBody):
 
     async def _more(self) -> tuple[bytes, bool]:
         piece, last = await self._remote.read()
+        self.size = self._remote.size  # it may have been told only when the file was asked for again
         self._progress.bytes_done = self._remote.received
         if not last:
             await self._room.require(0)

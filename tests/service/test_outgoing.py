@@ -164,6 +164,13 @@ async def test_names_that_the_system_knows() -> None:
             await get(client, "http://nowhere.invalid/")
 
 
+@pytest.mark.parametrize("host", ["a..b", "...", "x" * 64 + ".example"])
+async def test_what_can_be_no_name_is_not_known(host: str) -> None:
+    async with Outgoing(settings()) as client:
+        with pytest.raises(TransferFailed, match="the name is not known"):
+            await get(client, f"http://{host}/")
+
+
 async def test_certificates_are_checked_and_tls_is_never_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

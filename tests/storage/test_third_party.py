@@ -197,6 +197,36 @@ class Far:
         span = {"Content-Range": f"bytes 0-{len(DATA) - 1}/{len(DATA)}"}
         return web.Response(status=206, body=DATA, headers=span)
 
+    async def _heedless(self, request: web.Request) -> web.StreamResponse:
+        """Go on with another version, as servers do that know no If-Range."""
+        tag = f'"v{len(self.requests)}"'
+        if "Range" not in request.headers:
+            return await self._partly(request, {"Accept-Ranges": "bytes", "ETag": tag})
+        first = int(request.headers["Range"][6:-1])
+        span = {"Content-Range": f"bytes {first}-{len(DATA) - 1}/{len(DATA)}", "ETag": tag}
+        return web.Response(status=206, body=DATA[first:], headers=span)
+
+    async def _boundless(self, request: web.Request) -> web.StreamResponse:
+        """Tell a range with a number that nobody can read."""
+        if "Range" not in request.headers:
+            return await self._partly(request, {"Accept-Ranges": "bytes", "ETag": '"v1"'})
+        return web.Response(status=206, headers={"Content-Range": f"bytes 0-{'9' * 5000}/1"})
+
+    async def _abridged(self, request: web.Request) -> web.StreamResponse:
+        """Break off in the middle of a file of unknown size, and go on with less than is told."""
+        first = int(request.headers.get("Range", "bytes=0-")[6:-1])
+        if first:
+            span = {"Content-Range": f"bytes {first}-{len(DATA) - 1}/{len(DATA)}"}
+            return web.Response(status=206, body=DATA[first:-1], headers=span)
+        response = web.StreamResponse(headers={"Accept-Ranges": "bytes", "ETag": '"v1"'})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        await response.write(DATA[:1000])
+        assert request.transport is not None
+        await asyncio.sleep(0.05)
+        request.transport.abort()
+        return response
+
     async def _stuck(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": str(len(DATA))})
         await response.prepare(request)
@@ -256,6 +286,9 @@ async def test_pull_of_every_honest_kind(site: Site, far: tuple[Far, str], path:
         ("endless", "more than 10000000 bytes"),
         ("changing", "the connection broke off"),
         ("lying", "the connection broke off"),
+        ("heedless", "the connection broke off"),
+        ("boundless", "the connection broke off"),
+        ("abridged", "the body ended after"),
     ],
 )
 async def test_pull_of_what_is_not_whole_fails(site: Site, far: tuple[Far, str], path: str, words: str) -> None:
