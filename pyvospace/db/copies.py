@@ -39,7 +39,7 @@ async def copy(
     Parameters
     ----------
     then
-        What belongs to the same transaction.
+        What belongs to the same transaction: of a job, which may wait for others as long as whole trees take.
 
     Raises
     ------
@@ -62,7 +62,7 @@ async def copy(
             await then(connection)
         return made
 
-    return await database.transact(work, tree=source.is_container, subject=name)
+    return await database.transact(work, tree=source.is_container or then is not None, subject=name)
 
 
 async def _copy(

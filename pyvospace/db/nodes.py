@@ -279,7 +279,7 @@ async def delete(
             await then(connection)
         return gone
 
-    return await database.transact(work, tree=node.is_container)
+    return await database.transact(work, tree=True)
 
 
 async def _delete_leaf(connection: Connection | Database, caller: Caller, node: StoredNode) -> bool:
@@ -367,7 +367,7 @@ async def move(
     Parameters
     ----------
     then
-        What belongs to the same transaction.
+        What belongs to the same transaction: of a job, which may wait for others as long as whole trees take.
 
     Raises
     ------
@@ -394,7 +394,7 @@ async def move(
             await then(connection)
         return moved
 
-    return await database.transact(work, tree=source.is_container, subject=name)
+    return await database.transact(work, tree=source.is_container or then is not None, subject=name)
 
 
 async def _move(

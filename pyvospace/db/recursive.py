@@ -92,7 +92,7 @@ async def delete_leaves(
         await count(connection, gone)
         return Piece(gone, left)
 
-    return await database.transact(work)
+    return await database.transact(work, tree=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ async def set_below(
         await count(connection, row["changed"])
         return Piece(row["changed"], row["seen"] - row["changed"], row["last"])
 
-    return await database.transact(work)
+    return await database.transact(work, tree=True)
 
 
 def _check_epoch(caller: Caller, epoch: int) -> None:
