@@ -138,7 +138,8 @@ class DatabaseSettings(Section):
     statement_timeout: Seconds = Field(10.0, description="How long one statement may take.")
     lock_timeout: Seconds = Field(5.0, description="How long a statement waits for what somebody else changes.")
     tree_timeout: Seconds = Field(
-        300.0, description="How long the deletion, move or copy of a whole tree may take, in place of statement_timeout."
+        300.0,
+        description="How long the deletion, move or copy of a whole tree may take, in place of statement_timeout.",
     )
     check_durability: bool = Field(
         default=True,
