@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pyvospace.db import nodes
+from pyvospace.db import copies, nodes
 from pyvospace.db.pool import Database
 from pyvospace.db.statements import read_statements
 from pyvospace.model.vocabulary import NodeType
@@ -178,6 +178,8 @@ async def test_functions_and_foreign_keys_go_by_index(world: World, storage: Sto
     await storage.catalogue.claim_sweep(interval=0)
     await world.add("box/inner")
     await world.add("box/inner/data", NodeType.DATA, OPEN)
+    tree, home = await world.node("box/inner"), await world.node("home")
+    assert await copies.copy(world.database, caller, tree, home, "copy") == 2
     assert await world.move("box/inner", "home", "inner")
     assert await world.move("home/inner", "home", "renamed")
     assert await nodes.names_in_use(world.database, caller, limit=10)
