@@ -20,11 +20,13 @@ from pyvospace.cli import transfer_actions
 from pyvospace.cli.display import Display
 from pyvospace.cli.session import Place, Session
 from pyvospace.cli.transfer_actions import Options, leads_into, require_different
+from pyvospace.cli.views import accepted_view, provided_view
 from pyvospace.client.http import PIECE
 from pyvospace.client.locations import is_uri
 from pyvospace.client.media import content_type_of
 from pyvospace.client.trees import Copier, pushable_name
 from pyvospace.model.faults import InvalidArgument
+from pyvospace.model.nodes import View
 from pyvospace.model.uris import AUTO
 from pyvospace.model.vocabulary import Detail, NodeType
 
@@ -49,6 +51,8 @@ async def cp(session: Session, sources: Sequence[str], destination: str, options
     kinds = {_Kind.of(one) for one in sources}
     if len(kinds) > 1:
         raise InvalidArgument("files, nodes and web addresses are to be copied by commands of their own")
+    if options.view is not None and _Kind.FILE not in {*kinds, _Kind.of(destination)}:
+        raise InvalidArgument("views are for bytes that come from this machine or go to it")
     copy = _WAYS.get((kinds.pop(), _Kind.of(destination)))
     if copy is None:
         raise InvalidArgument("one side must be in a space: vos:path (cp copies from file to file)")
@@ -78,9 +82,10 @@ async def _push(session: Session, sources: Sequence[str], destination: str, opti
         raise InvalidArgument(f"{destination}: the service would choose a name and not tell it; choose one")
     require_different([_name_of(Path(one)) for one in sources] if into else [])
     if STREAM in sources:
-        await _push_stream(session, place, sources, into=into, quiet=options.quiet)
+        await _push_stream(session, place, sources, options, into=into)
         return
-    async with _copying(session, options) as copier:
+    view = await accepted_view(place.space, options.view)
+    async with _copying(session, options, view) as copier:
         for source in sources:
             with copier.excused(source):
                 path = Path(source)
@@ -99,13 +104,12 @@ def _name_of(path: Path) -> str:
     return path.name if path.name not in {"", ".."} else Path(os.path.abspath(path)).name  # noqa: PTH100 (no links)
 
 
-async def _push_stream(session: Session, place: Place, sources: Sequence[str], *, into: bool, quiet: bool) -> None:
+async def _push_stream(session: Session, place: Place, sources: Sequence[str], options: Options, *, into: bool) -> None:
     if len(sources) > 1 or into:
         raise InvalidArgument("standard input needs a destination with a name of its own")
-    with Display(session, quiet=quiet) as display, display.file(place.uri.name) as progress:
-        await place.space.push(
-            standard_input(), place.uri, content_type=content_type_of(place.uri.name), progress=progress
-        )
+    view, kind = await accepted_view(place.space, options.view), content_type_of(place.uri.name)
+    with Display(session, quiet=options.quiet) as display, display.file(place.uri.name) as progress:
+        await place.space.push(standard_input(), place.uri, content_type=kind, view=view, progress=progress)
 
 
 async def standard_input() -> AsyncGenerator[bytes]:
@@ -121,7 +125,7 @@ async def standard_input() -> AsyncGenerator[bytes]:
 async def _pull(session: Session, sources: Sequence[str], destination: str, options: Options) -> None:
     places = [place for one in sources for place in await session.places(one)]
     if destination == STREAM:
-        await _write_out(session, places, start=0, stop=None)
+        await _write_out(session, places, view=options.view)
         return
     target = Path(destination)
     into = await asyncio.to_thread(target.is_dir)
@@ -131,33 +135,39 @@ async def _pull(session: Session, sources: Sequence[str], destination: str, opti
     if not await asyncio.to_thread(target.parent.is_dir):
         raise FileNotFoundError(errno.ENOENT, "there is no such directory", str(target.parent))
     require_different([place.uri.name for place in places] if into else [])
-    async with _copying(session, options) as copier:
+    view = await provided_view(places[0].space, options.view)
+    async with _copying(session, options, view) as copier:
         for place in places:
             with copier.excused(place.uri):
                 node = await place.space.get_node(place.uri, detail=Detail.MIN)
                 path = target / place.uri.name if into else target
                 if node.type is not NodeType.CONTAINER:
                     await copier.pull(place.space, place.uri, path)
+                elif view is not None:
+                    raise InvalidArgument(f"{place.uri} is a container: pyvospace pack fetches it in a view")
                 elif options.recursive:
                     await copier.pull_tree(place.space, place.uri, path)
                 else:
                     raise InvalidArgument(f"{place.uri} is a container: copy it with all that is in it with -r")
 
 
-async def cat(session: Session, uris: Sequence[str], byte_range: str | None) -> None:
+async def cat(session: Session, uris: Sequence[str], byte_range: str | None, view: str | None) -> None:
     """Write the bytes of nodes to standard output."""
     start, stop = (0, None) if byte_range is None else read_range(byte_range)
     for text in uris:
         with session.excused():
-            await _write_out(session, await session.places(text), start=start, stop=stop)
+            await _write_out(session, await session.places(text), start=start, stop=stop, view=view)
 
 
-async def _write_out(session: Session, places: Sequence[Place], *, start: int, stop: int | None) -> None:
+async def _write_out(
+    session: Session, places: Sequence[Place], *, start: int = 0, stop: int | None = None, view: str | None
+) -> None:
     sys.stdout.flush()
     descriptor = sys.stdout.fileno()
     for place in places:
         with session.excused():
-            async with aclosing(place.space.read(place.uri, start=start, stop=stop)) as pieces:
+            wanted = await provided_view(place.space, view)
+            async with aclosing(place.space.read(place.uri, start=start, stop=stop, view=wanted)) as pieces:
                 async for piece in pieces:
                     await _waited_for(partial(_write_all, descriptor, piece))
 
@@ -190,9 +200,9 @@ def read_range(text: str) -> tuple[int, int | None]:
 
 
 @asynccontextmanager
-async def _copying(session: Session, options: Options) -> AsyncIterator[Copier]:
+async def _copying(session: Session, options: Options, view: View | None) -> AsyncIterator[Copier]:
     with Display(session, quiet=options.quiet) as display:
-        async with Copier(display, parallel=options.parallel) as copier:
+        async with Copier(display, parallel=options.parallel, view=view) as copier:
             yield copier
 
 

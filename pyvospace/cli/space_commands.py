@@ -35,6 +35,12 @@ def register(app: typer.Typer) -> None:
 
 
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Show no progress bars.")]
+ViewOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="VIEW", help="What the bytes are to be, such as fits-headers or fits-hdu,extname=SCI; see /views."
+    ),
+]
 BackgroundOption = Annotated[
     bool,
     typer.Option(
@@ -85,6 +91,7 @@ def cp(
     recursive: Annotated[
         bool, typer.Option("-r", "--recursive", help="Copy folders with all that is in them.")
     ] = False,
+    view: ViewOption = None,
     jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, max=32, help="Files to copy at once.")] = 4,
     background: BackgroundOption = False,
     quiet: QuietOption = False,
@@ -105,7 +112,9 @@ def cp(
     """
     from pyvospace.cli import byte_actions, transfer_actions
 
-    options = transfer_actions.Options(recursive=recursive, parallel=jobs, background=background, quiet=quiet)
+    options = transfer_actions.Options(
+        recursive=recursive, parallel=jobs, background=background, quiet=quiet, view=view
+    )
     run_on_spaces(url, token, ca_file, lambda session: byte_actions.cp(session, sources, destination, options))
 
 
@@ -196,6 +205,7 @@ def cat(
         str | None,
         typer.Option("--range", metavar="A-B", help="Bytes to write: first-last, first- or -number (the last ones)."),
     ] = None,
+    view: ViewOption = None,
     url: UrlOption = None,
     token: TokenOption = None,
     ca_file: CaOption = None,
@@ -203,7 +213,7 @@ def cat(
     """Write the bytes of nodes to standard output."""
     from pyvospace.cli import byte_actions
 
-    run_on_spaces(url, token, ca_file, lambda session: byte_actions.cat(session, uris, byte_range))
+    run_on_spaces(url, token, ca_file, lambda session: byte_actions.cat(session, uris, byte_range, view))
 
 
 def tag(

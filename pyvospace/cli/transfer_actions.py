@@ -44,6 +44,8 @@ class Options:
     quiet: bool = False
     background: bool = False
     """Leave as soon as the service is at it, and print the URLs of its jobs."""
+    view: str | None = None
+    """In which bytes come from this machine or go to it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from pyvospace.model.nodes import View
 from pyvospace.model.transfers import Protocol, Transfer
 from pyvospace.model.uris import NodeUri
 from pyvospace.model.vocabulary import DEFAULT_VIEW, HTTP_GET, HTTP_PUT, HTTPS_GET, HTTPS_PUT, Direction
-from pyvospace.wire.transfers import read_transfer, render_transfer
+from pyvospace.wire.transfers import read_transfer, render_package_request, render_transfer
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ async def negotiate(
     """
     secure = urlsplit(sync_url).scheme == "https"
     protocols = _protocols(direction, sync_url)
-    document = _request([uri], direction, view or View(DEFAULT_VIEW), protocols)
+    document = render_transfer(_request([uri], direction, view or View(DEFAULT_VIEW), protocols))
     # A job that nobody uses ends by itself, so a lost answer does no harm.
     answer = await http.ask("POST", sync_url, body=document, headers=_XML)
     offered = read_transfer(answer.body).protocols
@@ -67,7 +67,7 @@ async def negotiate_package(http: Http, sync_url: str, uris: Sequence[NodeUri], 
     It answers with a redirect to a resource of its own, which wants the credential and may redirect further.
     """
     direction = Direction.PULL_FROM_VOSPACE
-    document = _request(uris, direction, view, _protocols(direction, sync_url))
+    document = render_package_request(_request(uris, direction, view, _protocols(direction, sync_url)))
     answer = await http.ask("POST", sync_url, body=document, headers=_XML, follow=False)
     if "Location" not in answer.headers:
         raise TransferFailed(f"{uris[0]}: the service does not say where the package is")
@@ -79,10 +79,10 @@ def _protocols(direction: Direction, sync_url: str) -> tuple[str, ...]:
     return known[:1] if urlsplit(sync_url).scheme == "https" else known
 
 
-def _request(uris: Sequence[NodeUri], direction: Direction, view: View, protocols: Sequence[str]) -> bytes:
+def _request(uris: Sequence[NodeUri], direction: Direction, view: View, protocols: Sequence[str]) -> Transfer:
     target, *more = (str(uri) for uri in uris)
     wanted = tuple(Protocol(one) for one in protocols)
-    return render_transfer(Transfer(target, direction, view, protocols=wanted, version="2.1", more_targets=tuple(more)))
+    return Transfer(target, direction, view, protocols=wanted, version="2.1", more_targets=tuple(more))
 
 
 def _usable(endpoint: str, *, secure: bool) -> bool:

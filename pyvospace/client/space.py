@@ -51,11 +51,13 @@ from pyvospace.model.vocabulary import (
     STANDARD_SEARCH,
     STANDARD_SYNC,
     STANDARD_SYNC_20,
+    STANDARD_VIEWS,
     Detail,
     Direction,
     NodeType,
 )
 from pyvospace.wire.nodes import read_node, render_node
+from pyvospace.wire.service import parse_views
 from pyvospace.wire.transfers import render_transfer
 
 log = logging.getLogger(__name__)
@@ -212,6 +214,10 @@ class Space(Jobs):
             return await self.follow(await self.get_node(uri, detail=Detail.MIN))
         except (NodeNotFound, ContainerNotFound):
             return None
+
+    async def views(self) -> tuple[tuple[View, ...], tuple[View, ...]]:
+        """Tell in which views nodes accept data, and in which they provide them (section 6.1.2)."""
+        return parse_views((await self._http.ask("GET", await self._url(STANDARD_VIEWS))).body)
 
     # ------------------------------------------------------------------ bytes
 

@@ -153,6 +153,10 @@ class Space:
         """Give a node without properties and children; None: there is none."""
         return self._wait(self._space.find(uri))
 
+    def views(self) -> tuple[tuple[View, ...], tuple[View, ...]]:
+        """Tell in which views nodes accept data, and in which they provide them."""
+        return self._wait(self._space.views())
+
     def push(
         self,
         source: Path | bytes | BinaryIO | Iterable[bytes],

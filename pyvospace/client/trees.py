@@ -20,7 +20,7 @@ from pyvospace.client.media import content_type_of
 from pyvospace.client.progress import Progress
 from pyvospace.client.space import Space
 from pyvospace.model.faults import Fault, InsufficientStorage, InvalidURI, NotAuthenticated
-from pyvospace.model.nodes import Node
+from pyvospace.model.nodes import Node, View
 from pyvospace.model.uris import RESERVED, NodeUri, check_name
 from pyvospace.model.vocabulary import Detail, NodeType
 
@@ -53,10 +53,13 @@ class Copier:
     ----------
     parallel
         Most files at once.
+    view
+        In which all of them are brought, or single ones are fetched; None: as they are.
     """
 
-    def __init__(self, observer: Observer, *, parallel: int = 4) -> None:
+    def __init__(self, observer: Observer, *, parallel: int = 4, view: View | None = None) -> None:
         self._observer = observer
+        self._view = view
         self._free = asyncio.Semaphore(parallel)
         self._group = asyncio.TaskGroup()
         self.failure: Fault | OSError | None = None
@@ -83,7 +86,7 @@ class Copier:
 
     async def pull(self, space: Space, source: NodeUri, target: Path) -> None:
         """Copy the bytes of a node to a file, as soon as there is room for another one."""
-        await self._start(source, partial(self._pull, space.pull, source, target))
+        await self._start(source, partial(self._pull, partial(space.pull, view=self._view), source, target))
 
     async def push_tree(self, space: Space, source: Path, target: NodeUri) -> None:
         """Copy a folder into a space as the container `target`; containers that are there are used.
@@ -157,7 +160,9 @@ class Copier:
 
     async def _push(self, space: Space, source: Path, target: NodeUri) -> None:
         with self._observer.file(source.name) as progress:
-            await space.push(source, target, content_type=content_type_of(target.name), progress=progress)
+            await space.push(
+                source, target, content_type=content_type_of(target.name), view=self._view, progress=progress
+            )
 
     async def _pull(self, pull: _Pull, source: NodeUri, target: Path) -> None:
         with self._observer.file(source.name) as progress:

@@ -27,12 +27,22 @@ def render_transfer(transfer: Transfer) -> bytes:
     return f"{DECLARATION}{transfer_element(transfer)}\n".encode()
 
 
+def render_package_request(transfer: Transfer) -> bytes:
+    """Write a document that asks for a package, with all of its targets as OpenCADC wants them."""
+    targets = "".join([f"<vos:target>{_uri(one)}</vos:target>" for one in transfer.targets])
+    return f"{DECLARATION}{_element(transfer, targets, transfer.params)}\n".encode()
+
+
 def transfer_element(transfer: Transfer) -> str:
     """Write a transfer, as part of a document (``jobInfo`` of a job).
 
     The schema of the standard has one target: those of a package behind the first are told as parameters.
     """
     more = [Param(PACKAGE_TARGET, encode_uri(one)) for one in transfer.more_targets]
+    return _element(transfer, f"<vos:target>{_uri(transfer.target)}</vos:target>", (*transfer.params, *more))
+
+
+def _element(transfer: Transfer, targets: str, params: tuple[Param, ...]) -> str:
     version = f' version="{identifier(transfer.version)}"' if transfer.version is not None else ""
     direction = f"<vos:direction>{_uri(transfer.direction)}</vos:direction>" if transfer.direction else ""
     view = render_view(transfer.view) if transfer.view is not None else ""
@@ -41,9 +51,9 @@ def transfer_element(transfer: Transfer) -> str:
         keep = f"<vos:keepBytes>{'true' if transfer.keep_bytes else 'false'}</vos:keepBytes>"
     return (
         f'<vos:transfer xmlns:vos="{xml.VOSPACE}"{version}>'
-        f"<vos:target>{_uri(transfer.target)}</vos:target>{direction}{view}"
+        f"{targets}{direction}{view}"
         f"{''.join([render_protocol(one) for one in transfer.protocols])}{keep}"
-        f"{render_params((*transfer.params, *more))}</vos:transfer>"
+        f"{render_params(params)}</vos:transfer>"
     )
 
 

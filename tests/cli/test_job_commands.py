@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pyvospace.model.vocabulary import CORE
+from pyvospace.model.vocabulary import CORE, NodeType
 from tests.cli.conftest import Shell
 
 TITLE = CORE + "title"
@@ -155,6 +155,27 @@ def test_archives_that_need_words(shell: Shell) -> None:
     ).stdout
     Path("a.tar").write_bytes(packed)
     assert tarfile.is_tarfile("a.tar")
+
+
+def test_views(shell: Shell) -> None:
+    cards = [
+        b"SIMPLE  =                    T",
+        b"BITPIX  =                    8",
+        b"NAXIS   =                    0",
+        b"END",
+    ]
+    Path("image.fits").write_bytes(b"".join(card.ljust(80) for card in cards).ljust(2880))
+    assert shell("cp", "--view", "fits", "image.fits", "vos:") == 0, shell.err
+    assert shell.space.get_node("vos:image.fits").type is NodeType.STRUCTURED
+    assert "BITPIX  =                    8" in shell.lines("cat", "--view", "fits-headers", "vos:image.fits")
+    assert shell("cp", "--view", "fits-hdu,hdu=0", "vos:image.fits", "back.fits") == 0, shell.err
+    assert Path("back.fits").read_bytes() == Path("image.fits").read_bytes()
+    Path("wrong").write_bytes(b"no FITS")
+    assert shell("cp", "--view", "fits", "wrong", "vos:") == 1
+    assert shell("cat", "--view", "nonsense", "vos:image.fits") == 1
+    assert "fits-headers" in shell.err
+    assert shell("cat", "--view", "fits-hdu,0", "vos:image.fits") == 2
+    assert shell("cp", "--view", "fits", "vos:image.fits", "vos:x") == 2
 
 
 def test_third_parties_are_asked_by_the_service(shell: Shell) -> None:

@@ -299,7 +299,9 @@ async def test_archives_of_opencadc(double: Double, work: Work) -> None:
     fetched = next(one for one in double.service.seen if one.path == "/pkg/1/run")
     assert fetched.headers["Authorization"] == f"Bearer {TOKEN}"
     assert "Authorization" not in double.storage.seen[0].headers
-    view = parse_transfer(next(one.body for one in double.service.seen if one.path == "/synctrans")).view
+    asked = parse_transfer(next(one.body for one in double.service.seen if one.path == "/synctrans"))
+    assert asked.targets == (str(A), str(A))
+    view = asked.view
     assert view is not None
     assert (view.uri, [one.value for one in view.params]) == (PACKAGE_VIEW, ["application/x-tar"])
 
