@@ -266,6 +266,24 @@ async def test_users_change_meanwhile(alice: Agent, folder: str, catalogue: Data
         found.assert_counts("COMPLETED", len(paths) + 1)
 
 
+async def test_owner_is_disabled_meanwhile(carl: Agent, catalogue: Database) -> None:
+    """What was done until then is told."""
+    top = await carl.make("/home/carl/t", "ContainerNode")
+    await carl.make(f"{top}/a")
+    job = await make_job(carl, "async-setprops", request_of("async-setprops", top))
+    holding = await asyncpg.connect(carl.pair.dsn)
+    async with holding.transaction():
+        await hold(holding)
+        await run(carl, job)
+        await catalogue.fetchrow("update users set disabled = true where name = 'carl'")
+    await holding.close()
+    while await catalogue.fetchval("select phase from jobs where id = $1", job.rsplit("/", 1)[-1]) == "EXECUTING":
+        await asyncio.sleep(0.02)
+    await catalogue.fetchrow("update users set disabled = false where name = 'carl'")
+    (await ended(carl, job)).assert_counts("ABORTED", 1)
+    (await carl.delete(top)).assert_status(204)
+
+
 def request_of(of_job: str, path: str) -> str:
     """Write what makes a job for a tree."""
     if of_job == "async-delete":

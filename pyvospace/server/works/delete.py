@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from pyvospace.model.faults import NodeNotFound, PermissionDenied
 from pyvospace.model.stored import ROOT_ID
 from pyvospace.server.operations.paths import follow, resolve
 from pyvospace.server.policy import Right
-from pyvospace.server.works.tally import PIECE, Tally, TooManyErrorsError
+from pyvospace.server.works.tally import PIECE, Tally
 
 if TYPE_CHECKING:
     from pyvospace.db.pool import Connection
@@ -24,16 +23,17 @@ if TYPE_CHECKING:
 async def run(context: Context, claimed: Claimed) -> None:
     """Delete a node and what is below it, as far as the owner of the job may; count both."""
     deletion = _Deletion(context, claimed)
+    await deletion.tally.settle(_work(context, claimed, deletion))
+
+
+async def _work(context: Context, claimed: Claimed, deletion: _Deletion) -> None:
     try:
         node = await _target(context, claimed)
     except NodeNotFound:
         if not deletion.tally.done:
             raise
-        node = None  # the worker before had come to the end, but for the last word
-    with suppress(TooManyErrorsError):
-        if node is not None:
-            await deletion.delete(node)
-    await deletion.tally.end()
+        return  # the worker before had come to the end, but for the last word
+    await deletion.delete(node)
 
 
 async def _target(context: Context, claimed: Claimed) -> StoredNode:

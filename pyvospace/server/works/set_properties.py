@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +15,7 @@ from pyvospace.model.uris import NodeUri
 from pyvospace.model.vocabulary import NodeType
 from pyvospace.server.operations import nodes
 from pyvospace.server.properties import changes_of_all
-from pyvospace.server.works.tally import PIECE, Tally, TooManyErrorsError
+from pyvospace.server.works.tally import PIECE, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,11 +55,7 @@ async def run(context: Context, claimed: Claimed) -> None:
     node = await nodes.get(context, path)
     claimed.progress.files_done = 0
     setting = _Setting(context, claimed, changes)
-    with suppress(TooManyErrorsError):
-        await setting.set_top(path, document)
-        if node.is_container:
-            await setting.set_below(node)
-    await setting.tally.end()
+    await setting.tally.settle(setting.set_all(path, document, node))
 
 
 class _Setting:
@@ -71,9 +66,13 @@ class _Setting:
         self._context = context
         self._changes = changes
 
-    async def set_top(self, path: tuple[str, ...], document: Node) -> None:
-        """Set the properties of the node itself."""
+    async def set_all(self, path: tuple[str, ...], document: Node, node: StoredNode) -> None:
+        """Set the properties of the node, and of all that is below it."""
+        await self._set_top(path, document)
+        if node.is_container:
+            await self._set_below(node)
 
+    async def _set_top(self, path: tuple[str, ...], document: Node) -> None:
         async def work(caller: Caller) -> Piece:
             try:
                 await nodes.set_properties(replace(self._context, caller=caller), path, document)
@@ -83,8 +82,7 @@ class _Setting:
 
         self.tally.refused((await self.tally.piece(work)).refused)
 
-    async def set_below(self, top: StoredNode) -> None:
-        """Set those of all below, a container before what is in it."""
+    async def _set_below(self, top: StoredNode) -> None:
         async for found in recursive.folders(self._context.database, top, at_once=_FOLDERS, children=PIECE + 1):
             for folder in found:
                 if folder.children > PIECE:

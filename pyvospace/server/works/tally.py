@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pyvospace.model.callers import StaleCallerError
-from pyvospace.model.faults import PermissionDenied, ServiceBusy
+from pyvospace.model.faults import Fault, PermissionDenied, ServiceBusy
 from pyvospace.model.vocabulary import Phase
 from pyvospace.server.works.owner import owner_of
 from pyvospace.uws import jobs
@@ -79,16 +79,34 @@ class Tally:
         if self._errors > _MOST_ERRORS:
             raise TooManyErrorsError
 
-    async def end(self) -> None:
-        """End the job: COMPLETED, ABORTED if it was done in part, ERROR if nothing was."""
-        results = [("successcount", f"final:{self.done}")]
+    async def settle(self, work: Awaitable[None]) -> None:
+        """Do all there is to do, and end the job: COMPLETED, ABORTED if it was done in part, ERROR if nothing was.
+
+        Raises
+        ------
+        Fault
+            It could not even begin.
+        """
+        trouble = ""
+        try:
+            await work
+        except TooManyErrorsError:
+            trouble = "that was too much"
+        except Fault as fault:
+            if not self.done:
+                raise
+            trouble = str(fault)
+        await self._end(trouble)
+
+    async def _end(self, trouble: str) -> None:
+        results, words = [("successcount", f"final:{self.done}")], [trouble] if trouble else []
         if self._errors:
             results.append(("errorcount", f"final:{self._errors}"))
-        words = f"{self._errors} nodes are locked, or not the caller's to change"
-        database = self._context.database
-        if not self._errors:
+            words.insert(0, f"{self._errors} nodes are locked, or not the caller's to change")
+        database, message = self._context.database, "; ".join(words)
+        if not message:
             await jobs.end(database, self._claimed, Phase.COMPLETED, results=results)
         elif self.done:
-            await jobs.end(database, self._claimed, Phase.ABORTED, results=results, message=words)
+            await jobs.end(database, self._claimed, Phase.ABORTED, results=results, message=message)
         else:
-            await jobs.end(database, self._claimed, Phase.ERROR, results=results, fault=PermissionDenied(words))
+            await jobs.end(database, self._claimed, Phase.ERROR, results=results, fault=PermissionDenied(message))
