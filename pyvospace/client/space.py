@@ -23,7 +23,7 @@ from pyvospace.client.locations import is_uri
 from pyvospace.client.negotiation import Endpoints, negotiate, negotiate_package
 from pyvospace.client.progress import SILENT, Progress
 from pyvospace.client.retry import Attempts
-from pyvospace.client.searching import search_pages, search_query
+from pyvospace.client.searching import search_pages, search_query, walk
 from pyvospace.client.shares import Share, share, shares
 from pyvospace.client.sources import source_of
 from pyvospace.client.transfers import copy_of, destination_of, move_of, pull_of, push_of
@@ -469,23 +469,28 @@ class Space(Jobs):
     async def search(
         self, below: NodeUri | str, wanted: Conditions, *, detail: Detail = Detail.FULL, limit: int | None = None
     ) -> AsyncGenerator[Node]:
-        """Give what is below a container and fulfils all conditions, page by page (an extension of our own).
+        """Give what is below a container and fulfils all conditions.
+
+        A service that knows no searches (they are an extension of our own) is listed container by container.
 
         Parameters
         ----------
         limit
             Nodes that are enough.
-
-        Raises
-        ------
-        OperationNotSupported
-            The service does not search.
         """
-        base = await self._url(STANDARD_SEARCH)
-        asked = search_query(await self.uri(below), wanted, detail=detail, limit=limit)
-        async with aclosing(search_pages(self._http, f"{base}?{asked}", limit)) as found:
-            async for node in found:
+        top = await self.uri(below)
+        if await self._offers(STANDARD_SEARCH):
+            asked = search_query(top, wanted, detail=detail, limit=limit)
+            found = search_pages(self._http, f"{await self._url(STANDARD_SEARCH)}?{asked}")
+        else:
+            found = walk(self.list, top, wanted)
+        given = 0
+        async with aclosing(found) as nodes:
+            async for node in nodes:
                 yield node
+                given += 1
+                if given == limit:
+                    return
 
     async def delete_tree(self, uri: NodeUri | str, *, watch: Watch | None = None) -> Counts:
         """Delete of a tree what may be deleted, and leave the rest (OpenCADC's async-delete).

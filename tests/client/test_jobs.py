@@ -12,12 +12,13 @@ from urllib.parse import parse_qs
 import pytest
 from aiohttp import web
 
-from pyvospace.client import Counts, JobAborted, JobList, ServiceUnreachable
+from pyvospace.client import Counts, JobAborted, JobList, ServiceUnreachable, Space
 from pyvospace.client.sync import Space as SyncSpace
 from pyvospace.model.faults import Fault, InvalidArgument, NodeNotFound, OperationNotSupported, TransferFailed
 from pyvospace.model.jobs import Job, Progress, Result
 from pyvospace.model.nodes import Node, Property
 from pyvospace.model.searches import Conditions, Glob, Span
+from pyvospace.model.uris import NodeUri
 from pyvospace.model.vocabulary import (
     CORE,
     PACKAGE_VIEW,
@@ -283,6 +284,33 @@ async def test_search_goes_from_page_to_page(double: Double, work: Work) -> None
         "limit": ["3"],
     }
     assert (second, third) == ("after=2", "after=3")
+
+
+async def test_where_nobody_searches_the_tree_is_walked_through(space: Space, folder: NodeUri) -> None:
+    resources = await space._resources()
+    await space.ensure_container(folder.child("a").child("b"), parents=True)
+    await space.push(b"12345", folder.child("a").child("b").child("x.fits"))
+    await space.push(b"", folder.child("a").child("y.fits"))
+    await space.set_node(Node(folder.child("a").child("y.fits"), NodeType.DATA, (Property(CORE + "title", "M 31"),)))
+    for wanted, names in (
+        (Conditions(name=Glob("*.f[!a]ts")), {"x.fits", "y.fits"}),
+        (Conditions(types=(NodeType.CONTAINER,)), {"a", "b"}),
+        (Conditions(types=(NodeType.DATA,), spans={"size": Span(5, 5)}), {"x.fits"}),
+        (Conditions(spans={"size": Span(None, 4)}), {"y.fits"}),
+        (Conditions(owner="alice", properties=((CORE + "title", Glob("M*")),)), {"y.fits"}),
+        (Conditions(properties=((CORE + "title", None),)), {"y.fits"}),
+        (Conditions(owner="bob"), set()),
+        (Conditions(spans={"date": Span(NOW, None), "mtime": Span(None, None)}), {"a", "b", "x.fits", "y.fits"}),
+        (Conditions(spans={"ctime": Span(None, NOW)}), set()),
+    ):
+        searched = [one async for one in space.search(folder, wanted)]
+        url = resources.pop(STANDARD_SEARCH)
+        walked = [one async for one in space.search(folder, wanted)]
+        resources[STANDARD_SEARCH] = url
+        assert {one.uri for one in searched} == {one.uri for one in walked}
+        assert {one.uri.name for one in walked} == names
+    with pytest.raises(NodeNotFound):
+        await anext(space.search(folder.child("missing"), Conditions()))
 
 
 async def test_archives_of_opencadc(double: Double, work: Work) -> None:
