@@ -23,6 +23,7 @@ def test_quick_benchmark_reports_every_measure(tmp_path: Path) -> None:
     report = json.loads(figures.read_text())
     measured = {one["name"] for one in report["series"]}
     assert {"getNode", "createNode", "push of 1 KiB (POST, details, PUT)", "pull of a large file"} <= measured
+    assert {"job, from POST to COMPLETED", "a waiter is woken, 99th percentile", "bare LISTEN, median"} <= measured
     assert "tar of small files" in measured
     assert set(report["memory"]) == {"metadata", "storage"}
 
