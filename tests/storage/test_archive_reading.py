@@ -107,6 +107,11 @@ def with_size(field: bytes) -> bytes:
     return bytes(head) + bytes(1024)
 
 
+def keywords(number: int) -> bytes:
+    """Write two keywords that are to hold for all members that follow."""
+    return tarfile.TarInfo.create_pax_global_header({f"k{number}": "v", f"l{number}": "v"})
+
+
 @pytest.mark.parametrize(
     "archive",
     [
@@ -115,9 +120,11 @@ def with_size(field: bytes) -> bytes:
         special(tarfile.GNUTYPE_LONGNAME, 1 << 20),
         special(tarfile.XHDTYPE, 300_000),
         with_size(b"\xff" * 11 + b"\x00"),
-        with_size(b"\x80" + struct.pack(">q", 1 << 50).rjust(11, b"\0")),
+        special(tarfile.XHDTYPE)[:512] * 5000 + tar_of(("a", b"")),
+        special(tarfile.GNUTYPE_LONGNAME, 512)[:1024] * 5000 + tar_of(("a", b"")),
+        b"".join(keywords(number) + tar_of(("a", b""))[:512] for number in range(90)) + bytes(1024),
     ],
-    ids=range(10),
+    ids=range(12),
 )
 def test_hostile_tars(archive: bytes) -> None:
     with pytest.raises(InvalidData):
@@ -144,7 +151,15 @@ def test_bombs() -> None:
     with pytest.raises(RequestEntityTooLarge):
         members(TAR, zeros, UnpackLimits(members=100, size=1 << 20, ratio=50, depth=10))
     with pytest.raises(RequestEntityTooLarge):
+        members(TAR, with_size(b"\x80" + struct.pack(">q", 1 << 50).rjust(11, b"\0")))
+    with pytest.raises(RequestEntityTooLarge):
         members(ZIP, zip_of(*((str(number), b"") for number in range(101))))
+    with pytest.raises(RequestEntityTooLarge):  # members of one name are stored as well
+        members(TAR, tar_of(*[("a", b"")] * 102))
+
+
+def test_zip_without_members() -> None:
+    assert members(ZIP, zip_of()) == {}
 
 
 def test_zip_that_needs_a_password() -> None:

@@ -27,6 +27,10 @@ PIECE: Final = 1 << 20
 _LARGEST_HEAD: Final = 128 << 10
 _DIGITS: Final = re.compile(rb"[0-9]{100}")
 """Longer numbers stand in no head; tarfile searches them in quadratic time (CVE-2024-6232)."""
+_HEAD_PIECES: Final = 40
+"""Pieces that are read for one member: a head, and with it perhaps a long name, a long target and keywords."""
+_COMMON_KEYWORDS: Final = 100
+"""Keywords for all members that follow: tarfile keeps them, and looks at all of them for each member."""
 _RATIO_FROM: Final = 64 << 20
 """Bytes up to which nobody minds how well they were compressed."""
 _TABLE_ROW: Final = 160
@@ -66,6 +70,7 @@ class ArchiveReader(ABC):
 
     def __init__(self, limits: UnpackLimits) -> None:
         self._limits = limits
+        self._seen = 0
 
     def next(self) -> ReadMember | None:
         """Go on to the next member; None: that was the last.
@@ -92,6 +97,9 @@ class ArchiveReader(ABC):
     def _read(self) -> bytes: ...
 
     def _member(self, name: str, *, size: int = 0, is_folder: bool = False, link: str | None = None) -> ReadMember:
+        self._seen += 1  # also those of one name: the bytes of each are stored before the last is known
+        if self._seen > self._limits.members + 1:
+            raise too_many(self._limits)
         path = _path(name)
         if len(path) > self._limits.depth:
             raise InvalidData(f"{name[:300]!r} is too deep: a path has {MAX_DEPTH} names at the most")
@@ -113,13 +121,17 @@ class TarReader(ArchiveReader):
     def _next(self) -> ReadMember | None:
         if self._tar is None:
             self._tar = tarfile.TarFile(fileobj=self._file, encoding="utf-8", errors="surrogateescape")
+        self._file.pieces_left = _HEAD_PIECES
         info = self._tar.next()
         self._tar.members.clear()  # type: ignore[attr-defined] # it would keep them all
+        if len(self._tar.pax_headers) > _COMMON_KEYWORDS:
+            raise InvalidData(f"the archive has more than {_COMMON_KEYWORDS} keywords for all of its members")
         if info is None:
             self._file.require_end()
             return None
         if info.size < 0 or info.issparse() or not (info.isreg() or info.isdir() or info.issym()):
             raise InvalidData(f"{info.name[:300]!r} is neither a plain file nor a directory nor a symbolic link")
+        self._file.require(info.size)
         if info.isreg():
             self._content = self._tar.extractfile(info)
         link = info.linkname if info.issym() else None
@@ -145,8 +157,14 @@ class _Forwards(io.RawIOBase):
         self._most = min(limits.size, max(limits.ratio * sent, _RATIO_FROM))
         self.in_content = False
         """What is read now are bytes of a member: nobody looks for anything in them."""
+        self.pieces_left = _HEAD_PIECES
+        """Pieces that may be read until the next member is found."""
 
     def read(self, size: int = -1) -> bytes:
+        if not self.in_content:
+            self.pieces_left -= 1
+            if self.pieces_left < 0:
+                raise InvalidData("the archive has too many heads for one member")
         if not 0 <= size <= (PIECE if self.in_content else _LARGEST_HEAD):
             raise InvalidData("the archive has a head that is too large")
         piece = self._take(size)
@@ -157,9 +175,13 @@ class _Forwards(io.RawIOBase):
     def _take(self, size: int) -> bytes:
         self._last = self._take_from(size)
         self._position += len(self._last)
-        if self._position > self._most:
-            raise RequestEntityTooLarge(f"the archive holds more than {self._most} bytes")
+        self.require(0)
         return self._last
+
+    def require(self, size: int) -> None:
+        """Refuse an archive of which so many bytes are to come, if these are too many."""
+        if self._position + size > self._most:
+            raise RequestEntityTooLarge(f"the archive holds more than {self._most} bytes")
 
     def seek(self, position: int, _whence: int = 0) -> int:
         if position < self._position:
@@ -220,6 +242,10 @@ class ZipReader(ArchiveReader):
         return self._content.read(PIECE) if self._content is not None else b""
 
 
+class _OutsideError(OSError):
+    """A place in a zip archive that it does not have; the standard library tries some that small ones do not have."""
+
+
 class _Pieces(io.RawIOBase):
     """A file that gives no more than `most` bytes at once."""
 
@@ -236,7 +262,7 @@ class _Pieces(io.RawIOBase):
         try:
             return self._file.seek(offset, whence)
         except (OSError, ValueError, OverflowError):
-            raise InvalidData("the table of the archive leads out of it") from None
+            raise _OutsideError("the table of the archive leads out of it") from None
 
     def seekable(self) -> bool:
         return True
@@ -302,5 +328,6 @@ def _damage() -> Iterator[None]:
         NotImplementedError,
         OverflowError,
         gzip.BadGzipFile,
+        _OutsideError,
     ) as error:
         raise InvalidData(f"the archive is damaged: {str(error)[:200]}") from error
