@@ -57,9 +57,10 @@ async def _make(place: Place, asked: Asked) -> Share:
 
 
 async def _list(session: Session, uris: Sequence[str], *, as_json: bool) -> None:
-    wanted = [(await session.place(text)).uri for text in uris]
-    for one in await (await session.space()).shares():
-        if not wanted or any(same_node(one.target, uri) for uri in wanted):
+    places = [await session.place(text) for text in uris]
+    spaces = dict.fromkeys(place.space for place in places) or [await session.space()]
+    for one in [one for space in spaces for one in await space.shares()]:
+        if not places or any(same_node(one.target, place.uri) for place in places):
             write_line(_json_line(one) if as_json else f"{one.target}\t{one.url}")
 
 

@@ -170,8 +170,11 @@ class Jobs(Service):
         ServiceUnreachable
             Nobody can be asked; the job may go on.
         """
+        return await self._follow(url, await self.job(url), watch)
+
+    async def _follow(self, url: str, job: Job, watch: Watch | None) -> Job:
         clock = asyncio.get_running_loop().time
-        job, pause = await self.job(url), 0.1
+        pause = 0.1
         while True:
             if watch is not None:
                 watch(job)
@@ -237,8 +240,7 @@ class Jobs(Service):
 
     async def _run_to_end(self, url: str, watch: Watch | None) -> Job:
         try:
-            await self.run(url)
-            return await self.wait(url, watch=watch)
+            return await self._follow(url, await self.run(url), watch)
         except asyncio.CancelledError:
             with contextlib.suppress(Fault, TimeoutError):
                 async with asyncio.timeout(_GOODBYE):
