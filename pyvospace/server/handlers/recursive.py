@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from pyvospace.model.faults import InvalidArgument, NotAuthenticated
 from pyvospace.model.jobs import Kind
 from pyvospace.server.handlers.jobs import NewJob
-from pyvospace.server.handlers.requests import context, document, form, one
+from pyvospace.server.handlers.requests import context, document, form, one, require_text
 from pyvospace.server.works.set_properties import pack
 from pyvospace.wire import nodes as wire
 
@@ -26,7 +26,9 @@ async def create_deletion(request: web.Request) -> NewJob:
     """Read which node is to be deleted: the parameter ``target``."""
     ctx = context(request)
     _require_login(ctx)
-    target = one(await form(request), "TARGET")
+    asked = await form(request)
+    require_text(asked)
+    target = one(asked, "TARGET")
     if target is None:
         raise InvalidArgument("send target=… with the URI of a node")
     ctx.own_path(target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
@@ -34,6 +35,7 @@ _PARAMETERS: Final = 100
 """Most parameters of a request."""
 JSON: Final = "application/json"
 _FORMS: Final = frozenset({JSON, "text/xml", "application/xml"})
+_NO_XML: Final = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def context(request: web.Request) -> Context:
@@ -165,6 +167,19 @@ def one(found: Mapping[str, list[str]], name: str) -> str | None:
     if values and "\0" in values[0]:
         raise InvalidArgument(f"{name.lower()} holds a NUL")
     return values[0] if values else None
+
+
+def require_text(found: Mapping[str, list[str]]) -> None:
+    """Require that the document of a job can repeat the values of its parameters (UWS 1.1, section 2.2.2.4).
+
+    Raises
+    ------
+    InvalidArgument
+        One has a character that stands in no XML.
+    """
+    for name, values in found.items():
+        if any(_NO_XML.search(value) for value in values):
+            raise InvalidArgument(f"{name.lower()[:80]!r} holds a character that no document can show")
 
 
 async def expect(request: web.Request) -> None:

@@ -13,7 +13,7 @@ from pyvospace.model.vocabulary import Phase
 from pyvospace.server.describe import describe_child
 from pyvospace.server.handlers.jobs import NewJob
 from pyvospace.server.handlers.listing import send, wanted_detail
-from pyvospace.server.handlers.requests import context, form, one, parameters, xml
+from pyvospace.server.handlers.requests import context, form, one, parameters, require_text, xml
 from pyvospace.server.operations import jobs, search
 from pyvospace.wire import nodes as wire
 
@@ -58,6 +58,7 @@ def _render(ctx: Context, hits: Sequence[Hit], detail: Detail) -> bytes:
 async def create(request: web.Request) -> NewJob:
     """Read a form that makes a job: what can be seen to be wrong is refused at once."""
     ctx, asked = context(request), await form(request)
+    require_text(asked)
     search.read(ctx, asked, besides=_OF_JOBS)
     return NewJob(Kind.SEARCH, {"parameters": {name: values for name, values in asked.items() if name not in _OF_JOBS}})
 
