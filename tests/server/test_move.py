@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import asyncpg
 import pytest
 
 from pyvospace.model.vocabulary import CADC, CORE
@@ -168,6 +171,27 @@ async def test_sync(alice: Agent, folder: str) -> None:
     details = answer.assert_status(303).location
     (await alice.send("GET", details)).assert_status(200)
     (await ended(alice, details.removesuffix("/results/transferDetails"))).assert_moved(f"{folder}/b")
+
+
+@pytest.mark.parametrize("keep", [False, True])
+async def test_abort(alice: Agent, folder: str, keep: bool) -> None:
+    """It ends at once, though its worker waits for somebody else, and nothing happens any more."""
+    for path in ("t", "box"):
+        await alice.make(f"{folder}/{path}", "ContainerNode")
+    job = await make_job(alice, "transfers", transfer(f"{folder}/t", f"{folder}/box", keep=keep))
+    holding = await asyncpg.connect(alice.pair.dsn)
+    async with holding.transaction():
+        await holding.execute("select from containers c join nodes n on n.id = c.id where n.name = 'box' for update")
+        await run(alice, job)
+        assert await alice.phase(job) == "EXECUTING"
+        (await alice.send("POST", f"{job}/phase?PHASE=ABORT")).assert_status(303)
+        found = await ended(alice, job)
+        while await holding.fetchval("select count(*) from pg_locks where not granted and pid <> pg_backend_pid()"):
+            await asyncio.sleep(0.02)
+    await holding.close()
+    assert (found.phase, found.results) == ("ABORTED", {})
+    assert children_of(await alice.node(folder)) == ["box", "t"]
+    assert children_of(await alice.node(f"{folder}/box")) == []
 
 
 @pytest.mark.parametrize("goal", ["x", "t/a/x"])
