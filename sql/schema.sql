@@ -197,7 +197,7 @@ create table nodes (
     sha256      bytea check (octet_length(sha256) = 32),
     -- Who keeps them. No foreign key, as for the owner: its check would lock one row in each upload.
     storage_id  integer,
-    -- Name that the storage gave them; written once, named by one node.
+    -- Name that the storage gave them; written once; copies name it too.
     location    text,
     -- The user who brought the bytes; 0: anonymous. NULL without bytes.
     stored_by   bigint,
