@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from pyvospace.model.faults import InvalidData, RequestEntityTooLarge
+from pyvospace.model.faults import Fault, InvalidData, RequestEntityTooLarge
 from pyvospace.storage.backend import Body
 from pyvospace.storage.hashing import Announced, Digests, Watch
 from pyvospace.storage.inspection import Inspection
@@ -80,5 +80,5 @@ class CheckedBody(Body):
     def _watch(self) -> Watch | None:
         return self.inspection.take if self.inspection is not None else None
 
-    def _cut(self, size: int) -> InvalidData:
+    def _cut(self, size: int) -> Fault:
         return InvalidData(f"the body ended after {size} of {self.size} bytes")

@@ -9,7 +9,7 @@ from typing import Final, Self
 import aiohttp
 from yarl import URL
 
-from pyvospace.model.faults import InvalidArgument, TransferFailed
+from pyvospace.model.faults import Fault, InvalidArgument, TransferFailed
 from pyvospace.model.jobs import Progress
 from pyvospace.service.content import storable_type
 from pyvospace.service.outgoing import BrokenOffError, Outgoing, shown, translated
@@ -163,3 +163,6 @@ class RemoteBody(GatheredBody):
         if not last:
             await self._room.require(0)
         return piece, last
+
+    def _cut(self, size: int) -> Fault:
+        return TransferFailed(f"the body ended after {size} of {self.size} bytes")

@@ -196,10 +196,12 @@ async def _try_each(job: Claimed, attempt: Callable[[Claimed, URL], Awaitable[No
 
     Raises
     ------
-    TransferFailed
-        None did; it tells which were tried, without what may be secret in their URLs (section 3.6.3).
+    TransferFailed, InvalidData
+        None did; it tells which were tried, without what may be secret in their URLs (section 3.6.3). InvalidData: what
+        came was whole each time, and not of the format that the view promises (section 6.4.2).
     """
     failures: list[str] = []
+    kinds: set[type[Fault]] = set()
     wanted = unpack(job.request)
     for protocol, packed in zip(wanted.protocols, job.request["protocols"], strict=True):
         if not is_usable(protocol, wanted.direction):
@@ -209,11 +211,12 @@ async def _try_each(job: Claimed, attempt: Callable[[Claimed, URL], Awaitable[No
             url = parse_url(endpoint_of(packed))
             await attempt(job, url)
         except _NEXT as fault:
+            kinds.add(type(fault))
             failures.append(f"{protocol.uri.rpartition('#')[2]} {_words(url, fault)}")
             log.info("job %s: %s", job.id[:8], failures[-1])
         else:
             return
-    raise TransferFailed("tried " + "; ".join(failures))
+    raise (InvalidData if kinds == {InvalidData} else TransferFailed)("tried " + "; ".join(failures))
 
 
 def _words(url: URL | None, fault: Fault) -> str:
