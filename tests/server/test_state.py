@@ -94,7 +94,16 @@ async def test_offline(alice: Agent, admin: Agent, nobody: Agent) -> None:
     await turn(admin, "Offline")
     for _ in range(5):
         for agent in (alice, nobody):
-            for path in ("/nodes", "/synctrans", "/transfers", "/files/x", "/protocols", "/views", "/properties", "/no"):
+            for path in (
+                "/nodes",
+                "/synctrans",
+                "/transfers",
+                "/files/x",
+                "/protocols",
+                "/views",
+                "/properties",
+                "/no",
+            ):
                 assert_closed(await agent.send("GET", path), "offline")
         assert_closed(await alice.send("POST", "/synctrans", transfer_document(home, "x", [])), "offline")
     assert (await alice.send("GET", endpoint, checked=False)).status == 503
@@ -130,7 +139,9 @@ async def test_command(alice: Agent) -> None:
     for _ in range(5):
         assert_closed(await alice.put(f"{alice.pair.home}/command"), "so it is")
     assert run() == "ReadOnly\tso it is\n"
-    assert run("read-write", "--down-at", "2030-01-01T00:00:00Z").startswith("ReadWrite\tdownAt=2030-01-01T00:00:00.000Z")
+    assert run("read-write", "--down-at", "2030-01-01T00:00:00Z").startswith(
+        "ReadWrite\tdownAt=2030-01-01T00:00:00.000Z"
+    )
     root = (await alice.send("GET", "/availability")).xml
     assert (root.findtext(A + "available"), root.findtext(A + "downAt")) == ("true", "2030-01-01T00:00:00.000Z")
     await alice.make(f"{alice.pair.home}/command")
