@@ -204,8 +204,7 @@ async def test_long_list(owner: Agent, catalogue: Database) -> None:
     assert (len(found), found) == (LONG, sorted(found))
     assert await listed(owner, "?PHASE=COMPLETED&LAST=1500") == found[:-1501:-1]
     assert len(await listed(owner)) == LONG + 1
-    answer = await owner.send("GET", "/transfers?LAST=1")
-    assert answer.headers["Transfer-Encoding"] == "chunked"
+    assert (await owner.send("GET", "/transfers")).headers["Transfer-Encoding"] == "chunked"
     assert (await owner.send("HEAD", "/transfers")).assert_status(200).body == b""
 
 
@@ -566,6 +565,17 @@ async def test_waiting_has_a_limit(hasty: Pair, session: aiohttp.ClientSession, 
 @pytest.mark.parametrize("query", ["WAIT=x", "WAIT=", "WAIT=1.5", "WAIT=--1", "WAIT=1&WAIT=2", "WAIT=1&PHASE=RUNNING"])
 async def test_waits_that_are_none(owner: Agent, query: str) -> None:
     (await owner.send("GET", f"{await pending(owner)}?{query}")).assert_fault(400, "InvalidArgument")
+
+
+async def test_waiting_while_users_change(owner: Agent, quiet: Pair, catalogue: Database) -> None:
+    """Who waits is not asked again who he is: he would miss what he waits for."""
+    job = await pending(owner)
+    waiting = asyncio.create_task(hold(owner, job))
+    await watched(catalogue, job)
+    await asyncio.to_thread(quiet.add_user, f"u{uuid.uuid4().hex}")
+    async with asyncio.timeout(PATIENCE):
+        (await owner.send("POST", f"{job}/phase?PHASE=RUN")).assert_status(303)
+        assert await waiting == "QUEUED"
 
 
 async def test_waiting_for_a_job_that_goes(owner: Agent, catalogue: Database) -> None:

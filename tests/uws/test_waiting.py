@@ -120,7 +120,8 @@ async def test_listener_comes_back(server: Server) -> None:
     job, later = await server.jobs.add(), await server.jobs.add()
     waiters = [server.hold(job), server.hold(later)]
     await server.watched(2)
-    kill = "select pg_terminate_backend(pid) from pg_stat_activity where application_name like '%listening'"
+    kill = """select pg_terminate_backend(pid) from pg_stat_activity
+               where application_name like '%listening' and datname = current_database()"""
     assert await server.jobs.database.fetchval(kill)
     await uws.abort(server.jobs.database, await server.jobs.row(job))
     assert (await waiters[0]).phase is Phase.ABORTED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from pyvospace.db import jobs as rows
-from pyvospace.model.faults import InvalidArgument, NotAuthenticated, NotFound, PermissionDenied
+from pyvospace.model.faults import Fault, InvalidArgument, NotAuthenticated, NotFound, PermissionDenied
 from pyvospace.model.instants import read_instant, write_instant
 from pyvospace.model.jobs import Job, Kind
 from pyvospace.model.vocabulary import Phase
@@ -186,7 +187,8 @@ class JobList:
         """Run the job; one that is done at once is done when this returns."""
         await operations.start(ctx, row)
         if row.kind not in {Kind.PUSH, Kind.PULL}:
-            await operations.await_end(ctx, self.name, row.id, seconds=_PATIENCE)
+            with suppress(Fault):  # it was run, whatever can be seen of that
+                await operations.await_end(ctx, self.name, row.id, seconds=_PATIENCE)
 
     def _to_job(self, ctx: Context, job: str) -> web.StreamResponse:
         return see_other(operations.job_url(ctx, self.name, job))

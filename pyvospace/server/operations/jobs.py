@@ -38,9 +38,16 @@ def job_url(context: Context, list_: str, job: str) -> str:
 
 
 async def find(context: Context, list_: str, job: str) -> JobRow:
-    """Give a job to its owner (see `uws.jobs.find`)."""
+    """Give a job to its owner (see `uws.jobs.find`).
+
+    A request that looks several times is not started over once its caller is confirmed: it has changed something by
+    then, or has waited for a change that it would miss.
+    """
     row = await jobs.find(context.database, context.service.settings.jobs, context.caller, list_, job)
-    context.policy.check_epoch(row.epoch)
+    if context.policy.confirmed:
+        context.policy.settled()
+    else:
+        context.policy.check_epoch(row.epoch)
     return row
 
 
