@@ -54,7 +54,7 @@ class StorageQueue:
         await third_party.finish(self._database, self._storage, claimed, Phase.ERROR, fault=fault.code, message=words)
 
     async def overrun(self, claimed: Claimed) -> None:
-        """Abort a job that has executed for longer than it may."""
+        """Abort a job if it has executed for longer than it may."""
         words = "it has executed for longer than executionDuration"
         await third_party.finish(self._database, self._storage, claimed, Phase.ABORTED, message=words)
 

@@ -66,6 +66,7 @@ language plpgsql security definer set search_path = public, pg_temp as $$
 begin
     update jobs set until = now(), attempts = attempts - 1
      where attempt = of_attempt and phase = 'EXECUTING' and storage_id = own_storage(of_uuid);
+    perform pg_notify('pyvospace_queue', kind) from jobs where attempt = of_attempt;
 end
 $$;
 
@@ -79,7 +80,10 @@ begin
        set phase = new_phase, fault = new_fault, message = left(new_message, 4000), ended = clock_timestamp(),
            attempt = null, until = null, bytes_done = new_done, bytes_total = new_total
      where attempt = of_attempt and phase = 'EXECUTING' and storage_id = own_storage(of_uuid)
-       and (kind = 'push_from' or kind = 'pull_to' and new_phase in ('ERROR', 'ABORTED'));
+       and (kind = 'push_from' or kind = 'pull_to' and new_phase in ('ERROR', 'ABORTED'))
+       -- Its owner may have given it more time meanwhile.
+       and (new_phase <> 'ABORTED'
+            or execution_duration > 0 and started <= now() - make_interval(secs => execution_duration));
     return found;
 end
 $$;
