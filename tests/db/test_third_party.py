@@ -134,6 +134,18 @@ async def test_work_given_back_is_not_counted(world: World, storage: Storage) ->
     assert (await claimed(storage, lost=True)).attempts == 1
 
 
+async def test_its_owner_may_give_it_more_time(world: World, storage: Storage) -> None:
+    owner = await world.caller("owner")
+    await world.add("home/own")
+    job = await queued(world, Kind.PULL_TO, "home/own/a", owner)
+    found = await claimed(storage)
+    for duration, expected in ((0, Phase.EXECUTING), (3600, Phase.EXECUTING), (60, Phase.ABORTED)):
+        assert await jobs.set_duration(world.database, job, duration)
+        await world.database.fetchrow("update jobs set started = now() - interval '10 min' where id = $1", job)
+        await queue_of(storage).overrun(found)
+        assert await phase(world, job) is expected
+
+
 async def test_rights_are_those_of_now(world: World, storage: Storage) -> None:
     owner, stranger = await world.caller("owner"), await world.caller("stranger")
     await world.add("shared", changes=Changes(public=True, group_write=()))
