@@ -197,10 +197,17 @@ async def _remove(place: Place, text: str, *, recursive: bool, force: bool, in_p
         if in_part:
             await _change_tree(place, partial(_delete_all, place.space), "deleted")
         else:
-            await place.space.delete_node(place.uri)
+            await _delete_whole(place)
     except NodeNotFound:
         if not force:
             raise
+
+
+async def _delete_whole(place: Place) -> None:
+    try:
+        await place.space.delete_node(place.uri)
+    except InvalidArgument as fault:  # OpenCADC's services delete only what is empty
+        raise InvalidArgument(f"{place.uri}: {fault.detail}; --partial deletes a tree node by node") from None
 
 
 async def _delete_all(space: Space, uri: NodeUri, watch: Watch | None) -> Counts:
