@@ -111,6 +111,28 @@ async def test_bytes_without_a_type(alice: Agent, folder: str) -> None:
     assert properties_of(await alice.node(f"{folder}/a"))[CORE + "length"] == str(len(content))
 
 
+async def test_documents_in_chunks(alice: Agent, folder: str) -> None:
+    """RFC 9112, section 7.1: by POST as well, and forms too."""
+
+    async def pieces(text: str) -> AsyncIterator[bytes]:
+        for letter in text:
+            yield letter.encode()
+
+    await alice.make(f"{folder}/a")
+    document = node_document(f"{folder}/a", properties={"urn:x:1": "y"})
+    login = {"Authorization": f"Bearer {alice.token}"}
+    for url, text, content_type, status in (
+        (f"/nodes{folder}/a", document, "text/xml", 200),
+        ("/async-delete", f"target={uri_of(folder)}/a", FORM["Content-Type"], 303),
+    ):
+        headers = {**login, "Content-Type": content_type}
+        async with alice.session.post(
+            alice.pair.url + url, data=pieces(text), headers=headers, allow_redirects=False
+        ) as answer:
+            assert answer.status == status, await answer.text()
+    assert properties_of(await alice.node(f"{folder}/a"))["urn:x:1"] == "y"
+
+
 @pytest.mark.parametrize("direction", ["pullToVoSpace", "pushFromVoSpace"])
 @pytest.mark.parametrize("target", ["vos://example.org~other/a", "vos://localhost~space/a%2Fb", "urn:x:1"])
 async def test_pull_to_a_uri_that_is_none(alice: Agent, direction: str, target: str) -> None:
