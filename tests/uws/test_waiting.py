@@ -17,7 +17,7 @@ from pyvospace.uws import jobs as uws
 from pyvospace.uws.waiting import Waiting
 from tests.uws.conftest import Jobs
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Far below the hour that the waits here may last: who is not woken fails."""
 CROWD = 1000
 
@@ -35,15 +35,16 @@ class Server:
 
     async def wait(self, job: str, seconds: float = 3600.0, phase: Phase | None = None) -> JobRow:
         """Hold a request with WAIT."""
-        return await uws.await_phase(
-            self.jobs.database,
-            self.jobs.settings,
-            self.waiting,
-            lambda: self.jobs.row(job),
-            job=job,
-            seconds=seconds,
-            phase=phase,
-        )
+        async with asyncio.timeout(PATIENCE):
+            return await uws.await_phase(
+                self.jobs.database,
+                self.jobs.settings,
+                self.waiting,
+                lambda: self.jobs.row(job),
+                job=job,
+                seconds=seconds,
+                phase=phase,
+            )
 
     def hold(self, job: str, seconds: float = 3600.0) -> asyncio.Task[JobRow]:
         """Have somebody wait."""
@@ -66,8 +67,8 @@ async def server(database_dsn: str) -> AsyncIterator[Server]:
     async with asyncio.timeout(PATIENCE):
         while not server.heard:  # it is told that it may have missed something
             await asyncio.sleep(0.01)
-        server.heard.clear()
-        yield server
+    server.heard.clear()
+    yield server
     task.cancel()
     await asyncio.wait([task])
     await database.close()
