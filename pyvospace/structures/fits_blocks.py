@@ -24,6 +24,8 @@ _MOST_READ: Final = 64 << 20
 _AT_ONCE: Final = 10 * BLOCK
 _WIDTHS: Final = {8, 16, 32, 64, -32, -64}
 _MOST_AXES: Final = 999
+_LARGEST: Final = 1 << 62
+"""Bytes of data; no file has so many."""
 _NUMBER: Final = re.compile(rb"([A-Z]+[0-9]{0,3}) *= +([+-]?[0-9]{1,18})(?: |/|$)")
 _TEXT: Final = re.compile(rb"([A-Z]+) *= +'((?:[^']|'')*+)'")
 _NUMBERS: Final = re.compile(rb"BITPIX|NAXIS[0-9]{0,3}|PCOUNT|GCOUNT|EXTVER")
@@ -144,6 +146,7 @@ class HeaderReader:
             and all(numbers.get(b"NAXIS%d" % axis, -1) >= 0 for axis in range(1, axes + 1))
             and numbers.get(b"PCOUNT", 0) >= 0
             and numbers.get(b"GCOUNT", 1) >= 0
+            and header.size <= _LARGEST
         )
         if not sound:
             raise InvalidData(f"HDU {self._number}: BITPIX, NAXIS, PCOUNT and GCOUNT make no sense")

@@ -15,6 +15,7 @@ from pyvospace.model.faults import InvalidData, ViewNotSupported
 
 _MOST_ROW: Final = 1 << 20
 """Bytes of one row."""
+_ARRAYSIZE: Final = re.compile(r"(?:[0-9]{1,18}x)*(?:[0-9]{1,18}\*?|\*)")
 _LENGTHS: Final = re.compile(r"[0-9]+")
 
 
@@ -125,13 +126,19 @@ def _cell(field: Mapping[str, str]) -> _Cell:
     # Python remembers each text that it has shown: strangers could fill the log and the memory.
     warnings.simplefilter("ignore", AstropyWarning)
     datatype, arraysize = field.get("datatype"), field.get("arraysize")
-    if math.prod(map(int, _LENGTHS.findall((arraysize or "")[:40]))) > _MOST_ROW:
-        raise InvalidData(f"a cell of {(arraysize or '')[:40]} elements")
+    _check_arraysize((arraysize or "1").strip())
     try:
         converter = get_converter(Field(VOTableFile(), name="x", ID="x", datatype=datatype, arraysize=arraysize))
     except (ValueError, TypeError, LookupError):
         raise InvalidData(f"a field of {str(datatype)[:40]!r}, {str(arraysize)[:40]!r}") from None
     return _Cell(converter, _as_single if datatype == "float" else _as_it_is)
+
+
+def _check_arraysize(text: str) -> None:
+    """Refuse cells that are too large, or have any number of elements without a byte."""
+    lengths = [int(one) for one in _LENGTHS.findall(text)] if _ARRAYSIZE.fullmatch(text) else [-1]
+    if min(lengths, default=1) < (1 if "x" in text else 0) or math.prod(lengths) > _MOST_ROW:
+        raise InvalidData(f"a cell of {text[:40]!r} elements")
 
 
 def _as_single(value: Any) -> Any:

@@ -165,6 +165,11 @@ def test_hostile_files(name: str) -> None:
         render(HOSTILE[name], SINGLE, {NUMBER.uri: "9999"})
 
 
+def test_size_of_thousands_of_digits_is_a_fault() -> None:
+    with pytest.raises(InvalidData, match="make no sense"):
+        render(HOSTILE["huge"], HEADERS_JSON)
+
+
 def test_damage_at_random_is_a_fault() -> None:
     dice = random.Random(1)
     for _ in range(200):

@@ -160,6 +160,9 @@ STREAM = (
         (b"int", b"*", b"AP///w==" + b"AAAA" * 1_000_000),
         (b"int", b"99999999x99999999", b"AAAA"),
         (b"int", b"x", b"AAAA"),
+        (b"boolean", b"0x*", b"f////w=="),  # as many cells of no bytes
+        (b"bit", b"\xd9\xa0x*", b"f////w=="),  # the same, in other digits
+        (b"int", b"1x" * 30 + b"99999999", b"AAAA"),
         (b"quark", b"1", b"AAAA"),
     ],
 )
