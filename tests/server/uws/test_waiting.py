@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import uuid
 from collections.abc import Iterator
 
 import aiohttp
 import psutil
 import pytest
 
+from pyvospace.db import identities
 from pyvospace.db.pool import Database
 from pyvospace.model.jobs import Claimed
 from tests.server.uws.conftest import PATIENCE, POOL, WAITING, beside, hold, id_of, pending, watched, worker
@@ -52,12 +52,13 @@ async def test_waits_that_are_none(owner: Agent, query: str) -> None:
     (await owner.send("GET", f"{await pending(owner)}?{query}")).assert_fault(400, "InvalidArgument")
 
 
-async def test_waiting_while_users_change(owner: Agent, quiet: Pair, catalogue: Database) -> None:
+async def test_waiting_while_users_change(owner: Agent, catalogue: Database) -> None:
     """Who waits is not asked again who he is: he would miss what he waits for."""
     job = await pending(owner)
     waiting = asyncio.create_task(hold(owner, job))
     await watched(catalogue, job)
-    await asyncio.to_thread(quiet.add_user, f"u{uuid.uuid4().hex}")
+    await identities.add_group(catalogue, "team")
+    await identities.change_member(catalogue, "team", "alice", add=True)
     async with asyncio.timeout(PATIENCE):
         (await owner.send("POST", f"{job}/phase?PHASE=RUN")).assert_status(303)
         assert await waiting == "QUEUED"
