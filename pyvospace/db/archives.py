@@ -15,13 +15,10 @@ from pyvospace.model.claims import OutcomeUnknownError
 from pyvospace.model.crash import crash_point
 from pyvospace.model.faults import InternalFault, PermissionDenied
 from pyvospace.model.nodes import Param, View
-from pyvospace.model.vocabulary import NodeType
 
 if TYPE_CHECKING:
     from typing import Any
     from uuid import UUID
-
-    import asyncpg
 
     from pyvospace.db.pool import Connection, Database
     from pyvospace.model.archives import ArchiveFormat, Unpacked
@@ -70,14 +67,14 @@ class PostgresArchives:
     async def nodes(self, claim: PackClaim, ids: Sequence[int]) -> list[tuple[PackedNode, tuple[str, ...]]]:
         """Give those nodes that the caller may read now, each with its path."""
         rows = await self._database.fetch(_Sql.nodes, self._storage, claim.job_id, claim.user_id, list(ids))
-        return [(_packed(row), tuple(row["path"])) for row in rows]
+        return [(PackedNode._make(row[:-1]), tuple(row["path"])) for row in rows]
 
     async def children(self, claim: PackClaim, parents: Sequence[int], *, after: str, at_most: int) -> list[PackedNode]:
         """Give children that the caller may read now, container by container; of the first those behind a name."""
         rows = await self._database.fetch(
             _Sql.children, self._storage, claim.job_id, claim.user_id, list(parents), after, at_most
         )
-        return [_packed(row) for row in rows]
+        return list(map(PackedNode._make, rows))
 
     async def delivered(self, claim: PackClaim) -> None:
         """Complete the job that waited for this delivery."""
@@ -139,22 +136,6 @@ def _format(request: dict[str, Any]) -> ArchiveFormat:
     if found is None:
         raise PermissionDenied("this is no endpoint for archives")
     return found
-
-
-def _packed(row: asyncpg.Record) -> PackedNode:
-    storage = row["storage"]
-    return PackedNode(
-        id=row["id"],
-        parent_id=row["parent_id"],
-        name=row["name"],
-        type=NodeType(row["type"]),
-        size=row["size"] or 0,
-        modified=row["modified"],
-        target=row["target"],
-        location=row["location"],
-        storage=str(storage) if storage else None,
-        url=row["url"],
-    )
 
 
 def _columns(tree: Unpacked) -> tuple[list[Any], ...]:

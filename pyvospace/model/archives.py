@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pyvospace.model.claims import StoredFile, UploadClaim
-from pyvospace.model.vocabulary import DEFAULT_VIEW, FORMAT, PACKAGE_VIEW, TAR_GZ_VIEW, TAR_VIEW, ZIP_VIEW, NodeType
+from pyvospace.model.vocabulary import DEFAULT_VIEW, FORMAT, PACKAGE_VIEW, TAR_GZ_VIEW, TAR_VIEW, ZIP_VIEW
 
 if TYPE_CHECKING:
     from pyvospace.model.nodes import View
@@ -85,14 +85,14 @@ class PackClaim:
     """The job waits for its first complete delivery."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackedNode:
-    """A node that goes into an archive, as the caller may read it now."""
+class PackedNode(NamedTuple):
+    """A node that goes into an archive, as the caller may read it now. A tuple: of these there are many."""
 
     id: int
     parent_id: int | None
     name: str
-    type: NodeType
+    type: str
+    """A value of `NodeType`."""
     size: int
     modified: datetime
     target: str | None

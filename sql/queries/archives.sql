@@ -2,10 +2,12 @@
 select request, waiting from storage_api.claim_pack($1, $2, $3);
 
 -- name: nodes
-select * from storage_api.pack_nodes($1, $2, $3, $4);
+select id, parent_id, name, type, coalesce(size, 0), modified, target, location, storage::text, url, path
+  from storage_api.pack_nodes($1, $2, $3, $4);
 
 -- name: children
-select * from storage_api.pack_children($1, $2, $3, $4, $5, $6);
+select id, parent_id, name, type, coalesce(size, 0), modified, target, location, storage::text, url
+  from storage_api.pack_children($1, $2, $3, $4, $5, $6);
 
 -- name: delivered
 select storage_api.delivered($1);

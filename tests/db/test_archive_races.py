@@ -6,7 +6,6 @@ import asyncio
 import random
 
 from pyvospace.db import nodes
-from pyvospace.db.archives import PostgresArchives
 from pyvospace.model.archives import Leaf, Unpacked
 from pyvospace.model.faults import ContainerNotFound, DuplicateNode, InvalidArgument, NodeBusy, NodeNotFound
 from pyvospace.model.vocabulary import NodeType
@@ -26,12 +25,13 @@ def tree(rng: random.Random) -> Unpacked:
     return Unpacked(folders, (2, 4), (*leaves, Leaf(2, "to", None, "vos://example.org~space/top")))
 
 
-async def unpack(world: World, storage: PostgresArchives, rng: random.Random, given: set[str]) -> str:
+async def unpack(world: World, storage: Storage, rng: random.Random, given: set[str]) -> str:
     where = rng.choice(["top", *PLACES])
     held = tree(rng)
     given.update(leaf.stored.location for leaf in held.leaves if leaf.stored)
-    claims = await agreed(world, await push(world, where, await world.caller()))
-    await storage.unpack(claims, await storage.claim_unpack(claims, size=None), held)
+    claims = await agreed(world, storage, await push(world, where, await world.caller()))
+    claim = await archives(storage).claim_unpack(claims, size=None)
+    await archives(storage).unpack(claims, claim, held)
     return "unpacked"
 
 
@@ -59,7 +59,7 @@ async def test_archives_among_others(world: World, storage: Storage) -> None:
     async def work(seed: int) -> None:
         rng = random.Random(seed)
         for _ in range(25):
-            doing = unpack(world, archives(storage), rng, given) if seed % 2 else disturb(world, rng)
+            doing = unpack(world, storage, rng, given) if seed % 2 else disturb(world, rng)
             try:
                 seen.append(await doing)
             except LOST as fault:

@@ -31,15 +31,20 @@ def archives(storage: Storage) -> PostgresArchives:
     return PostgresArchives(storage.database, storage.id, upload_wait=10.0, repeat_window=60.0)
 
 
-async def agreed(world: World, claims: EndpointClaims, *nodes: int) -> EndpointClaims:
-    """Let a job be one of an archive."""
+async def agreed(world: World, storage: Storage, claims: EndpointClaims, *nodes: int) -> EndpointClaims:
+    """Let a job be one of an archive, at this storage."""
     request = {"view": {"uri": TAR_VIEW, "params": []}, "served": ["pack", list(nodes)]}
-    await world.database.fetchrow("update jobs set request = $2 where id = $1", claims.job_id, json.dumps(request))
+    await world.database.fetchrow(
+        "update jobs set request = $2, storage_id = (select id from storages where uuid = $3) where id = $1",
+        claims.job_id,
+        json.dumps(request),
+        storage.id,
+    )
     return claims
 
 
 async def packed(world: World, storage: Storage, where: str, caller: Caller) -> PackClaim:
-    claims = await agreed(world, await pull(world, where, caller), (await world.node(where)).id)
+    claims = await agreed(world, storage, await pull(world, where, caller), (await world.node(where)).id)
     return await archives(storage).claim_pack(claims)
 
 
@@ -95,7 +100,7 @@ async def test_rights_are_asked_for_with_each_page(world: World, storage: Storag
 
 
 async def test_endpoints_of_archives_end(world: World, storage: Storage, foreign: Storage) -> None:
-    claims = await agreed(world, await pull(world, "", await world.caller()), 1)
+    claims = await agreed(world, storage, await pull(world, "", await world.caller()), 1)
     with pytest.raises(PermissionDenied):
         await archives(foreign).claim_pack(claims)
     with pytest.raises(PermissionDenied):
@@ -120,7 +125,7 @@ TREE = Unpacked(
 async def test_tree_is_made_at_once(world: World, storage: Storage) -> None:
     await world.add("top")
     owner = await world.caller("owner")
-    claims = await agreed(world, await push(world, "top", owner))
+    claims = await agreed(world, storage, await push(world, "top", owner))
     claim = await archives(storage).claim_unpack(claims, size=10)
     assert claim.path == ("top",)
     await archives(storage).unpack(claims, claim, TREE)
@@ -143,7 +148,7 @@ async def test_tree_is_made_at_once(world: World, storage: Storage) -> None:
 async def test_one_archive_at_a_time(world: World, storage: Storage) -> None:
     await world.add("top")
     owner = await world.caller("owner")
-    first, second = [await agreed(world, await push(world, "top", owner, size_limit=10)) for _ in range(2)]
+    first, second = [await agreed(world, storage, await push(world, "top", owner, size_limit=10)) for _ in range(2)]
     claim = await archives(storage).claim_unpack(first, size=None)
     with pytest.raises(NodeBusy):
         await archives(storage).claim_unpack(second, size=None)
@@ -156,7 +161,7 @@ async def test_one_archive_at_a_time(world: World, storage: Storage) -> None:
 async def test_container_that_went_or_was_closed(world: World, storage: Storage) -> None:
     await world.add("top")
     owner = await world.caller("owner")
-    claims = await agreed(world, await push(world, "top", owner))
+    claims = await agreed(world, storage, await push(world, "top", owner))
     claim = await archives(storage).claim_unpack(claims, size=None)
     await world.change("top", Changes(locked=True))
     with pytest.raises(Exception, match="locked"):
@@ -169,7 +174,7 @@ async def test_container_that_went_or_was_closed(world: World, storage: Storage)
 
 async def test_no_archive_is_too_deep(world: World, storage: Storage) -> None:
     await world.add("top")
-    claims = await agreed(world, await push(world, "top", await world.caller("owner")))
+    claims = await agreed(world, storage, await push(world, "top", await world.caller("owner")))
     claim = await archives(storage).claim_unpack(claims, size=None)
     levels = MAX_DEPTH - 1
     deep = Unpacked(tuple((level, "d") for level in range(levels)), tuple(range(1, levels + 1)), ())

@@ -157,10 +157,10 @@ async def answering(data: bytes) -> AsyncIterator[str]:
 async def test_bytes_elsewhere(rig: Rig) -> None:
     stored = await rig.put(b"here", 2)
     async with answering(b"there") as url:
-        far = replace(node(3, "far", stored=replace(stored, size=5)), storage="s", url=url)
+        far = node(3, "far", stored=replace(stored, size=5))._replace(storage="s", url=url)
         assert contents(await archive(rig, Tree([far]))) == {"top/far": b"there"}
         with pytest.raises(Exception, match="elsewhere"):
-            await archive(rig, Tree([replace(far, size=6)]))
+            await archive(rig, Tree([far._replace(size=6)]))
         if isinstance(rig.backend, Reluctant):
             rig.backend.elsewhere = (stored.location, f"{url}/x")
             led = node(2, "led", stored=replace(stored, size=5))

@@ -119,12 +119,12 @@ class Walk:
         members = []
         folders = []
         for node, path in named:
-            link = self._link(node, path) if node.type is NodeType.LINK else None
-            is_folder = node.type is NodeType.CONTAINER
+            link = self._link(node, path) if node.type == NodeType.LINK else None
+            is_folder = node.type == NodeType.CONTAINER
             if is_folder:
                 folders.append(node.id)
                 self._paths[node.id] = path
-            if node.type is not NodeType.LINK or link is not None:
+            if node.type != NodeType.LINK or link is not None:
                 size = 0 if is_folder or node.location is None else node.size
                 members.append((Entry(path, node.modified, size, is_folder, link), node))
         if folders:

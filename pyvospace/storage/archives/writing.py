@@ -9,9 +9,8 @@ import tarfile
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import IO, Final
+from typing import IO, Final, NamedTuple
 
 from pyvospace.model.archives import TAR, ZIP, ArchiveFormat
 
@@ -24,8 +23,7 @@ _GZIP: Final = 31
 """Window of zlib with the head and tail of gzip."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One member of an archive."""
 
     path: str
