@@ -62,7 +62,8 @@ def check(data: bytes, step: int = 777) -> None:
 
 
 def header(*cards: str) -> bytes:
-    return "".join(card.ljust(80) for card in (*cards, "END")).encode().ljust(BLOCK)
+    text = "".join(card.ljust(80) for card in (*cards, "END")).encode()
+    return text.ljust(-(-len(text) // BLOCK) * BLOCK)
 
 
 def test_recognised_by_its_bytes() -> None:
