@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 import pytest
 
 from pyvospace.db.pool import Database
+from pyvospace.model.instants import read_instant
 from pyvospace.model.vocabulary import (
     CORE,
     DEFAULT_VIEW,
@@ -125,6 +126,9 @@ async def test_container_leaves_as_archive(alice: Agent, folder: str, view: str)
     assert found.files == FILES
     assert found.folders == {"top", "top/sub", "top/sub/deep", "top/empty"}
     assert found.links == {"top/sub/inside": "../a.txt"}
+    if found.times:
+        stored = properties_of(await alice.node(f"{top}/a.txt"))[CORE + "mtime"]
+        assert found.times["top/a.txt"] == int(read_instant(stored).timestamp())
 
 
 async def test_readers_get_what_they_may_read(alice: Agent, carl: Agent, nobody: Agent, shared: str) -> None:
