@@ -52,9 +52,13 @@ class Server:
 
     async def watched(self, number: int = 1) -> None:
         """Wait until so many jobs are watched."""
-        count = "select count(*) from jobs where watched is not null"
-        while await self.jobs.database.fetchval(count) < number:
-            await asyncio.sleep(0.01)
+        await self.counted("select count(*) from jobs where watched is not null", number)
+
+    async def counted(self, query: str, number: int) -> None:
+        """Wait until a query counts so many rows."""
+        async with asyncio.timeout(PATIENCE):
+            while await self.jobs.database.fetchval(query) < number:
+                await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -115,9 +119,7 @@ async def test_many_wait_for_one_job(server: Server) -> None:
     short = [server.hold(job, seconds=30) for _ in range(50)]
     await server.watched()
     long = [server.hold(job) for _ in range(50)]
-    outlast = "select count(*) from jobs where watched > now() + interval '1 hour'"
-    while not await server.jobs.database.fetchval(outlast):
-        await asyncio.sleep(0.01)
+    await server.counted("select count(*) from jobs where watched > now() + interval '1 hour'", 1)
     await uws.abort(server.jobs.database, await server.jobs.row(job))
     assert {row.phase for row in await asyncio.gather(*short, *long)} == {Phase.ABORTED}
 
