@@ -25,11 +25,14 @@ async def main(settings: Settings) -> None:
     )
     try:
         await check_space(database, settings)
-        tasks = [asyncio.ensure_future(run()) for run in background(make_service(settings, database))]
-        await stop.wait()
+        told = asyncio.ensure_future(stop.wait())
+        tasks = [told, *(asyncio.ensure_future(run()) for run in background(make_service(settings, database)))]
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for task in ended - {told}:
+            task.result()  # a defect: better no worker than half a one
     finally:
         await database.close()
 
