@@ -17,11 +17,11 @@ from pyvospace.db.bootstrap import add_user, set_up
 from pyvospace.db.pool import Database
 from pyvospace.model.vocabulary import CORE
 from pyvospace.server.app import make_app
-from pyvospace.wire.xml import V
 from tests.support.agents import Agent, children_of, node_document, properties_of, transfer_document, uri_of
 from tests.support.jobs import FORM, make_job, run_job
 
 PULL, GET = "pullFromVoSpace", CORE + "httpsget"
+DETAILS = "/results/transferDetails"
 
 
 @pytest.fixture
@@ -87,6 +87,8 @@ async def test_what_faults_report(alice: Agent, bea: Agent, folder: str) -> None
     asked = f"TARGET={here}&DIRECTION={PULL}&PROTOCOL={quote(GET)}&VIEW=urn:x:view"
     view = await alice.send("POST", f"/synctrans?{asked}")
     assert "urn:x:view" in view.assert_fault(400, "ViewNotSupported").text
+    job = (await alice.sync(f"{folder}/a", PULL, GET, view="urn:x:view")).location.removesuffix(DETAILS)
+    assert "View Not Supported: urn:x:view" in (await alice.send("GET", job)).text
 
 
 @pytest.mark.parametrize("resource", ["views", "protocols", "properties"])
@@ -109,6 +111,21 @@ async def test_bytes_without_a_type(alice: Agent, folder: str) -> None:
     got = (await alice.send("GET", endpoint)).assert_status(200)
     assert (got.body, got.headers["Content-Type"]) == (content, "application/octet-stream")
     assert properties_of(await alice.node(f"{folder}/a"))[CORE + "length"] == str(len(content))
+
+
+async def test_nothing_is_pulled_into_what_is_immutable(alice: Agent, folder: str) -> None:
+    """Section 3.1.1 of the draft: nor are bytes replaced."""
+    box = await alice.make(f"{folder}/box", "ContainerNode")
+    await alice.push(f"{box}/data", b"old")
+    await alice.post(box, "ContainerNode", properties={CORE + "immutable": "true"})
+    empty = f'<protocol uri="{CORE}httpget">'
+    for name in ("data", "new", ".auto"):
+        document = transfer_document(f"{box}/{name}", "pullToVoSpace", [CORE + "httpget"])
+        document = document.replace(empty, f"{empty}<endpoint>http://example.org/x</endpoint>")
+        found = await run_job(alice, "transfers", document)
+        assert (found.phase, found.error) == ("ERROR", "PermissionDenied"), found
+    assert await alice.pull(f"{box}/data") == b"old"
+    assert children_of(await alice.node(box)) == ["data"]
 
 
 async def test_documents_in_chunks(alice: Agent, folder: str) -> None:
@@ -169,13 +186,3 @@ async def test_parameters_that_xml_cannot_hold(alice: Agent, folder: str, charac
     root = (await alice.send("GET", job)).assert_status(200).xml
     assert "a&<\tb" in [one.text for one in root.iter("{*}parameter")]
     (await alice.send("DELETE", job)).assert_status(303)
-
-
-async def test_views_of_others_are_no_data(alice: Agent, folder: str) -> None:
-    """A failed negotiation names what it refused in the words of the job, too (section 6.5)."""
-    await alice.push(f"{folder}/a", b"x")
-    answer = await alice.sync(f"{folder}/a", PULL, GET, view="urn:x:view")
-    job = answer.assert_status(303).location.removesuffix("/results/transferDetails")
-    assert "View Not Supported: urn:x:view" in (await alice.send("GET", job)).text
-    assert children_of(await alice.node(folder)) == ["a"]
-    assert (await alice.node(f"{folder}/a")).find(V + "provides") is not None
