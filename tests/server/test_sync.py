@@ -164,7 +164,7 @@ async def test_views(alice: Agent, folder: str, direction: str, protocol: str, v
     [
         ("pullToVoSpace", "OperationNotSupported"),
         ("pushFromVoSpace", "OperationNotSupported"),
-        ("vos://localhost~space/home/alice/elsewhere", "OperationNotSupported"),
+        ("vos://localhost~space/home/alice/elsewhere", "NodeNotFound"),  # it copies, at once
         ("sideways", "InvalidArgument"),
         ("PUSHTOVOSPACE", "InvalidArgument"),
     ],
