@@ -314,19 +314,23 @@ class Outgoing:
         if _is_literal(host):  # aiohttp would ask no resolver
             await self._rules.check(host, [host])
         log.debug("%s %s", method, shown(url))
+        settings = self._settings
+        # A head that comes byte by byte never makes sock_read wait; a body of ours takes its time before.
+        patience = settings.connect_timeout + settings.idle_timeout if body is None else None
         with translated(url):
-            return await self._session.request(
-                method,
-                url,
-                headers=headers,
-                data=body() if body is not None else None,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(
-                    total=self._settings.transfer_time,
-                    connect=self._settings.connect_timeout,
-                    sock_read=self._settings.idle_timeout,
-                ),
-            )
+            async with asyncio.timeout(patience):
+                return await self._session.request(
+                    method,
+                    url,
+                    headers=headers,
+                    data=body() if body is not None else None,
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(
+                        total=settings.transfer_time,
+                        connect=settings.connect_timeout,
+                        sock_read=settings.idle_timeout,
+                    ),
+                )
 
     def _make_socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
         """Make a socket whose far side has to take our bytes in time: aiohttp waits for ever."""

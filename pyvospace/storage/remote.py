@@ -67,7 +67,7 @@ class Remote:
             """Digests that the far side tells."""
         except InvalidArgument as fault:
             raise TransferFailed(f"{shown(self._url)}: {fault.detail}") from None
-        chunked = "chunked" in headers.get("Transfer-Encoding", "").lower()
+        chunked = headers.get("Transfer-Encoding", "").strip().lower() == "chunked"
         if self.size is None and not chunked and self.announced == Announced():
             raise TransferFailed(f"{shown(self._url)}: the answer does not tell where the file ends")
         self._content = response.content

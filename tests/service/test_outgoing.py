@@ -266,6 +266,20 @@ async def test_failures_are_told_in_words_without_secrets() -> None:
             await get(client, "http://nowhere.example/")
 
 
+async def test_head_that_comes_byte_by_byte_is_given_up() -> None:
+    async def drip(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        for byte in b"HTTP/1.1 204 No Content\r\nX: " + b"x" * 100 + b"\r\n\r\n":
+            request.transport.write(bytes([byte]))
+            await asyncio.sleep(0.05)
+        return web.Response()
+
+    slow = settings(LOOPBACK, connect_timeout=0.2, idle_timeout=0.5)
+    async with remote(drip) as server, Outgoing(slow) as client:
+        with pytest.raises(BrokenOffError, match="nothing came for too long"):
+            await get(client, f"http://127.0.0.1:{server.port}/")
+
+
 async def test_bytes_are_sent_again_to_where_a_redirect_leads() -> None:
     got: list[bytes] = []
 

@@ -181,6 +181,12 @@ class Far:
         request.transport.close()
         return web.Response()
 
+    async def _packed(self, request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, x-chunked\r\n\r\nas far as it goes")
+        request.transport.close()
+        return web.Response()
+
     async def _ranges(self, request: web.Request) -> web.StreamResponse:
         return await self._partly(request, {"Accept-Ranges": "bytes", "ETag": '"v1"'})
 
@@ -283,6 +289,7 @@ async def test_pull_of_every_honest_kind(site: Site, far: tuple[Far, str], path:
         ("wrong", "SHA-256 of the bytes received"),
         ("unreadable", "not a md5 digest"),
         ("open", "does not tell where the file ends"),
+        ("packed", "does not tell where the file ends"),
         ("endless", "more than 10000000 bytes"),
         ("changing", "the connection broke off"),
         ("lying", "the connection broke off"),
