@@ -26,10 +26,16 @@ from tests.support.up import PATIENCE, Up, running_up
 
 ROOT = Path(__file__).parents[2]
 NOBODY = Account.of(pwd.getpwnam("nobody"))
-PYTHONS = (sys.executable, f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")
+VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
+PYTHONS = (sys.executable, f"/usr/bin/{VERSION}")
 """The second one is for a virtual environment whose Python is in the home of root."""
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root alone can run something as another user")
-LIBRARIES = {"PYTHONPATH": f"{ROOT}:{sysconfig.get_path('purelib')}"}
+
+
+def libraries(python: str) -> dict[str, str]:
+    """Lead a Python to our packages, its own ones first: among ours is an ancient argparse that a client asks for."""
+    standard = sysconfig.get_path("stdlib") if python == sys.executable else f"/usr/lib/{VERSION}"
+    return {"PYTHONPATH": f"{ROOT}:{standard}:{sysconfig.get_path('purelib')}"}
 
 
 @pytest.fixture
@@ -206,7 +212,7 @@ def may_run(python: str) -> bool:
     try:
         subprocess.run(
             [python, "-c", "import pyvospace, asyncpg, pydantic_core"],
-            env=LIBRARIES,
+            env=libraries(python),
             user=NOBODY.uid,
             group=NOBODY.gid,
             extra_groups=[],
@@ -238,7 +244,7 @@ def home(reachable_path: Path) -> Path:
 
 @as_root
 def test_an_ordinary_user_may(home: Path, options: list[str], ordinary: str) -> None:
-    environment = {**LIBRARIES, "HOME": str(home)}
+    environment = {**libraries(ordinary), "HOME": str(home)}
     for _ in range(2):
         with running_up(home / "data", *options, environment=environment, python=ordinary, account=NOBODY) as up:
             up.wait_ready()
@@ -249,7 +255,7 @@ def test_an_ordinary_user_may(home: Path, options: list[str], ordinary: str) -> 
 
 @as_root
 def test_root_becomes_the_owner_of_the_data(home: Path, options: list[str], ordinary: str) -> None:
-    with running_up(home, *options, environment=LIBRARIES, python=ordinary) as up:
+    with running_up(home, *options, environment=libraries(ordinary), python=ordinary) as up:
         up.wait_ready()
         assert {process.uids().effective for process in up.tree()} == {NOBODY.uid}
         assert up.stop() == 0
