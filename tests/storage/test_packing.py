@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -22,6 +23,7 @@ from pyvospace.storage.backend import ByteRange, Download, DownloadJob, Redirect
 from pyvospace.storage.backends.posix import PosixBackend
 from pyvospace.storage.testing.rig import Rig, rigged
 from tests.support.pair import free_ports
+from tests.support.remote import remote
 
 MOMENT = datetime(2024, 1, 2, tzinfo=UTC)
 LARGE = bytes(range(256)) * 1000
@@ -135,6 +137,25 @@ async def test_zip_has_a_limit(rig: Rig) -> None:
     with pytest.raises(RequestEntityTooLarge):
         await archive(rig, tree, ZIP, 10)
     assert await archive(rig, tree, ZIP, 11)
+
+
+async def test_archive_that_is_too_large_is_no_defect(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    class Claimed(Tree):
+        async def claim_pack(self, claims: EndpointClaims) -> PackClaim:
+            return PackClaim(job_id="j", user_id=claims.user_id, format=ZIP, nodes=(1,), waiting=True)
+
+    tree = Claimed([node(number, f"{number:03}") for number in range(2, 12)])
+    outside = Outside(EndpointSigner("x", tree.signing_key), idle=5)
+    packer = Packer(tree, rig.backend, rig.workers, outside, authority="x", idle=5, zip_members=10)
+    claims = EndpointClaims(operation="pack", node_id=1, job_id="j", user_id=1, expires=MOMENT)
+
+    async def pack(request: web.Request) -> web.StreamResponse:
+        return (await packer.answer(request, claims))[0]
+
+    async with remote(pack) as server, aiohttp.ClientSession() as session, session.get(server.make_url("/")) as answer:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await answer.read()
+    assert not [one for one in caplog.records if one.name.startswith("pyvospace") and one.exc_info]
 
 
 @asynccontextmanager

@@ -143,8 +143,8 @@ class Packer:
             async with aclosing(_ahead(pieces)) as coming:
                 async for piece in coming:
                     await response.write(piece)
-        except ConnectionError as error:
-            log.info("an archive was given up by its reader: %s", error)
+        except (ConnectionError, RequestEntityTooLarge) as error:
+            log.info("an archive was given up: %s", error)
             transport.abort()
             raise ConnectionAbortedError from error
         except Exception as error:

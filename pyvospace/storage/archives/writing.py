@@ -188,18 +188,24 @@ class ZipWriter(ArchiveWriter):
         self._zip.close()
 
 
-class _Outlet(io.RawIOBase):
-    """A file that is only ever appended to."""
+class _Outlet:
+    """A file that is only ever appended to.
+
+    Never closed: `zipfile` writes its table also when an archive is given up, in whatever order things are forgotten.
+    """
 
     def __init__(self, pieces: list[bytes]) -> None:
         self._pieces = pieces
 
-    def writable(self) -> bool:
-        return True
-
-    def write(self, content: bytes) -> int:  # type: ignore[override]
+    def write(self, content: bytes, /) -> int:
         self._pieces.append(bytes(content))
         return len(content)
+
+    def flush(self) -> None:
+        """Do nothing: nothing waits."""
+
+    def close(self) -> None:
+        """Do nothing, as said."""
 
 
 def archive_writer(wanted: ArchiveFormat) -> ArchiveWriter:
