@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -35,10 +36,9 @@ http {{
 
 
 def free_port(number: int = 1) -> int:
-    """Find `number` ports in a row that nobody listens at."""
+    """Find `number` ports in a row that nobody listens at, below those that the system gives to clients."""
     while True:
-        with socket.create_server(("127.0.0.1", 0)) as first:
-            port = int(first.getsockname()[1])
+        port = 20_000 + secrets.randbelow(12_000)
         with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
             for one in range(port, port + number):
                 stack.enter_context(socket.create_server(("127.0.0.1", one)))
