@@ -6,8 +6,8 @@ code of a rename (which works).
 
 from __future__ import annotations
 
-import ctypes.util
 import asyncio
+import ctypes.util
 import os
 import shutil
 import subprocess
