@@ -26,15 +26,15 @@ class Retry:
     longest: float = 30.0
     """Most seconds between two tries."""
     longest_ordered: float = 120.0
-    """The same if the service itself names a time by Retry-After."""
+    """The same if the service itself names a time by Retry-After; if it names more there is no next try."""
 
     def delay(self, failures: int, ordered: float = 0) -> float:
-        """Give the seconds to wait after so many failures, a random part included.
+        """Give the seconds to wait after so many failures, those that are ordered and a random part included.
 
         Many clients that failed together must not come back together.
         """
         grown = min(self.longest, self.first * 2.0 ** (failures - 1))
-        waited = max(min(ordered, self.longest_ordered), grown / 2)
+        waited = max(ordered, grown / 2)
         return waited + random.uniform(0, grown / 2)  # noqa: S311 - no secret
 
 
@@ -73,6 +73,8 @@ class Attempts:
             raise fault
         if isinstance(fault, ServiceBusy):
             ordered = max(ordered, fault.retry_after)
+        if ordered > self._retry.longest_ordered:
+            raise fault
         delay = self._retry.delay(self._failures, ordered)
         log.warning("%s; next try in %.1f s", fault, delay)
         await asyncio.sleep(delay)

@@ -31,10 +31,16 @@ def test_delays_grow_and_end() -> None:
         assert grown / 2 <= min(delays) < max(delays) <= grown
 
 
-def test_the_service_may_order_a_longer_delay_within_reason() -> None:
-    retry = Retry(first=1, longest_ordered=60)
-    assert 7 <= retry.delay(1, ordered=7) <= 8
-    assert 60 <= retry.delay(1, ordered=86400) <= 61
+def test_the_service_may_order_a_longer_delay() -> None:
+    assert 7 <= Retry(first=1).delay(1, ordered=7) <= 8
+
+
+async def test_nobody_waits_for_the_end_of_maintenance(double: Double, waited: list[float]) -> None:
+    double.service.plan = [answers(503, "ServiceBusy disks are being moved", Retry_After="180")]
+    async with double.space() as space:
+        with pytest.raises(ServiceBusy, match="disks"):
+            await space.authority()
+    assert not waited
 
 
 @pytest.mark.parametrize(
