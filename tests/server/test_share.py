@@ -169,3 +169,10 @@ async def test_protocols(alice: Agent) -> None:
     answer = (await alice.send("GET", "/protocols")).xml
     provided = [one.get("uri") for one in answer.iterfind(f"{V}provides/{V}protocol")]
     assert provided.count(PUBLIC_SHARE) == 1
+
+
+async def test_the_name_ends_the_url_as_it_ends_that_of_the_node(alice: Agent, folder: str) -> None:
+    path = f"{folder}/%C3%BC%20x.txt"
+    await alice.push(path, b"x")
+    _, endpoint = await share(alice, path)
+    assert endpoint.endswith("/%C3%BC%20x.txt")

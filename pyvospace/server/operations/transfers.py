@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
 
 from pyvospace.model.archives import archive_format
 from pyvospace.model.claims import EndpointClaims, Operation
@@ -289,7 +290,7 @@ def _target(job: JobRow, agreed: Transfer) -> Target:
 
 
 def _name(job: JobRow) -> str:
-    return job.name or (job.node_uri or "").rsplit("/", 1)[-1]
+    return job.name or unquote((job.node_uri or "").rsplit("/", 1)[-1])
 
 
 def is_refusal(context: Context, fault: Fault) -> bool:
