@@ -24,7 +24,7 @@ TokenOption = Annotated[
 CaOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Certificates (PEM) to trust. Default: the system's, SSL_CERT_FILE.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, one object for each node.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, one object a line.")]
 Uris = Annotated[list[str], typer.Argument(metavar="URI", help="Nodes: vos://authority/path, vos:/path or vos:path.")]
 
 
