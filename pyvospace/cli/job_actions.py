@@ -116,7 +116,8 @@ def _facts(url: str, job: Job) -> Iterable[tuple[str, str]]:
         yield "progress", progress_words(job)
     if job.transfer is not None:
         yield "target", job.transfer.target
-        yield "direction", job.transfer.direction
+        if job.transfer.direction not in {one.href for one in job.results}:  # what is moved names where to twice
+            yield "direction", job.transfer.direction
     yield from job.parameters
     for name, value in (("created", job.created), ("started", job.started), ("ended", job.ended)):
         if value is not None:

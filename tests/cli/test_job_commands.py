@@ -74,6 +74,8 @@ def test_a_job_in_the_background_is_followed(shell: Shell) -> None:
     (told,) = [json.loads(line) for line in shell.lines("jobs", "show", "--json", job)]
     assert told["target"] == str(shell.home.child("file"))
     assert told["phase"] == "COMPLETED"
+    shown = shell.lines("jobs", "show", job)
+    assert [line.split(":")[0] for line in shown if line.endswith(str(shell.home.child("copy")))] == ["destination"]
     (url,) = shell.lines("cp", "--background", "vos:file", "vos:copy")
     assert shell("jobs", "follow", url) == 4
     assert shell.out == f"{url}  ERROR\n"
