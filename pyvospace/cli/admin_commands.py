@@ -271,4 +271,4 @@ def _show_state(standing: Standing, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"state": standing.state, "note": standing.note, **times}))
     else:
-        typer.echo("\t".join([standing.state, *(f"{name}={when}" for name, when in times.items()), standing.note]))
+        typer.echo("\t".join([standing.state.word, *(f"{name}={when}" for name, when in times.items()), standing.note]))

@@ -102,6 +102,9 @@ async def find_goal(session: Session, destination: str, sources: int) -> Goal:
 
 async def mv(session: Session, sources: Sequence[str], destination: str, options: Options) -> None:
     """Move nodes, each whole or not at all."""
+    homes = [one for one in sources if one.removeprefix("vos:").strip("/") == ""]
+    if homes:
+        raise InvalidArgument(f"{homes[0]} is a root or your whole home and cannot be moved: move what is in it")
     places = [place for one in sources for place in await session.places(one)]
     goal = await find_goal(session, destination, len(places))
     require_different([place.uri.name for place in places] if goal.into else [])

@@ -18,8 +18,13 @@ def write_instant(instant: datetime) -> str:
     return instant.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
-def read_instant(text: str) -> datetime:
+def read_instant(text: str, *, of: str = "") -> datetime:
     """Read an instant, in UTC; a missing time zone means UTC, digits below the microsecond are dropped.
+
+    Parameters
+    ----------
+    of
+        The parameter that it is the value of, for the words of the fault.
 
     Raises
     ------
@@ -27,8 +32,9 @@ def read_instant(text: str) -> datetime:
         It is no instant of ISO 8601 with date and time.
     """
     match = _INSTANT.fullmatch(text.strip())
+    name = f"{of}: " if of else ""
     if match is None:
-        raise InvalidArgument(f"{text[:100]!r} is no instant like 2026-03-01T09:00:00.000Z")
+        raise InvalidArgument(f"{name}{text[:100]!r} is no instant like 2026-03-01T09:00:00.000Z")
     date, time, fraction, sign, hours, minutes = match.groups()
     try:
         instant = datetime.fromisoformat(f"{date}T{time}.{(fraction or '0')[:6]:0<6}")
@@ -37,4 +43,4 @@ def read_instant(text: str) -> datetime:
         offset = timedelta(hours=int(hours), minutes=int(minutes))
         return instant.replace(tzinfo=timezone(offset if sign == "+" else -offset)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise InvalidArgument(f"{text[:100]!r} is no instant") from None
+        raise InvalidArgument(f"{name}{text[:100]!r} is no instant") from None

@@ -46,6 +46,11 @@ class State(StrEnum):
     OFFLINE = "Offline"
     """Everything but VOSI is refused."""
 
+    @property
+    def word(self) -> str:
+        """Give the spelling of the command line: ``read-only``."""
+        return _SPELLINGS[self]
+
     @classmethod
     def parse(cls, text: str) -> State:
         """Read a state in any spelling: ``ReadOnly``, ``read-only``.
@@ -59,9 +64,10 @@ class State(StrEnum):
         for one in cls:
             if one.lower() == plain:
                 return one
-        raise InvalidArgument(f"state: {text[:80]!r} is none of {', '.join(cls)}")
+        raise InvalidArgument(f"state: {text[:80]!r} is none of {', '.join(one.word for one in cls)}")
 
 
+_SPELLINGS = {State.READ_WRITE: "read-write", State.READ_ONLY: "read-only", State.OFFLINE: "offline"}
 _WORDS = {
     State.READ_WRITE: "",
     State.READ_ONLY: "the service is read-only",

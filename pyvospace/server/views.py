@@ -94,13 +94,22 @@ def import_operation(node: StoredNode | None, view: View | None) -> Operation:
     if node is not None and not node.type.holds_bytes:
         raise _no_bytes(node)
     if view is not None and view.uri not in BYTE_VIEWS:
-        # A node that is still to be made becomes what the view says; one that is there keeps its type.
-        structured = node is None or node.type is NodeType.STRUCTURED
-        if not structured or view.uri not in {one.uri for one in _STRUCTURED_ACCEPTS}:
-            raise ViewNotSupported(view.uri)
-        if view.params:
-            raise InvalidArgument(f"{view.params[0].uri[:300]}: the view {view.uri} has no such parameter")
+        _require_structured(node, view)
     return "put"
+
+
+def _require_structured(node: StoredNode | None, view: View) -> None:
+    """Refuse a view other than those by which a client says what structured data it brings."""
+    if node is None and format_named(view.uri) is not None:
+        raise ViewNotSupported(
+            f"{view.uri}: the container that this archive is for is missing and has to be made first"
+        )
+    # A node that is still to be made becomes what the view says; one that is there keeps its type.
+    structured = node is None or node.type is NodeType.STRUCTURED
+    if not structured or view.uri not in {one.uri for one in _STRUCTURED_ACCEPTS}:
+        raise ViewNotSupported(view.uri)
+    if view.params:
+        raise InvalidArgument(f"{view.params[0].uri[:300]}: the view {view.uri} has no such parameter")
 
 
 def export_operation(node: StoredNode, view: View | None) -> Operation:

@@ -39,6 +39,8 @@ def test_mv(shell: Shell) -> None:
     assert shell.err.startswith("pyvospace: DuplicateNode vos://")
     assert "rm it first" in shell.err
     assert shell("mv", "vos:c", "vos:c/b") == 2
+    assert shell("mv", "vos:", "vos:c") == 2
+    assert "vos: is a root or your whole home and cannot be moved" in shell.err
     assert shell("mv", "vos:missing", "vos:x") == 3
     assert shell("mv", "vos:file", "vos:.null") == 2
     assert shell("mv", "vos:file", "vos:nowhere/") == 3

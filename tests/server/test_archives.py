@@ -347,6 +347,13 @@ async def test_hostile_zips(alice: Agent, folder: str) -> None:
     assert children_of(await alice.node(folder)) in ([], ["ok"])
 
 
+async def test_archive_for_a_container_that_is_missing(alice: Agent, folder: str) -> None:
+    told = (await alice.sync(f"{folder}/none", PUSH, PUT, view=TAR_VIEW)).assert_status(303)
+    job = told.location.removesuffix("/results/transferDetails")
+    assert await alice.error(job) == "ViewNotSupported"
+    assert "is missing and has to be made first" in (await alice.send("GET", job)).text
+
+
 async def test_what_is_in_the_way_of_an_archive(alice: Agent, admin: Agent, shared: str) -> None:
     await alice.push(f"{shared}/a", b"a")
     await alice.push(f"{shared}/old", b"old")

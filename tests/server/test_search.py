@@ -114,6 +114,14 @@ async def test_nonsense_is_refused(alice: Agent, query: str) -> None:
     answer.assert_fault(400, "InvalidArgument")
 
 
+async def test_words_name_the_parameter(alice: Agent) -> None:
+    for query, word in (("&minsize=abc", "minsize"), ("&mindate=abc", "mindate"), ("&limit=x", "limit")):
+        answer = await alice.send("GET", f"/search?target={uri_of(alice.pair.home)}{query}")
+        assert f"InvalidArgument {word}: " in answer.text
+    answer = (await alice.send("GET", "/search?name=x")).assert_fault(400, "InvalidArgument")
+    assert "target: name the container" in answer.text
+
+
 async def test_target(alice: Agent, tree: str) -> None:
     (await search(alice, f"{tree}/a/x.fits")).assert_fault(400, "InvalidArgument")
     (await search(alice, f"{tree}/no")).assert_fault(404, "NodeNotFound")

@@ -138,9 +138,9 @@ async def test_command(alice: Agent) -> None:
     assert json.loads(run("read-only", "--note", "so it is", "--json")) == {"state": "ReadOnly", "note": "so it is"}
     for _ in range(5):
         assert_closed(await alice.put(f"{alice.pair.home}/command"), "so it is")
-    assert run() == "ReadOnly\tso it is\n"
+    assert run() == "read-only\tso it is\n"
     assert run("read-write", "--down-at", "2030-01-01T00:00:00Z").startswith(
-        "ReadWrite\tdownAt=2030-01-01T00:00:00.000Z"
+        "read-write\tdownAt=2030-01-01T00:00:00.000Z"
     )
     root = (await alice.send("GET", "/availability")).xml
     assert (root.findtext(A + "available"), root.findtext(A + "downAt")) == ("true", "2030-01-01T00:00:00.000Z")

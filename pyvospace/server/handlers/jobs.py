@@ -195,8 +195,8 @@ class JobList:
 
 
 async def _set_destruction(ctx: Context, row: JobRow, value: str) -> None:
-    longest = ctx.service.settings.jobs.longest
-    if not await rows.set_destruction(ctx.database, row.id, read_instant(value), longest=longest):
+    longest, moment = ctx.service.settings.jobs.longest, read_instant(value, of="DESTRUCTION")
+    if not await rows.set_destruction(ctx.database, row.id, moment, longest=longest):
         raise PermissionDenied("the time of this job is over")
 
 
@@ -257,7 +257,7 @@ def _known(word: str) -> str:
 
 def _after(asked: Mapping[str, list[str]]) -> datetime:
     text = one(asked, "AFTER")
-    return _NEVER if text is None else read_instant(text)
+    return _NEVER if text is None else read_instant(text, of="AFTER")
 
 
 def _wanted_phase(asked: Mapping[str, list[str]], known: set[str]) -> str:

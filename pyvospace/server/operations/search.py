@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from pyvospace.db import search
 from pyvospace.model.faults import InvalidArgument
@@ -41,6 +41,10 @@ _KNOWN: Final = frozenset(
 """Parameters of every search."""
 
 
+class _Reader(Protocol):
+    def __call__(self, text: str, *, of: str) -> int | datetime: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Search:
     """What is looked for, and where."""
@@ -65,7 +69,7 @@ def read(context: Context, asked: Mapping[str, Sequence[str]], *, besides: Itera
     Raises
     ------
     InvalidArgument
-        A parameter is unknown, given twice, or has a value that it cannot have.
+        TARGET is missing, a parameter is unknown, given twice, or has a value that it cannot have.
     InvalidURI
         TARGET is no URI of this space.
     """
@@ -74,8 +78,10 @@ def read(context: Context, asked: Mapping[str, Sequence[str]], *, besides: Itera
         raise InvalidArgument(f"{unknown[0].lower()[:80]!r} is nothing that can be searched by")
     if any("\0" in value for values in asked.values() for value in values):
         raise InvalidArgument("a parameter holds a NUL")
-    name, limit = _one(asked, "NAME"), _one(asked, "LIMIT")
-    if limit is not None and _number(limit) < 1:
+    target, name, limit = _one(asked, "TARGET"), _one(asked, "NAME"), _one(asked, "LIMIT")
+    if target is None:
+        raise InvalidArgument("target: name the container to search below")
+    if limit is not None and _number(limit, of="limit") < 1:
         raise InvalidArgument("limit: at least one node")
     conditions = Conditions(
         name=Glob(name) if name is not None else None,
@@ -84,8 +90,7 @@ def read(context: Context, asked: Mapping[str, Sequence[str]], *, besides: Itera
         spans={"size": _span(asked, "SIZE", _number), **{of.lower(): _span(asked, of, _instant) for of in _DATES}},
         properties=_properties(asked.get("PROPERTY", ()), _one(asked, "CONTENTTYPE")),
     )
-    path = context.own_path(_one(asked, "TARGET") or "")
-    return Search(path, conditions, None if limit is None else int(limit))
+    return Search(context.own_path(target), conditions, None if limit is None else int(limit))
 
 
 def _one(asked: Mapping[str, Sequence[str]], name: str) -> str | None:
@@ -110,20 +115,24 @@ def _is_kind_of_data(one: NodeType, kind: NodeType) -> bool:
     return kind is NodeType.DATA and one.holds_bytes
 
 
-def _span(asked: Mapping[str, Sequence[str]], of: str, reader: Callable[[str], int | datetime]) -> Span:
-    start, end = _one(asked, f"MIN{of}"), _one(asked, f"MAX{of}")
-    return Span(None if start is None else reader(start), None if end is None else reader(end))
+def _span(asked: Mapping[str, Sequence[str]], of: str, reader: _Reader) -> Span:
+    return Span(_bound(asked, f"MIN{of}", reader), _bound(asked, f"MAX{of}", reader))
 
 
-def _number(text: str) -> int:
+def _bound(asked: Mapping[str, Sequence[str]], name: str, reader: _Reader) -> int | datetime | None:
+    text = _one(asked, name)
+    return None if text is None else reader(text, of=name.lower())
+
+
+def _number(text: str, *, of: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
-        raise InvalidArgument(f"{text[:80]!r} is no number")
+        raise InvalidArgument(f"{of}: {text[:80]!r} is no number")
     return int(text)
 
 
-def _instant(text: str) -> datetime:
+def _instant(text: str, *, of: str) -> datetime:
     """Read an instant; a day alone is its first moment."""
-    return read_instant(f"{text}T00:00:00Z" if _DATE.fullmatch(text) else text)
+    return read_instant(f"{text}T00:00:00Z" if _DATE.fullmatch(text) else text, of=of)
 
 
 def _properties(values: Sequence[str], content_type: str | None) -> tuple[tuple[str, Glob | None], ...]:
