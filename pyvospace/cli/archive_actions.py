@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Final
 
 from pyvospace.cli.byte_actions import STREAM, standard_input
 from pyvospace.cli.display import Display
-from pyvospace.cli.session import Session
+from pyvospace.cli.session import Place, Session
+from pyvospace.client import ServiceUnreachable
 from pyvospace.model.archives import FORMATS, TAR, TAR_GZ, ArchiveFormat
-from pyvospace.model.faults import InvalidArgument
+from pyvospace.model.faults import Fault, InvalidArgument
+from pyvospace.model.vocabulary import Detail
 
 _SUFFIXES: Final = {".tgz": TAR_GZ, **{one.suffix: one for one in FORMATS}}
 
@@ -41,9 +44,24 @@ async def unpack(session: Session, archive: str, uri: str, *, form: str | None, 
         with source.open("rb"):  # or fail before anything is made
             pass
     place = await session.place(uri)
-    await place.space.ensure_container(place.uri)
-    with Display(session, quiet=quiet) as display, display.file(archive) as progress:
-        await place.space.push_archive(source, place.uri, chosen, progress=progress)
+    made = await place.space.ensure_container(place.uri)
+    try:
+        with Display(session, quiet=quiet) as display, display.file(archive) as progress:
+            await place.space.push_archive(source, place.uri, chosen, progress=progress)
+    except ServiceUnreachable:  # the archive may still be unpacked
+        raise
+    except (Fault, OSError):
+        if made:
+            await _remove_empty(place)
+        raise
+
+
+async def _remove_empty(place: Place) -> None:
+    with suppress(Fault):
+        async with aclosing(place.space.list(place.uri, detail=Detail.MIN)) as children:
+            async for _ in children:
+                return
+        await place.space.delete_node(place.uri)
 
 
 def format_named(name: str) -> ArchiveFormat:

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass
 from pyvospace.cli.archive_actions import format_named
 from pyvospace.cli.node_actions import write_line
 from pyvospace.cli.quantities import read_duration
-from pyvospace.cli.session import Place, Session
+from pyvospace.cli.session import Place, Session, complain
 from pyvospace.client import Share
 from pyvospace.model.archives import ZIP
 from pyvospace.model.faults import InvalidArgument, NotFound
+from pyvospace.model.instants import write_instant
 from pyvospace.model.uris import same_node
 from pyvospace.model.vocabulary import Detail, NodeType
 
@@ -43,6 +44,7 @@ async def share(session: Session, uris: Sequence[str], asked: Asked, *, as_json:
                     else:
                         made = await _make(place, asked)
                         write_line(_json_line(made) if as_json else made.url)
+                        await _tell_end(place, made)
 
 
 async def _make(place: Place, asked: Asked) -> Share:
@@ -54,6 +56,14 @@ async def _make(place: Place, asked: Asked) -> Share:
     if node.type is NodeType.CONTAINER and form is None:
         form = ZIP
     return await place.space.share(node.uri, life=life, form=form)
+
+
+async def _tell_end(place: Place, made: Share) -> None:
+    """Say beside the result until when it holds: the service may allow less than was asked for."""
+    end = (await place.space.job(made.job)).quote
+    complain(
+        f"{made.target} is shared until {write_instant(end) if end else 'its job ends; the service does not say when'}"
+    )
 
 
 async def _list(session: Session, uris: Sequence[str], *, as_json: bool) -> None:

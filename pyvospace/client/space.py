@@ -133,8 +133,8 @@ class Space(Jobs):
         """
         return await self._write("PUT", node, repeatable=False)
 
-    async def ensure_container(self, uri: NodeUri | str, *, parents: bool = False) -> None:
-        """Create a container if it is not there already.
+    async def ensure_container(self, uri: NodeUri | str, *, parents: bool = False) -> bool:
+        """Create a container if it is not there already; say whether it was made now.
 
         Parameters
         ----------
@@ -156,11 +156,13 @@ class Space(Jobs):
                 raise fault from None
             if node.type is not NodeType.CONTAINER:
                 raise DuplicateNode(f"{container} is there and is no container") from None
+            return False
         except (NodeNotFound, ContainerNotFound):
             if not parents or not container.path:
                 raise
             await self.ensure_container(container.parent, parents=True)
-            await self.ensure_container(container)
+            return await self.ensure_container(container)
+        return True
 
     async def set_node(self, node: Node) -> Node:
         """Change properties of a node (section 6.3.2): those in `node`; with the value None they are deleted."""

@@ -129,9 +129,9 @@ class Space:
         """Create a node."""
         return self._wait(self._space.create_node(node))
 
-    def ensure_container(self, uri: NodeUri | str, *, parents: bool = False) -> None:
-        """Create a container if it is not there already."""
-        self._wait(self._space.ensure_container(uri, parents=parents))
+    def ensure_container(self, uri: NodeUri | str, *, parents: bool = False) -> bool:
+        """Create a container if it is not there already; say whether it was made now."""
+        return self._wait(self._space.ensure_container(uri, parents=parents))
 
     def set_node(self, node: Node) -> Node:
         """Change properties of a node."""

@@ -71,6 +71,7 @@ class InvalidData(Fault):
 
     code = "InvalidData"
     status = HTTPStatus.BAD_REQUEST
+    exit_code = 7
     errno = errno.EINVAL
 
 

@@ -11,10 +11,12 @@ import tarfile
 import urllib.error
 import urllib.request
 import zipfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from pyvospace.model.instants import write_instant
 from pyvospace.model.vocabulary import CORE, NodeType
 from tests.cli.conftest import Shell
 
@@ -153,7 +155,10 @@ def test_archives_that_need_words(shell: Shell) -> None:
     assert shell("unpack", "missing.tar", "vos:x") == 1
     assert shell.space.find("vos:x") is None
     Path("wrong.tar").write_bytes(b"no archive" * 100)
-    assert shell("unpack", "wrong.tar", "vos:x") == 1
+    assert shell("unpack", "wrong.tar", "vos:x") == 7
+    assert shell.space.find("vos:x") is None
+    assert shell("unpack", "wrong.tar", "vos:a") == 7
+    assert shell.space.find("vos:a") is not None  # it was there before
     packed = subprocess.run(
         [sys.executable, "-m", "pyvospace", "pack", "vos:a", "-"], check=True, capture_output=True
     ).stdout
@@ -175,7 +180,7 @@ def test_views(shell: Shell) -> None:
     assert shell("cp", "--view", "fits-hdu,hdu=0", "vos:image.fits", "back.fits") == 0, shell.err
     assert Path("back.fits").read_bytes() == Path("image.fits").read_bytes()
     Path("wrong").write_bytes(b"no FITS")
-    assert shell("cp", "--view", "fits", "wrong", "vos:") == 1
+    assert shell("cp", "--view", "fits", "wrong", "vos:") == 7
     assert shell("cat", "--view", "nonsense", "vos:image.fits") == 1
     assert "fits-headers" in shell.err
     assert shell("cat", "--view", "fits-hdu,0", "vos:image.fits") == 2
@@ -198,6 +203,13 @@ def test_share(shell: Shell) -> None:
     (url,) = shell.lines("share", "vos:file", "--for", "1h")
     with urllib.request.urlopen(url) as answer:
         assert answer.read() == b"for friends"
+    assert shell("share", "vos:file", "--for", "300w") == 0
+    (job,) = [one for one in shell.space.shares() if one.url == shell.out.strip()]
+    end = shell.space.job(job.job).quote
+    assert end is not None
+    assert end - datetime.now(UTC) < timedelta(days=8)  # as long as the service allows
+    assert shell.err == f"pyvospace: {shell.home.child('file')} is shared until {write_instant(end)}\n"
+    shell.space.abort(job.job)
     assert shell.lines("share", "--list", "vos:file") == [f"{shell.home.child('file')}\t{url}"]
     assert shell("share", "--revoke", "vos:file") == 0
     with pytest.raises(urllib.error.HTTPError, match="403"):

@@ -14,6 +14,7 @@ from pyvospace.uws.transfers import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+    from datetime import datetime
 
     from pyvospace.db.jobs import JobRow, Prepared
     from pyvospace.model.transfers import Transfer
@@ -131,7 +132,7 @@ def describe(context: Context, row: JobRow) -> Job:
     end = row.ended or row.now
     seconds = (end - row.started).total_seconds() if row.started else 0.0
     executing = row.phase is Phase.EXECUTING
-    left = row.progress.left(seconds) if executing else None
+    transfer = unpack(row.request) if row.kind in _TRANSFERS else None
     counted = row.progress != Progress()
     return Job(
         id=row.id,
@@ -142,16 +143,24 @@ def describe(context: Context, row: JobRow) -> Job:
         destruction=row.destruction,
         started=row.started,
         ended=row.ended,
-        quote=row.now + left if left is not None else None,
+        quote=_expected_end(row, transfer, seconds) if executing else None,
         run_id=row.run_id,
         fault=row.fault,
         message=row.message,
         results=results(context, row),
-        transfer=unpack(row.request) if row.kind in _TRANSFERS else None,
+        transfer=transfer,
         parameters=parameters(row),
         progress=row.progress if counted else None,
         rate=row.progress.rate(seconds) if counted else None,
     )
+
+
+def _expected_end(row: JobRow, transfer: Transfer | None, seconds: float) -> datetime | None:
+    """Guess when a job ends by how far it came in so many seconds; of a share this is known."""
+    if transfer is not None and transfer.is_share:
+        return row.expires
+    left = row.progress.left(seconds)
+    return None if left is None else row.now + left
 
 
 def parameters(row: JobRow) -> tuple[tuple[str, str], ...]:
