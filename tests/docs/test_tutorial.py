@@ -15,6 +15,14 @@ from tests.support.pair import Pair
 
 DOCS = Path(__file__).parents[2] / "docs"
 STARTING = ("./dev", "access.env")
+DONE_WITH_CURL = """
+for _ in $(seq 100); do
+    if [ -z "$(pyvospace find vos: --name moved)" ] &&
+        pyvospace find vos:copied --property 'title=of the first*' | grep 1.fits; then exit; fi
+done
+exit 1
+"""
+"""Jobs may go on when curl has ended."""
 
 
 @pytest.fixture
@@ -40,7 +48,7 @@ def test_the_tutorial_works(environment: dict[str, str], tmp_path: Path) -> None
 def test_the_page_on_jobs_works(environment: dict[str, str], tmp_path: Path) -> None:
     blocks = blocks_of("howto/jobs.md")
     prepare = ("sh", "mkdir raw; echo 1 > raw/1.fits; pyvospace cp -r raw vos:")
-    assert run([prepare, *blocks], environment, tmp_path) == len(blocks) + 1
+    assert run([prepare, *blocks, ("sh", DONE_WITH_CURL)], environment, tmp_path) == len(blocks) + 2
 
 
 def blocks_of(page: str) -> list[tuple[str, str]]:
