@@ -62,7 +62,7 @@ def log(postgres_server: PostgresServer, database_of_pair: str, alice: Agent) ->
 
 
 _BACKGROUND = ("with next as (", "with due as (", "delete from writers where until", "select state, note")
-"""Beginnings of what processes ask from time to time for nobody: for jobs, for what is over, for the service's state."""
+"""Beginnings of what processes ask from time to time for nobody: for jobs, for what is over, for the state."""
 
 
 def assert_budget(said: list[Statement], budget: int) -> None:
