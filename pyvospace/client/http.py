@@ -21,6 +21,7 @@ from pyvospace import __version__
 from pyvospace.client.failures import ServiceUnreachable
 from pyvospace.client.retry import Attempts, Retry, retry_after
 from pyvospace.model.faults import Fault, NotAuthenticated, ServiceBusy, TransferFailed, fault_of
+from pyvospace.service.once import HiddenError, send_once
 
 log = logging.getLogger(__name__)
 
@@ -229,7 +230,7 @@ class Http:
                 skip_auto_headers=("Content-Type",),
                 auto_decompress=False,
                 read_bufsize=256 << 10,
-                middlewares=(_send_once,),
+                middlewares=(send_once,),
             )
         return self._session
 
@@ -242,19 +243,6 @@ class Http:
             except (OSError, ssl.SSLError) as error:
                 raise ServiceUnreachable(f"certificates {self._ca_file}: {error}", sent=False, permanent=True) from None
         return context
-
-
-class _Broken(Exception):
-    """Hides a broken connection from aiohttp, which would send some requests again by itself."""
-
-
-async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise _Broken from error
 
 
 async def pieces(response: aiohttp.ClientResponse, *, limit: int | None = None) -> AsyncGenerator[bytes]:
@@ -312,7 +300,7 @@ def translated(url: URL) -> Iterator[None]:
     where = shown(url)
     try:
         yield
-    except _Broken as broken:
+    except HiddenError as broken:
         raise ServiceUnreachable(f"{where}: {_words(broken.__cause__ or broken)}") from broken.__cause__
     except aiohttp.ClientConnectorError as error:
         raise _not_connected(where, error) from error

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from pyvospace.db.errors import Unavailable, translated
+from pyvospace.db.errors import Unavailable
 from pyvospace.db.statements import QueryFile
 from pyvospace.db.storage import LEASE
 from pyvospace.model.archives import PackClaim, PackedNode, UnpackClaim, archive_format
@@ -90,18 +90,17 @@ class PostgresArchives:
     async def claim_unpack(self, claims: EndpointClaims, *, size: int | None) -> UnpackClaim:
         """Check the right to bring an archive once more and take the writer's lease of the container."""
         attempt = secrets.token_hex(16)
-        async with self._database.connection(wait=self._upload_wait) as connection:
-            with translated():
-                row = await connection.fetchrow(
-                    _Sql.claim_unpack,
-                    self._storage,
-                    claims.job_id,
-                    claims.user_id,
-                    attempt,
-                    LEASE,
-                    size,
-                    self._repeat_window,
-                )
+        row = await self._database.fetchrow(
+            _Sql.claim_unpack,
+            self._storage,
+            claims.job_id,
+            claims.user_id,
+            attempt,
+            LEASE,
+            size,
+            self._repeat_window,
+            wait=self._upload_wait,
+        )
         if row is None:
             raise AssertionError
         found = _format(json.loads(row["request"]))

@@ -7,7 +7,6 @@ because it is how a pool locks itself up.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
     Connection = PoolConnectionProxy[asyncpg.Record]
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 Alone = Callable[[], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
 
@@ -126,9 +124,11 @@ class Database:
         """
         return Held(self._pool, self._wait if wait is None else wait, limit)
 
-    async def fetchrow(self, sql: str, *args: object, subject: object = "") -> asyncpg.Record | None:
+    async def fetchrow(
+        self, sql: str, *args: object, wait: float | None = None, subject: object = ""
+    ) -> asyncpg.Record | None:
         """Run one statement by itself and give its first row."""
-        async with self.connection(limit=self._statement) as connection:
+        async with self.connection(wait=wait, limit=self._statement) as connection:
             with translated(subject):
                 return await connection.fetchrow(sql, *args)
 

@@ -118,18 +118,17 @@ class StorageCatalogue:
     async def claim_upload(self, claims: EndpointClaims, *, size: int | None) -> UploadClaim:
         """Check the right to write once more and take the writer's lease."""
         attempt = secrets.token_hex(16)
-        async with self._database.connection(wait=self._upload_wait) as connection:
-            with translated():
-                row = await connection.fetchrow(
-                    _Sql.claim_upload,
-                    self._storage,
-                    claims.job_id,
-                    claims.user_id,
-                    attempt,
-                    LEASE,
-                    size,
-                    self._repeat_window,
-                )
+        row = await self._database.fetchrow(
+            _Sql.claim_upload,
+            self._storage,
+            claims.job_id,
+            claims.user_id,
+            attempt,
+            LEASE,
+            size,
+            self._repeat_window,
+            wait=self._upload_wait,
+        )
         if row is None:
             raise AssertionError
         self._stores[attempt] = _Sql.store, (self._storage, claims.job_id, claims.user_id, attempt)

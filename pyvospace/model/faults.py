@@ -43,6 +43,11 @@ class Fault(Exception):
         words = "".join(f" {letter}" if letter.isupper() else letter for letter in cls.code)
         return words.strip().replace("U R I", "URI")
 
+    @property
+    def in_job(self) -> str:
+        """Give the errorSummary of a job that failed with it."""
+        return f"{self.summary()}: {self.detail}"
+
 
 class InternalFault(Fault):
     """Something is broken in the service itself."""

@@ -275,6 +275,27 @@ def _report(task: asyncio.Task[None]) -> None:
         log.critical("this process does only a part of its work: start it again", exc_info=defect)
 
 
+@contextlib.asynccontextmanager
+async def catalogue(settings: Settings, *, name: str) -> AsyncIterator[Database]:
+    """Open the database that the settings name, which is set up, and for this space.
+
+    Raises
+    ------
+    ValueError
+        They name none.
+    WrongSpaceError
+        It is not.
+    """
+    if settings.database.dsn is None:
+        raise ValueError("database.dsn is not set")
+    database = await Database.connect(settings.database.dsn.get_secret_value(), settings.database, name=name)
+    try:
+        await check_space(database, settings)
+        yield database
+    finally:
+        await database.close()
+
+
 async def check_space(database: Database, settings: Settings) -> None:
     """Make sure that the database is set up, and for this space.
 
@@ -292,14 +313,8 @@ async def check_space(database: Database, settings: Settings) -> None:
 
 async def main(settings: Settings) -> None:
     """Serve until told to stop."""
-    if settings.database.dsn is None:
-        raise ValueError("database.dsn is not set")
     stop = stop_event()
-    database = await Database.connect(
-        settings.database.dsn.get_secret_value(), settings.database, name="pyvospace metadata"
-    )
-    try:
-        await check_space(database, settings)
+    async with catalogue(settings, name="pyvospace metadata") as database:
         if not settings.metadata.public_url.startswith("https:"):
             log.warning("plain http: httpsget and httpsput are answered with http endpoints; use TLS in production")
         await serve(
@@ -309,8 +324,6 @@ async def main(settings: Settings) -> None:
             header_timeout=settings.limits.header_timeout,
             shutdown_timeout=10.0,
         )
-    finally:
-        await database.close()
 
 
 def run(settings: Settings) -> None:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from pyvospace.db.pool import Database
-from pyvospace.server.app import background, check_space, make_service
+from pyvospace.server.app import background, catalogue, make_service
 from pyvospace.service.serving import stop_event
 
 if TYPE_CHECKING:
@@ -17,14 +16,8 @@ if TYPE_CHECKING:
 
 async def main(settings: Settings) -> None:
     """Work until told to stop; jobs that are not done then are given back."""
-    if settings.database.dsn is None:
-        raise ValueError("database.dsn is not set")
     stop = stop_event()
-    database = await Database.connect(
-        settings.database.dsn.get_secret_value(), settings.database, name="pyvospace worker"
-    )
-    try:
-        await check_space(database, settings)
+    async with catalogue(settings, name="pyvospace worker") as database:
         told = asyncio.ensure_future(stop.wait())
         tasks = [told, *(asyncio.ensure_future(run()) for run in background(make_service(settings, database)))]
         ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -33,8 +26,6 @@ async def main(settings: Settings) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
         for task in ended - {told}:
             task.result()  # a defect: better no worker than half a one
-    finally:
-        await database.close()
 
 
 def run(settings: Settings) -> None:

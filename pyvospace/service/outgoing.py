@@ -29,6 +29,7 @@ from yarl import URL
 from pyvospace import __version__
 from pyvospace.config.settings import network_of, port_range
 from pyvospace.model.faults import InvalidArgument, TransferFailed
+from pyvospace.service.once import HiddenError, send_once
 
 if TYPE_CHECKING:
     from pyvospace.config import Settings
@@ -265,7 +266,7 @@ class Outgoing:
             auto_decompress=False,
             trust_env=False,
             read_bufsize=256 << 10,
-            middlewares=(_send_once,),
+            middlewares=(send_once,),
         )
         return self
 
@@ -345,19 +346,6 @@ class BrokenOffError(TransferFailed):
     """The connection ended, or fell silent, in the middle."""
 
 
-class _HiddenError(Exception):
-    """Hides a broken connection from aiohttp, which would send some requests again by itself."""
-
-
-async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise _HiddenError from error
-
-
 @contextmanager
 def translated(url: URL) -> Iterator[None]:
     """Turn what aiohttp and the network raise into faults, in words that tell nothing of our network."""
@@ -374,7 +362,7 @@ def translated(url: URL) -> Iterator[None]:
         raise TransferFailed(f"{where}: no URL that can be asked for") from error
     except TimeoutError as error:
         raise BrokenOffError(f"{where}: nothing came for too long") from error
-    except (_HiddenError, aiohttp.ClientError, OSError) as error:
+    except (HiddenError, aiohttp.ClientError, OSError) as error:
         raise BrokenOffError(f"{where}: the connection broke off") from error
 
 

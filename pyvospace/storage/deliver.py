@@ -19,7 +19,7 @@ from pyvospace.service.content import content_disposition, content_type
 from pyvospace.storage.backend import Download, FileBytes, Redirect, StorageBackend, StreamBytes
 from pyvospace.storage.hashing import Digests
 from pyvospace.storage.jobs import ClaimedDownload
-from pyvospace.storage.outflow import limit_waiting, send_file
+from pyvospace.storage.outflow import send_file, streaming
 from pyvospace.storage.threads import Workers, run
 
 log = logging.getLogger(__name__)
@@ -114,24 +114,10 @@ class Deliverer:
     async def _stream(
         self, request: web.Request, response: web.StreamResponse, source: FileBytes | StreamBytes, span: ByteRange
     ) -> None:
-        """Send head and bytes; if the bytes end early, cut the connection so that the client knows."""
-        await response.prepare(request)
-        transport = request.transport
-        if transport is None:
-            raise ConnectionResetError("the client is gone")
-        limit_waiting(transport, self._idle)
-        try:
+        """Send head and bytes."""
+        given_up = (ConnectionError, TimeoutError)
+        async with streaming(request, response, idle=self._idle, what="a download", given_up=given_up) as transport:
             await self._send_bytes(request, transport, response, source, span)
-        except (ConnectionError, TimeoutError) as error:
-            log.info("a download was given up by its reader: %s", error)
-            transport.abort()
-            raise ConnectionAbortedError from error
-        except Exception as error:
-            # No fault can be told any more: it would be taken for bytes of the file.
-            log.exception("a download broke off")
-            transport.abort()
-            raise ConnectionAbortedError from error
-        await response.write_eof()
 
     async def _send_bytes(
         self,

@@ -1,6 +1,5 @@
 """GET, HEAD and PUT of pre-authorised endpoints: ``/files/{token}/{name}``."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,7 +11,6 @@ from aiohttp import web
 from pyvospace.config import Settings
 from pyvospace.model.claims import DownloadClaim, EndpointClaims, UploadClaim
 from pyvospace.model.faults import (
-    Fault,
     InvalidArgument,
     PermissionDenied,
     PreconditionFailed,
@@ -25,14 +23,12 @@ from pyvospace.storage.backend import StorageBackend
 from pyvospace.storage.catalogue import Catalogue
 from pyvospace.storage.deliver import Deliverer, Delivery, answer_head, conditions_of
 from pyvospace.storage.hashing import Announced, announced
-from pyvospace.storage.jobs import ClaimedUpload, carry_out
+from pyvospace.storage.jobs import ClaimedUpload, carry_out, record_delivery
 from pyvospace.storage.ongoing import Ongoing
 from pyvospace.storage.receive import HttpBody
 from pyvospace.storage.rendering import Renderer
 from pyvospace.storage.room import Room
 from pyvospace.storage.threads import Workers
-
-log = logging.getLogger(__name__)
 
 GET: Final = "get"
 PUT: Final = "put"
@@ -108,10 +104,7 @@ class Files:
         if delivery.complete and claim.job_id is not None:
             await delivery.response.prepare(request)
             await delivery.response.write_eof()
-            try:
-                await self._catalogue.delivered(claim)
-            except (Fault, OSError) as error:
-                log.warning("job %s: its delivery could not be recorded: %s", claim.job_id, error)
+            await record_delivery(claim.job_id, self._catalogue.delivered(claim))
         return delivery.response
 
     async def _put(self, request: web.Request) -> web.Response:

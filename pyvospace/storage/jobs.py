@@ -4,7 +4,7 @@ import asyncio
 import enum
 import errno
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, Self
@@ -23,6 +23,14 @@ log = logging.getLogger(__name__)
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _RENEWALS: Final = 3
 """A lease is renewed so often before it would run out."""
+
+
+async def record_delivery(job: str | None, delivered: Awaitable[None]) -> None:
+    """Have it noted that a job's bytes were delivered; they were, whether or not that can be noted."""
+    try:
+        await delivered
+    except (Fault, OSError) as error:
+        log.warning("job %s: its delivery could not be recorded: %s", job, error)
 
 
 class _State(enum.Enum):

@@ -1,4 +1,4 @@
-"""Sending a file from a worker thread, so that a slow disk holds up nobody but its reader.
+"""Sending bodies: to the end or with a cut, and files from worker threads, so that a slow disk holds up nobody else.
 
 `loop.sendfile` of asyncio would read the disk on the event loop: whatever is not in the page cache makes every other
 client wait.
@@ -6,14 +6,20 @@ client wait.
 
 import asyncio
 import enum
+import logging
 import os
 import select
 import socket
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
+from aiohttp import web
+
 from pyvospace.storage.threads import Workers, run
+
+log = logging.getLogger(__name__)
 
 SLICE: Final = 1.0
 """Seconds after which the thread goes back to its pool, so that all clients get their turn."""
@@ -71,7 +77,7 @@ class Outflow:
 async def send_file(transport: asyncio.Transport, fd: int, offset: int, count: int, *, workers: Workers) -> None:
     """Send `count` bytes behind what `transport` was given before, which must have been sent.
 
-    A client that takes nothing is waited for: see `limit_waiting`.
+    A client that takes nothing is waited for: see `streaming`.
     """
     sock = transport.get_extra_info("socket").dup()
     try:
@@ -85,7 +91,53 @@ async def send_file(transport: asyncio.Transport, fd: int, offset: int, count: i
         sock.close()
 
 
-def limit_waiting(transport: asyncio.Transport, seconds: float) -> None:
+@asynccontextmanager
+async def streaming(
+    request: web.Request,
+    response: web.StreamResponse,
+    *,
+    idle: float,
+    what: str,
+    given_up: tuple[type[Exception], ...],
+) -> AsyncIterator[asyncio.Transport]:
+    """Send the head before the body of an answer and its end behind it.
+
+    If the body ends early, the connection is cut so that the client knows: no fault can be told any more, it would be
+    taken for bytes.
+
+    Parameters
+    ----------
+    idle
+        Seconds that the client may take no byte.
+    what
+        Name of the body in the log.
+    given_up
+        What is nobody's defect: above all, that the client is gone.
+
+    Raises
+    ------
+    ConnectionError
+        The client is gone, or the connection was cut.
+    """
+    await response.prepare(request)
+    transport = request.transport
+    if transport is None:
+        raise ConnectionResetError("the client is gone")
+    _limit_waiting(transport, idle)
+    try:
+        yield transport
+    except given_up as error:
+        log.info("%s was given up: %s", what, error)
+        transport.abort()
+        raise ConnectionAbortedError from error
+    except Exception as error:
+        log.exception("%s broke off", what)
+        transport.abort()
+        raise ConnectionAbortedError from error
+    await response.write_eof()
+
+
+def _limit_waiting(transport: asyncio.Transport, seconds: float) -> None:
     """Let the kernel end the connection of a client that takes no byte for so long.
 
     It alone knows: a socket counts as writable only when a third of its buffer is free, which is a long time for

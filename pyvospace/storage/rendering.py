@@ -23,7 +23,7 @@ from pyvospace.model.ranges import ByteRange
 from pyvospace.service.content import content_disposition
 from pyvospace.storage.backend import FileBytes, Redirect, StorageBackend, StreamBytes
 from pyvospace.storage.deliver import SAFE, Delivery, close_source, open_bytes
-from pyvospace.storage.outflow import limit_waiting
+from pyvospace.storage.outflow import streaming
 from pyvospace.storage.threads import Workers, run
 from pyvospace.structures import Bytes, Rendering, StructuredView
 from pyvospace.structures.installed import check_params, find_view, structured_types
@@ -198,20 +198,10 @@ class Renderer:
         return Delivery(response, complete=True)
 
     async def _send(self, request: web.Request, response: web.StreamResponse, pieces: AsyncIterator[bytes]) -> None:
-        await response.prepare(request)
-        transport = request.transport
-        if transport is None:
-            raise ConnectionResetError("the client is gone")
-        limit_waiting(transport, self._idle)
-        try:
+        given_up = (Fault, OSError, EOFError)
+        async with streaming(request, response, idle=self._idle, what="a view", given_up=given_up):
             async for piece in pieces:
                 await response.write(piece)
-        except (ConnectionError, Fault, OSError, EOFError) as error:
-            # No fault can be told any more: it would be taken for bytes of the view.
-            log.info("a view broke off: %s", error)
-            transport.abort()
-            raise ConnectionAbortedError from error
-        await response.write_eof()
 
 
 async def _all(steps: _Steps, first: bytes, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:

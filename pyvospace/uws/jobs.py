@@ -259,7 +259,7 @@ async def refuse(
         kind=kind,
         request=pack(transfer),
         fault=fault.code,
-        message=f"{fault.summary()}: {fault.detail}",
+        message=fault.in_job,
         destruction=settings.jobs.destruction,
     )
     return job
@@ -386,7 +386,7 @@ async def end(
         The job is in other hands.
     """
     code = fault.code if fault else None
-    words = f"{fault.summary()}: {fault.detail}" if fault else message
+    words = fault.in_job if fault else message
     if not await jobs.finish(database, claimed, phase, results=results, fault=code, message=words):
         raise LostJobError(claimed.id)
 
@@ -418,8 +418,7 @@ class MetadataQueue:
 
     async def fail(self, claimed: Claimed, fault: Fault) -> None:
         """End the job in the phase ERROR."""
-        words = f"{fault.summary()}: {fault.detail}"
-        await jobs.finish(self._database, claimed, Phase.ERROR, fault=fault.code, message=words)
+        await jobs.finish(self._database, claimed, Phase.ERROR, fault=fault.code, message=fault.in_job)
 
     async def overrun(self, claimed: Claimed) -> None:
         """Abort a job if it has executed for longer than it may."""

@@ -50,8 +50,9 @@ class StorageQueue:
 
     async def fail(self, claimed: Claimed, fault: Fault) -> None:
         """End the job in the phase ERROR."""
-        words = f"{fault.summary()}: {fault.detail}"
-        await third_party.finish(self._database, self._storage, claimed, Phase.ERROR, fault=fault.code, message=words)
+        await third_party.finish(
+            self._database, self._storage, claimed, Phase.ERROR, fault=fault.code, message=fault.in_job
+        )
 
     async def overrun(self, claimed: Claimed) -> None:
         """Abort a job if it has executed for longer than it may."""

@@ -5,7 +5,6 @@ the connection: nobody takes a torso for the whole.
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
@@ -28,10 +27,8 @@ from pyvospace.storage.archives.writing import Entry, archive_writer
 from pyvospace.storage.backend import FileBytes, Redirect, StorageBackend
 from pyvospace.storage.deliver import close_source, file_pieces
 from pyvospace.storage.jobs import ClaimedDownload
-from pyvospace.storage.outflow import limit_waiting
+from pyvospace.storage.outflow import streaming
 from pyvospace.storage.threads import Workers, run
-
-log = logging.getLogger(__name__)
 
 _SMALL: Final = 128 << 10
 """Files up to this size are read together."""
@@ -130,29 +127,15 @@ class Packer:
         if request.method == "HEAD":
             return web.Response(headers=headers), claim
         response = web.StreamResponse(headers=headers)
-        await response.prepare(request)
-        await self._send(request, response, _Pack(self, walk).pieces(first))
+        pieces = _Pack(self, walk).pieces(first)
+        given_up = (ConnectionError, RequestEntityTooLarge)
+        async with (
+            streaming(request, response, idle=self._idle, what="an archive", given_up=given_up),
+            aclosing(_ahead(pieces)) as coming,
+        ):
+            async for piece in coming:
+                await response.write(piece)
         return response, claim
-
-    async def _send(self, request: web.Request, response: web.StreamResponse, pieces: AsyncGenerator[bytes]) -> None:
-        transport = request.transport
-        if transport is None:
-            raise ConnectionResetError("the client is gone")
-        limit_waiting(transport, self._idle)
-        try:
-            async with aclosing(_ahead(pieces)) as coming:
-                async for piece in coming:
-                    await response.write(piece)
-        except (ConnectionError, RequestEntityTooLarge) as error:
-            log.info("an archive was given up: %s", error)
-            transport.abort()
-            raise ConnectionAbortedError from error
-        except Exception as error:
-            # No fault can be told any more: it would be taken for bytes of the archive.
-            log.exception("an archive broke off")
-            transport.abort()
-            raise ConnectionAbortedError from error
-        await response.write_eof()
 
 
 async def _ahead(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:

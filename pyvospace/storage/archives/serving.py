@@ -1,13 +1,12 @@
 """Endpoints of archives."""
 
-import logging
 from typing import Final
 
 from aiohttp import web
 
 from pyvospace.config import Settings
 from pyvospace.model.claims import EndpointClaims
-from pyvospace.model.faults import Fault, PermissionDenied
+from pyvospace.model.faults import PermissionDenied
 from pyvospace.service.endpoints import EndpointSigner
 from pyvospace.storage.archives.catalogue import ArchiveCatalogue
 from pyvospace.storage.archives.packing import Outside, Packer
@@ -15,10 +14,9 @@ from pyvospace.storage.archives.unpacking import Unpacker
 from pyvospace.storage.backend import StorageBackend
 from pyvospace.storage.catalogue import Catalogue
 from pyvospace.storage.hashing import Announced
+from pyvospace.storage.jobs import record_delivery
 from pyvospace.storage.room import Room
 from pyvospace.storage.threads import Workers
-
-log = logging.getLogger(__name__)
 
 PACK: Final = "pack"
 UNPACK: Final = "unpack"
@@ -62,10 +60,7 @@ class Archives:
             raise PermissionDenied("this endpoint is for writing")
         response, claim = await self._packer.answer(request, claims)
         if claim.waiting and request.method == "GET":
-            try:
-                await self._archives.delivered(claim)
-            except (Fault, OSError) as error:
-                log.warning("job %s: its delivery could not be recorded: %s", claim.job_id, error)
+            await record_delivery(claim.job_id, self._archives.delivered(claim))
         return response
 
     async def put(self, request: web.Request, claims: EndpointClaims, announced: Announced) -> web.Response:
