@@ -91,6 +91,13 @@ def _places(words: tuple[str, ...]) -> tuple[str, ...]:
     return words
 
 
+def _networks(words: tuple[str, ...]) -> tuple[str, ...]:
+    for word in words:
+        if network_of(word) is None:
+            raise ValueError(f"{word!r} is no address and no network (10.1.0.0/16, without bits of a host)")
+    return words
+
+
 def _default_url(data: dict[str, Any]) -> str:
     scheme = "https" if data["tls_cert"] else "http"
     host = socket.gethostname() if data["host"] in _EVERYWHERE else data["host"]
@@ -107,6 +114,8 @@ UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 Ports = Annotated[Words, AfterValidator(_ports)]
 Places = Annotated[Words, AfterValidator(_places)]
+Networks = Annotated[Words, AfterValidator(_networks)]
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,80}$")]
 
 
 class Section(BaseModel):
@@ -314,6 +323,25 @@ class GroupSettings(Section):
     )
 
 
+class ProxySettings(Section):
+    """Proxies in front of the servers."""
+
+    trusted: Networks = Field(
+        default=(),
+        description="Addresses and networks of the proxies whose word about a client is believed: its address in "
+        "X-Forwarded-For. From everybody else these headers are ignored.",
+    )
+    secret: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="What such a proxy has to send along in `secret_header`. Without it no proxy can say who a client "
+        "is (by certificate), only where he comes from.",
+    )
+    secret_header: HeaderName = Field(
+        "X-Proxy-Secret", description="The header for the secret; the proxy replaces what clients send in it."
+    )
+
+
 class LogSettings(Section):
     """The log, on standard error."""
 
@@ -356,6 +384,7 @@ class Settings(BaseSettings):
         default_factory=OutgoingSettings, description="Requests of the service to URLs that users name."
     )
     groups: GroupSettings = Field(default_factory=GroupSettings, description="Local groups.")
+    proxies: ProxySettings = Field(default_factory=ProxySettings, description="Proxies in front of the servers.")
     log: LogSettings = Field(default_factory=LogSettings, description="The log, on standard error.")
 
     @property
