@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,7 +12,7 @@ import asyncpg
 
 from pyvospace.db.errors import translated
 from pyvospace.db.statements import QueryFile
-from pyvospace.model.callers import Caller
+from pyvospace.model.callers import Caller, Scope, limited
 from pyvospace.model.faults import InvalidArgument
 
 if TYPE_CHECKING:
@@ -19,6 +21,12 @@ if TYPE_CHECKING:
 
 class _Sql(QueryFile, file="identities.sql"):
     by_token: ClassVar[str]
+    touch_token: ClassVar[str]
+    by_identity: ClassVar[str]
+    add_identity: ClassVar[str]
+    remove_identity: ClassVar[str]
+    identities: ClassVar[str]
+    set_outside_groups: ClassVar[str]
     by_name: ClassVar[str]
     by_id: ClassVar[str]
     add_user: ClassVar[str]
@@ -69,6 +77,22 @@ class TokenRow:
     name: str
     created: datetime
     expires: datetime | None
+    last_used: datetime | None
+    """To within an hour; None: never."""
+    scope: Scope | None
+    """None: all that the user may."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityRow:
+    """A name under which others know a user."""
+
+    id: int
+    kind: str
+    """oidc or x509."""
+    issuer: str
+    subject: str
+    created: datetime
 
 
 def _caller(row: asyncpg.Record) -> Caller:
@@ -85,7 +109,63 @@ def _caller(row: asyncpg.Record) -> Caller:
 async def by_token(database: Database, digest: bytes) -> Caller | None:
     """Find who holds the token with this SHA-256; None: nobody, or not any more."""
     row = await database.fetchrow(_Sql.by_token, digest)
-    return _caller(row) if row else None
+    if row is None:
+        return None
+    if row["idle"]:
+        await database.fetchrow(_Sql.touch_token, row["token_id"])
+    caller = replace(_caller(row), token_id=row["token_id"], credential=f"token {row['token_id']} {row['label']}")
+    return limited(caller, _scope(row["scope"]))
+
+
+def _scope(packed: str | None) -> Scope | None:
+    return Scope.unpack(json.loads(packed)) if packed else None
+
+
+async def by_identity(database: Database, kind: str, issuer: str, subject: str) -> tuple[Caller, int] | None:
+    """Find who is known by that name to an issuer, and the id of this identity; None: nobody, or he is disabled."""
+    row = await database.fetchrow(_Sql.by_identity, kind, issuer, subject)
+    return (_caller(row), row["identity"]) if row else None
+
+
+async def add_identity(database: Database, user: str, kind: str, issuer: str, subject: str) -> int:
+    """Let a user be known by a name to an issuer; give the id of the identity.
+
+    Raises
+    ------
+    InvalidArgument
+        There is no such user, or somebody is known by that name already.
+    """
+    async with database.connection() as connection:
+        with translated():
+            try:
+                made = await connection.fetchval(_Sql.add_identity, user, kind, issuer, subject)
+            except asyncpg.UniqueViolationError:
+                raise InvalidArgument(f"{subject!r} is linked to a user already") from None
+    if made is None:
+        raise InvalidArgument(f"there is no user {user!r}")
+    return int(made)
+
+
+async def remove_identity(database: Database, user: str, identity: int) -> None:
+    """Unlink an identity; whoever shows it is refused from the next request on.
+
+    Raises
+    ------
+    InvalidArgument
+        The user has no such identity.
+    """
+    if await database.fetchval(_Sql.remove_identity, user, identity) is None:
+        raise InvalidArgument(f"{user!r} has no identity {identity}")
+
+
+async def identities(database: Database, user: str) -> list[IdentityRow]:
+    """List the identities of a user, oldest first."""
+    return [IdentityRow(**row) for row in await database.fetch(_Sql.identities, user)]
+
+
+async def set_outside_groups(database: Database, user: int, source: str, uris: Sequence[str], until: datetime) -> None:
+    """Believe `source` that a user is in these groups and no others, until then."""
+    await database.fetchval(_Sql.set_outside_groups, user, source, list(uris), until)
 
 
 async def by_name(database: Database, name: str) -> tuple[Caller, str | None] | None:
@@ -94,9 +174,9 @@ async def by_name(database: Database, name: str) -> tuple[Caller, str | None] | 
     return (_caller(row), row["password"]) if row else None
 
 
-async def by_id(database: Database, user: int) -> Caller | None:
-    """Find a user whose jobs are run; None: he is disabled."""
-    row = await database.fetchrow(_Sql.by_id, user)
+async def by_id(database: Database, user: int, *, token: int | None = None) -> Caller | None:
+    """Find a user whose jobs are run; None: he is disabled, or the token by which he made them is revoked."""
+    row = await database.fetchrow(_Sql.by_id, user, token)
     return _caller(row) if row else None
 
 
@@ -179,7 +259,15 @@ async def users(database: Database) -> list[UserRow]:
     return [UserRow(**row) for row in await database.fetch(_Sql.users)]
 
 
-async def add_token(database: Database, user: str, label: str, digest: bytes, expires: datetime | None) -> int:
+async def add_token(
+    database: Database,
+    user: str,
+    label: str,
+    digest: bytes,
+    expires: datetime | None,
+    *,
+    scope: Scope | None = None,
+) -> int:
     """Keep the SHA-256 of a new token.
 
     Raises
@@ -187,7 +275,8 @@ async def add_token(database: Database, user: str, label: str, digest: bytes, ex
     InvalidArgument
         There is no such user, or he is disabled.
     """
-    made = await database.fetchval(_Sql.add_token, user, label, digest, expires)
+    packed = json.dumps(scope.pack()) if scope else None
+    made = await database.fetchval(_Sql.add_token, user, label, digest, expires, packed)
     if made is None:
         raise InvalidArgument(f"there is no user {user!r} who could have a token")
     return int(made)
@@ -201,7 +290,8 @@ async def tokens(database: Database, user: str) -> list[TokenRow]:
     InvalidArgument
         There is no such user.
     """
-    found = [TokenRow(**row) for row in await database.fetch(_Sql.tokens, user)]
+    rows = await database.fetch(_Sql.tokens, user)
+    found = [TokenRow(**{**row, "scope": _scope(row["scope"])}) for row in rows]
     if not found and all(one.name != user for one in await users(database)):
         raise InvalidArgument(f"there is no user {user!r}")
     return found

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pyvospace.db.statements import QueryFile
+from pyvospace.model.callers import Scope
 from pyvospace.model.jobs import Claimed, Kind, Progress
 from pyvospace.model.vocabulary import Phase
 
@@ -65,6 +66,23 @@ def _placed(row: asyncpg.Record | None) -> Placed | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a job is, and what he may have it do."""
+
+    id: int | None
+    """None: anonymous."""
+    token: int | None = None
+    """The token by which the job is made."""
+    scope: Scope | None = None
+    """What that token may at most."""
+
+    @property
+    def credential(self) -> tuple[int | None, str | None]:
+        """Give the columns of the token and its scope."""
+        return self.token, json.dumps(self.scope.pack()) if self.scope else None
+
+
+@dataclass(frozen=True, slots=True)
 class JobRow:
     """A job as it is kept."""
 
@@ -97,6 +115,8 @@ class JobRow:
     """When this was read, by the clock of the database."""
     storage_url: str | None
     storage: str | None
+    token_id: int | None
+    """The token by which it was made."""
     epoch: int
 
 
@@ -121,6 +141,8 @@ class Wanted:
     """Only jobs made later."""
     archive: float
     """Seconds for which jobs past their destruction are shown as ARCHIVED."""
+    token: int | None = None
+    """Only those that this token has made; None: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +174,7 @@ async def insert(
     database: Database,
     job: str,
     *,
-    owner: int | None,
+    owner: Owner,
     list_: str,
     kind: str,
     request: dict[str, Any],
@@ -164,7 +186,18 @@ async def insert(
 ) -> bool:
     """Keep a new job; False: its owner has `waiting` jobs that wait."""
     made = await database.fetchval(
-        _Sql.insert, job, owner, list_, kind, json.dumps(request), phase, run_id, destruction, waiting, duration
+        _Sql.insert,
+        job,
+        owner.id,
+        list_,
+        kind,
+        json.dumps(request),
+        phase,
+        run_id,
+        destruction,
+        waiting,
+        duration,
+        *owner.credential,
     )
     return made is not None
 
@@ -173,7 +206,7 @@ async def insert_pull(
     database: Database,
     job: str,
     *,
-    owner: int | None,
+    owner: Owner,
     request: dict[str, Any],
     node: int,
     storage: str | None,
@@ -188,7 +221,17 @@ async def insert_pull(
     """
     return _placed(
         await database.fetchrow(
-            _Sql.insert_pull, job, owner, json.dumps(request), node, node_uri, life, destruction, storage, shared
+            _Sql.insert_pull,
+            job,
+            owner.id,
+            json.dumps(request),
+            node,
+            node_uri,
+            life,
+            destruction,
+            storage,
+            shared,
+            *owner.credential,
         )
     )
 
@@ -197,7 +240,7 @@ async def insert_push(
     database: Database,
     job: str,
     *,
-    owner: int | None,
+    owner: Owner,
     request: dict[str, Any],
     node: int | None,
     parent: int,
@@ -214,7 +257,7 @@ async def insert_push(
     row = await database.fetchrow(
         _Sql.insert_push,
         job,
-        owner,
+        owner.id,
         json.dumps(request),
         node,
         parent,
@@ -226,6 +269,7 @@ async def insert_push(
         life,
         destruction,
         announced,
+        *owner.credential,
     )
     return _placed(row)
 
@@ -234,7 +278,7 @@ async def insert_failed(
     database: Database,
     job: str,
     *,
-    owner: int | None,
+    owner: Owner,
     kind: str,
     request: dict[str, Any],
     fault: str,
@@ -242,7 +286,9 @@ async def insert_failed(
     destruction: float,
 ) -> None:
     """Keep a transfer that was refused."""
-    await database.fetchrow(_Sql.insert_failed, job, owner, json.dumps(request), fault, message, destruction, kind)
+    await database.fetchrow(
+        _Sql.insert_failed, job, owner.id, json.dumps(request), fault, message, destruction, kind, *owner.credential
+    )
 
 
 async def select(database: Database, job: str) -> JobRow | None:
@@ -277,7 +323,16 @@ async def pages(
     while left > 0:
         size = min(page, left)
         rows = await database.fetch(
-            statement, wanted.owner, wanted.list, wanted.phases, wanted.archive, wanted.after, created, last, size
+            statement,
+            wanted.owner,
+            wanted.list,
+            wanted.phases,
+            wanted.archive,
+            wanted.after,
+            created,
+            last,
+            size,
+            wanted.token,
         )
         found = [JobReference(row["id"], Phase(row["phase"]), row["run_id"], row["created"]) for row in rows]
         if found:
@@ -349,6 +404,7 @@ def claimed_of(row: asyncpg.Record | None) -> Claimed | None:
     spent = (values.pop("now") - values.pop("started")).total_seconds()
     duration = values.pop("execution_duration")
     values["request"] = json.loads(values["request"])
+    values["scope"] = Scope.unpack(json.loads(values["scope"])) if values["scope"] else None
     return Claimed(progress=_progress(values), seconds_left=max(0.0, duration - spent) if duration else None, **values)
 
 

@@ -181,7 +181,7 @@ class StorageCatalogue:
     async def claim_download(self, claims: EndpointClaims) -> DownloadClaim:
         """Check the right to read once more and tell where the bytes are."""
         row = await self._database.fetchrow(
-            _Sql.claim_download, self._storage, claims.node_id, claims.job_id, claims.user_id
+            _Sql.claim_download, self._storage, claims.node_id, claims.job_id, claims.user_id, claims.token_id
         )
         if row is None:
             raise AssertionError
@@ -190,7 +190,7 @@ class StorageCatalogue:
     async def claim_render(self, claims: EndpointClaims) -> RenderClaim:
         """Check the right to read once more and tell which view of which bytes is wanted."""
         row = await self._database.fetchrow(
-            _Sql.claim_render, self._storage, claims.node_id, claims.job_id, claims.user_id
+            _Sql.claim_render, self._storage, claims.node_id, claims.job_id, claims.user_id, claims.token_id
         )
         if row is None or row["view"] is None:
             raise PermissionDenied("this endpoint was withdrawn; negotiate again")

@@ -111,3 +111,5 @@ class EndpointClaims:
     user_id: int | None
     """None: anonymous."""
     expires: datetime
+    token_id: int | None = None
+    """The API token with which the endpoint dies; None: another credential, or the job knows it."""

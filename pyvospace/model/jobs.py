@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from pyvospace.model.callers import Scope
 from pyvospace.model.transfers import Transfer
 from pyvospace.model.vocabulary import Phase
 
@@ -120,6 +121,10 @@ class Claimed:
     """Until executionDuration is over; None: there is no such limit."""
     progress: Progress
     """Counted on by the work, told with each renewal of the lease."""
+    token_id: int | None = None
+    """The token by which it was made; None: another credential."""
+    scope: Scope | None = None
+    """What that token may at most."""
 
 
 class LostJobError(Exception):

@@ -34,9 +34,9 @@ from pyvospace.server.handlers.requests import CONTEXT, SERVICE, expect, represe
 from pyvospace.server.operations.jobs import TRANSFERS
 from pyvospace.server.operations.search import SEARCHES
 from pyvospace.server.works import works
-from pyvospace.service.auth import Authenticator
+from pyvospace.service.auth import Authenticator, Presented
 from pyvospace.service.endpoints import EndpointSigner
-from pyvospace.service.faults import CALLER, add_headers, edge
+from pyvospace.service.faults import CALLER, REQUEST_ID, add_headers, edge
 from pyvospace.service.logs import AccessLog, set_up_logs
 from pyvospace.service.serving import serve, stop_event
 from pyvospace.service.standing import PATIENCE, StandingWatch, within
@@ -168,17 +168,19 @@ def identification(shared: Service, authenticator: Authenticator) -> Middleware:
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        authorization = request.headers.get("Authorization")
+        presented = Presented(
+            request.headers.get("Authorization"), remote=request.remote or "", request=request[REQUEST_ID]
+        )
         meet = _MEETINGS.get(request.match_info.handler, _meet)
         for _ in range(_STARTS):
             try:
-                context = request[CONTEXT] = await meet(shared, authenticator, authorization)
+                context = request[CONTEXT] = await meet(shared, authenticator, presented)
                 if not context.caller.anonymous:
                     request[CALLER] = context.caller.name
                 response = await handler(request)
                 await _confirm(context)
             except StaleCallerError:
-                authenticator.forget(authorization)
+                authenticator.forget(presented)
                 request.pop(CALLER, None)
                 continue
             _require_decision(context)
@@ -188,25 +190,25 @@ def identification(shared: Service, authenticator: Authenticator) -> Middleware:
     return middleware
 
 
-async def _meet(shared: Service, authenticator: Authenticator, authorization: str | None) -> Context:
+async def _meet(shared: Service, authenticator: Authenticator, presented: Presented) -> Context:
     """Say who calls, and refuse everybody if the service is offline."""
     shared.watch.current.require(changes=False)
-    context = await _meet_anyway(shared, authenticator, authorization)
+    context = await _meet_anyway(shared, authenticator, presented)
     context.standing.require(changes=False)
     return context
 
 
-async def _meet_anyway(shared: Service, authenticator: Authenticator, authorization: str | None) -> Context:
+async def _meet_anyway(shared: Service, authenticator: Authenticator, presented: Presented) -> Context:
     """Say who calls."""
-    caller = await authenticator.identify(authorization)
+    caller = await authenticator.identify(presented)
     return Context(shared, caller, await shared.watch.at(caller.epoch))
 
 
-async def _meet_lightly(shared: Service, authenticator: Authenticator, authorization: str | None) -> Context:
+async def _meet_lightly(shared: Service, authenticator: Authenticator, presented: Presented) -> Context:
     """Say who calls, or let him be anonymous if the database is not there to tell."""
 
     async def meet() -> Context:
-        context = Context(shared, await authenticator.identify(authorization))
+        context = Context(shared, await authenticator.identify(presented))
         if not context.caller.anonymous:
             context.policy.check_epoch(await identities.epoch(shared.database))
         return context
@@ -217,7 +219,7 @@ async def _meet_lightly(shared: Service, authenticator: Authenticator, authoriza
         return Context(shared, ANONYMOUS)
 
 
-_MEETINGS: Final[dict[object, Callable[[Service, Authenticator, str | None], Awaitable[Context]]]] = {
+_MEETINGS: Final[dict[object, Callable[[Service, Authenticator, Presented], Awaitable[Context]]]] = {
     service.set_state: _meet_anyway,
     **dict.fromkeys(service.ALWAYS, _meet_lightly),
 }
@@ -321,7 +323,7 @@ async def main(settings: Settings) -> None:
             make_app(settings, database),
             settings.metadata,
             stop,
-            header_timeout=settings.limits.header_timeout,
+            limits=settings.limits,
             shutdown_timeout=10.0,
         )
 

@@ -8,9 +8,9 @@ The server gives no answer of an operation that has not asked (`Policy.asked`).
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from pyvospace.model.callers import StaleCallerError
+from pyvospace.model.callers import StaleCallerError, TokenRight
 from pyvospace.model.faults import (
     ContainerNotFound,
     DuplicateNode,
@@ -25,6 +25,8 @@ from pyvospace.model.uris import NodeUri
 from pyvospace.model.vocabulary import NodeType
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pyvospace.model.callers import Caller
     from pyvospace.model.stored import Resolution, StoredNode
     from pyvospace.model.vosi import Standing
@@ -48,6 +50,15 @@ class Right(Enum):
 
 
 _READING = frozenset({Right.READ, Right.SEE})
+_NEEDED: Final[Mapping[Right, TokenRight]] = {
+    Right.READ: TokenRight.READ,
+    Right.SEE: TokenRight.READ,
+    Right.WRITE: TokenRight.WRITE,
+    Right.OWN: TokenRight.SHARE,
+    Right.CREATE: TokenRight.WRITE,
+    Right.DELETE: TokenRight.WRITE,
+}
+"""What a token that is limited must be good for."""
 
 
 class Policy:
@@ -118,11 +129,42 @@ class Policy:
         if not self.caller.admin:
             raise PermissionDenied("only an administrator may do this")
 
+    def require_scope(self, right: Right, path: tuple[str, ...]) -> None:
+        """Require that the caller's credential is good for an operation at a place, existing or not.
+
+        Raises
+        ------
+        PermissionDenied
+            It is a token that may less.
+        """
+        scope = self.caller.scope
+        if scope is None:
+            return
+        if not scope.covers(path):
+            raise PermissionDenied(f"this token is not for {NodeUri(self._authority, path)}")
+        if _NEEDED[right] not in scope.rights:
+            raise PermissionDenied(f"this token is not for {_NEEDED[right]}: it has {', '.join(sorted(scope.rights))}")
+
+    def require_whole(self) -> None:
+        """Require a credential that may all that its user may.
+
+        Raises
+        ------
+        PermissionDenied
+            It is a token that may less.
+        """
+        if self.caller.scope is not None:
+            raise PermissionDenied("this token is limited; come with a credential that may all that you may")
+
     def require_way(self, found: Resolution) -> None:
         """Require that every container on the way may be read, down to where the path leads or ends.
 
         What exists below a container that the caller may not read and what does not get the same answer.
         """
+        self.require_scope(Right.READ, found.names)
+        self._require_way(found)
+
+    def _require_way(self, found: Resolution) -> None:
         self.check_epoch(found.epoch)
         missing = found.node is None
         if not found.way_readable or (missing and not found.last.readable and not self._is_data(found.last)):
@@ -149,7 +191,8 @@ class Policy:
         """
         if right not in _READING:
             self.require_writable()
-        self.require_way(found)
+        self.require_scope(right, found.names)
+        self._require_way(found)
         if right is Right.CREATE:
             return self._require_container(found)
         node = found.node

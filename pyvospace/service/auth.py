@@ -13,6 +13,7 @@ import hashlib
 import secrets
 import time
 from collections import OrderedDict
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -28,8 +29,34 @@ _REMEMBERED: Final = 10_000
 _MEMORY: Final = 60.0
 """Seconds for which a caller is remembered."""
 _MAX_CREDENTIAL: Final = 8192
+_Key = tuple[str | None, str | None]
+
 _CHECKS_AT_ONCE: Final = 2
 """Password checks at the same time: each takes 19 MiB and some ten milliseconds of a core."""
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """What a client shows of itself with a request."""
+
+    authorization: str | None = None
+    """The header."""
+    certificate: str | None = None
+    """Distinguished name of a client certificate that was verified, in the canonical form."""
+    remote: str = ""
+    """Address of the client."""
+    request: str = ""
+    """Id of the request."""
+
+    @property
+    def origin(self) -> str:
+        """Give as JSON where the request came from (see `Caller.origin`)."""
+        return f'{{"remote": "{self.remote}", "request": "{self.request}"}}'
+
+    @property
+    def nothing(self) -> bool:
+        """Say whether there is no credential."""
+        return self.authorization is None and self.certificate is None
 
 
 class Authenticator:
@@ -38,7 +65,7 @@ class Authenticator:
     def __init__(self, database: Database, *, realm: str) -> None:
         self._database = database
         self._realm = realm
-        self._callers: OrderedDict[str, tuple[Caller, float]] = OrderedDict()
+        self._callers: OrderedDict[_Key, tuple[Caller, float]] = OrderedDict()
         self._checks = asyncio.Semaphore(_CHECKS_AT_ONCE)
         self._nobody = hash_password(secrets.token_hex())
 
@@ -46,32 +73,36 @@ class Authenticator:
         """Give a challenge for each way to log in; `invalid`: a credential was sent and refused."""
         return challenges(self._realm, invalid=invalid)
 
-    async def identify(self, authorization: str | None) -> Caller:
-        """Say whose credential this is; anonymous without one.
+    async def identify(self, presented: Presented) -> Caller:
+        """Say whose credential this is; anonymous without one. A header goes before a certificate.
 
         Raises
         ------
         NotAuthenticated
             It is not valid: never silently anonymous.
         """
-        if authorization is None:
+        return replace(await self._identify(presented), origin=presented.origin)
+
+    async def _identify(self, presented: Presented) -> Caller:
+        if presented.nothing:
             return ANONYMOUS
-        known = self._callers.get(authorization)
+        key = _key(presented)
+        known = self._callers.get(key)
         if known and time.monotonic() < known[1] and not _expired(known[0]):
             return known[0]
-        caller = await self._check(authorization)
-        self._callers[authorization] = (caller, time.monotonic() + _MEMORY)
-        self._callers.move_to_end(authorization)
+        caller = await self._check(presented)
+        self._callers[key] = (caller, time.monotonic() + _MEMORY)
+        self._callers.move_to_end(key)
         while len(self._callers) > _REMEMBERED:
             self._callers.popitem(last=False)
         return caller
 
-    def forget(self, authorization: str | None) -> None:
+    def forget(self, presented: Presented) -> None:
         """Identify this credential anew at its next use."""
-        if authorization is not None:
-            self._callers.pop(authorization, None)
+        self._callers.pop(_key(presented), None)
 
-    async def _check(self, authorization: str) -> Caller:
+    async def _check(self, presented: Presented) -> Caller:
+        authorization = presented.authorization or ""
         scheme, _, credential = authorization.strip().partition(" ")
         if len(authorization) > _MAX_CREDENTIAL:
             raise NotAuthenticated("the credential is too long", invalid=True)
@@ -97,7 +128,11 @@ class Authenticator:
             right = await asyncio.to_thread(password_fits, kept, password)
         if found is None or found[1] is None or not right:
             raise NotAuthenticated("name or password is wrong", invalid=True)
-        return found[0]
+        return replace(found[0], credential="password")
+
+
+def _key(presented: Presented) -> _Key:
+    return presented.authorization, presented.certificate
 
 
 def challenges(realm: str, *, invalid: bool = False) -> list[str]:

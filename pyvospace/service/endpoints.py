@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _ALGORITHM: Final = "HS256"
 _MAX_BYTES: Final = 8192
 _HEADER: Final = {"alg", "typ", "kid"}
-_CLAIMS: Final = {"iss", "aud", "sub", "exp", "op", "node", "job"}
+_CLAIMS: Final = {"iss", "aud", "sub", "exp", "op", "node", "job", "tok"}
 _REFRESH: Final = 60.0
 """Seconds for which a signing key is used without asking for a newer one."""
 _LOOK_AGAIN: Final = 0.2
@@ -73,6 +73,7 @@ class EndpointSigner:
             "op": claims.operation,
             "node": claims.node_id or 0,
             "job": claims.job_id or "",
+            "tok": claims.token_id or 0,
         }
         return str(jwt.encode(payload, secret, algorithm=_ALGORITHM, headers={"kid": kid}))
 
@@ -129,6 +130,7 @@ class EndpointVerifier:
             job_id=payload["job"] or None,
             user_id=int(payload["sub"]) or None,
             expires=datetime.fromtimestamp(payload["exp"], UTC),
+            token_id=payload["tok"] or None,
         )
 
     async def _secret(self, token: str) -> bytes:

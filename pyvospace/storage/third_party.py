@@ -120,7 +120,12 @@ class ThirdParty:
     async def _push(self, job: Claimed, url: URL) -> None:
         claim = await self._catalogue.claim_download(
             EndpointClaims(
-                operation="get", node_id=job.node_id, job_id=None, user_id=job.owner_id, expires=datetime.now(UTC)
+                operation="get",
+                node_id=job.node_id,
+                job_id=None,
+                user_id=job.owner_id,
+                expires=datetime.now(UTC),
+                token_id=job.token_id,
             )
         )
         job.progress.bytes_total = claim.size

@@ -92,8 +92,8 @@ def new_id() -> str:
     return secrets.token_hex(20)
 
 
-def _owner(caller: Caller) -> int | None:
-    return None if caller.anonymous else caller.id
+def _owner(caller: Caller) -> jobs.Owner:
+    return jobs.Owner(None if caller.anonymous else caller.id, caller.token_id, caller.scope)
 
 
 def kind_of(transfer: Transfer) -> Kind:
@@ -282,6 +282,8 @@ async def find(database: Database, settings: JobSettings, caller: Caller, list_:
         if caller.anonymous:
             raise NotAuthenticated("this job is somebody's: log in")
         raise PermissionDenied("this job is somebody else's")
+    if caller.scope is not None and row.token_id != caller.token_id:
+        raise PermissionDenied("this job was made by another credential than this token")
     if row.destroyed:
         return replace(row, phase=Phase.ARCHIVED, results=(), ended=row.ended or row.destruction)
     return row

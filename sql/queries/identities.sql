@@ -1,10 +1,39 @@
 -- name: by_token
 -- The user who holds the token with the SHA-256 $1, and the epoch at which this is true.
-select u.id, u.name, u.admin, groups_of(u.id) as groups, t.expires, s.epoch
+select u.id, u.name, u.admin, groups_of(u.id) as groups, t.expires, s.epoch, t.id as token_id, t.name as label,
+       t.scope, coalesce(t.last_used < now() - interval '1 hour', true) as idle
   from tokens t
   join users u on u.id = t.user_id
  cross join space s
  where t.hash = $1 and not u.disabled and (t.expires is null or t.expires > now());
+
+-- name: touch_token
+-- Note that the token $1 is in use.
+update tokens set last_used = now() where id = $1;
+
+-- name: by_identity
+-- The user who is known as $3 to $2, of the kind $1, and the identity's own id.
+select u.id, u.name, u.admin, groups_of(u.id) as groups, null::timestamptz as expires, s.epoch, i.id as identity
+  from identities i
+  join users u on u.id = i.user_id
+ cross join space s
+ where i.kind = $1 and i.issuer = $2 and i.subject = $3 and not u.disabled;
+
+-- name: add_identity
+-- Let the user named $1 be known as $4 to $3, of the kind $2.
+insert into identities (user_id, kind, issuer, subject)
+select id, $2, $3, $4 from users where name = $1
+returning id;
+
+-- name: remove_identity
+delete from identities i using users u where u.id = i.user_id and u.name = $1 and i.id = $2 returning i.id;
+
+-- name: identities
+select i.id, i.kind, i.issuer, i.subject, i.created
+  from identities i join users u on u.id = i.user_id where u.name = $1 order by i.id;
+
+-- name: set_outside_groups
+select set_outside_groups($1, $2, $3, $4);
 
 -- name: by_name
 -- The user named $1, with the password's hash.
@@ -31,12 +60,12 @@ select u.name, u.admin, u.disabled, u.password is not null as has_password,
   from users u order by u.name;
 
 -- name: add_token
-insert into tokens (user_id, name, hash, expires)
-select id, $2, $3, $4 from users where name = $1 and not disabled
+insert into tokens (user_id, name, hash, expires, scope)
+select id, $2, $3, $4, $5::jsonb from users where name = $1 and not disabled
 returning id;
 
 -- name: tokens
-select t.id, t.name, t.created, t.expires
+select t.id, t.name, t.created, t.expires, t.last_used, t.scope
   from tokens t join users u on u.id = t.user_id where u.name = $1 order by t.id;
 
 -- name: revoke_token
@@ -90,8 +119,8 @@ with root as (
 insert into containers (id, path) select id, id::text::ltree from root;
 
 -- name: by_id
--- The user $1.
+-- The user $1, if the token $2 is there.
 select u.id, u.name, u.admin, groups_of(u.id) as groups, null::timestamptz as expires, s.epoch
   from users u
  cross join space s
- where u.id = $1 and not u.disabled;
+ where u.id = $1 and not u.disabled and ($2::bigint is null or exists (select from tokens t where t.id = $2));

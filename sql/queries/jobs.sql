@@ -1,7 +1,7 @@
 -- name: insert
--- A job of the kind $4 in the list $3 for the owner $2, in the phase $6. No row: the owner has $9 jobs that wait.
-insert into jobs (id, owner_id, list, kind, request, phase, run_id, destruction, execution_duration)
-select $1, $2::bigint, $3, $4, $5::jsonb, $6, $7, now() + make_interval(secs => $8), $10
+-- A job of the kind $4 in the list $3 for the owner $2 (token $11 with the scope $12), in the phase $6. No row: the owner has $9 jobs that wait.
+insert into jobs (id, owner_id, list, kind, request, phase, run_id, destruction, execution_duration, token_id, scope)
+select $1, $2::bigint, $3, $4, $5::jsonb, $6, $7, now() + make_interval(secs => $8), $10, $11, $12::jsonb
  where (select count(*) from (select from jobs
                                where coalesce(owner_id, 0) = coalesce($2::bigint, 0) and phase in ('PENDING', 'QUEUED')
                                limit $9) waiting) < $9
@@ -17,9 +17,10 @@ with place as (
      order by random()
      limit 1
 ), job as (
-    insert into jobs (id, owner_id, kind, phase, request, node_id, storage_id, node_uri, expires, destruction, shared)
+    insert into jobs (id, owner_id, kind, phase, request, node_id, storage_id, node_uri, expires, destruction, shared,
+                      token_id, scope)
     select $1, $2, 'pull', 'EXECUTING', $3::jsonb, $4, p.id, $5, now() + make_interval(secs => $6),
-           now() + make_interval(secs => case when $9 then greatest($6, $7) else $7 end), $9
+           now() + make_interval(secs => case when $9 then greatest($6, $7) else $7 end), $9, $10, $11::jsonb
       from place p
     on conflict (id) do update
        set phase = 'EXECUTING', request = excluded.request, node_id = excluded.node_id,
@@ -41,9 +42,9 @@ with place as (
      limit 1
 ), job as (
     insert into jobs (id, owner_id, kind, phase, request, node_id, parent_id, name, storage_id, node_uri, discard,
-                      keep_properties, size_limit, expires, destruction)
+                      keep_properties, size_limit, expires, destruction, token_id, scope)
     select $1, $2, 'push', 'EXECUTING', $3::jsonb, $4, $5, $6, p.id, $7, $8, $9, $10,
-           now() + make_interval(secs => $11), now() + make_interval(secs => $12)
+           now() + make_interval(secs => $11), now() + make_interval(secs => $12), $14, $15::jsonb
       from place p
     on conflict (id) do update
        set phase = 'EXECUTING', request = excluded.request, node_id = excluded.node_id,
@@ -57,8 +58,8 @@ select j.expires, p.url, p.uuid from job j, place p;
 
 -- name: insert_failed
 -- A transfer that was refused: its job, new or one that waited to be run, tells why.
-insert into jobs (id, owner_id, kind, phase, request, fault, message, ended, destruction)
-values ($1, $2, $7, 'ERROR', $3::jsonb, $4, $5, now(), now() + make_interval(secs => $6))
+insert into jobs (id, owner_id, kind, phase, request, fault, message, ended, destruction, token_id, scope)
+values ($1, $2, $7, 'ERROR', $3::jsonb, $4, $5, now(), now() + make_interval(secs => $6), $8, $9::jsonb)
 on conflict (id) do update
    set phase = 'ERROR', fault = excluded.fault, message = excluded.message, ended = now()
  where jobs.phase = 'PENDING';
@@ -69,7 +70,7 @@ select j.id, j.list, j.kind, j.owner_id, u.name as owner, j.phase, j.request, j.
        j.parent_id, j.name, j.discard, j.fault, j.message, j.created, j.started, j.ended, j.expires, j.destruction,
        coalesce(j.expires <= now(), false) as expired, j.destruction <= now() as destroyed, j.run_id,
        j.execution_duration, j.bytes_done, j.bytes_total, j.files_done, j.files_total, now() as "now",
-       t.url as storage_url, t.uuid as storage, s.epoch
+       t.url as storage_url, t.uuid as storage, j.token_id, s.epoch
   from jobs j
  cross join space s
   left join users u on u.id = j.owner_id
@@ -86,11 +87,13 @@ update jobs set watched = now() + make_interval(secs => 2 * $2)
 
 -- name: page
 -- Up to $8 jobs of the owner $1 in the list $2, oldest first, created after $5, behind the job $7 created at $6.
--- Those past their destruction are shown for $4 seconds more, as ARCHIVED; the phases $3 are wanted.
+-- Those past their destruction are shown for $4 seconds more, as ARCHIVED; the phases $3 are wanted. A token that may
+-- not everything ($9) sees those that were made by it.
 select j.id, j.phase, j.run_id, j.created
   from (select id, run_id, created, case when destruction > now() then phase else 'ARCHIVED' end as phase
           from jobs
          where owner_id = $1 and list = $2 and destruction > now() - make_interval(secs => $4)
+           and ($9::bigint is null or token_id = $9)
            and created > $5 and (created, id) > ($6, $7)) j
  where j.phase = any ($3::text[])
  order by j.created, j.id
@@ -102,6 +105,7 @@ select j.id, j.phase, j.run_id, j.created
   from (select id, run_id, created, case when destruction > now() then phase else 'ARCHIVED' end as phase
           from jobs
          where owner_id = $1 and list = $2 and destruction > now() - make_interval(secs => $4)
+           and ($9::bigint is null or token_id = $9)
            and created > $5 and (created, id) < ($6, $7)) j
  where j.phase = any ($3::text[])
  order by j.created desc, j.id desc
@@ -159,7 +163,8 @@ update jobs j
   from next
  where j.id = next.id
 returning j.id, j.kind, j.owner_id, j.request, j.node_id, j.parent_id, j.name, j.node_uri, j.attempt, j.attempts,
-          j.started, j.execution_duration, now() as "now", j.bytes_done, j.bytes_total, j.files_done, j.files_total;
+          j.started, j.execution_duration, now() as "now", j.bytes_done, j.bytes_total, j.files_done, j.files_total,
+          j.token_id, j.scope;
 
 -- name: take_over
 -- The same of a job whose worker is dead, unless $4 workers have tried.
@@ -174,7 +179,8 @@ update jobs j
   from next
  where j.id = next.id
 returning j.id, j.kind, j.owner_id, j.request, j.node_id, j.parent_id, j.name, j.node_uri, j.attempt, j.attempts,
-          j.started, j.execution_duration, now() as "now", j.bytes_done, j.bytes_total, j.files_done, j.files_total;
+          j.started, j.execution_duration, now() as "now", j.bytes_done, j.bytes_total, j.files_done, j.files_total,
+          j.token_id, j.scope;
 
 -- name: renew
 -- Go on with the attempt $1 for $2 seconds, and tell how far it is; what was noted in a transaction in this moment may

@@ -28,10 +28,10 @@ select storage_api.store_pulled($1, $2, $3, $4, $5, $6, $7, $8);
 select storage_api.set_structure($1, $2, $3, $4);
 
 -- name: claim_render
-select * from storage_api.claim_render($1, $2, $3, $4);
+select * from storage_api.claim_render($1, $2, $3, $4, $5);
 
 -- name: claim_download
-select * from storage_api.claim_download($1, $2, $3, $4);
+select * from storage_api.claim_download($1, $2, $3, $4, $5);
 
 -- name: delivered
 select storage_api.delivered($1);

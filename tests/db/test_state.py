@@ -42,8 +42,8 @@ async def test_jobs(world: World) -> None:
 
     async def queue(kind: Kind) -> None:
         made = await jobs.insert(
-            world.database, secrets.token_hex(20), owner=1, list_="x", kind=kind, request={}, phase=Phase.QUEUED,
-            run_id=None, destruction=1000, waiting=10, duration=0,
+            world.database, secrets.token_hex(20), owner=jobs.Owner(1), list_="x", kind=kind, request={},
+            phase=Phase.QUEUED, run_id=None, destruction=1000, waiting=10, duration=0,
         )  # fmt: skip
         assert made
 

@@ -33,8 +33,8 @@ async def queued(world: World, kind: Kind, where: str, caller: Caller) -> str:
     request = pack(Transfer("vos://example.org~space/" + where, direction, protocols=(endpoint,)))
     job = secrets.token_hex(20)
     assert await jobs.insert(
-        world.database, job, owner=caller.id, list_="transfers", kind=kind, request=request, phase=Phase.PENDING,
-        run_id=None, destruction=86400, waiting=10, duration=0,
+        world.database, job, owner=jobs.Owner(caller.id), list_="transfers", kind=kind, request=request,
+        phase=Phase.PENDING, run_id=None, destruction=86400, waiting=10, duration=0,
     )  # fmt: skip
     found = await world.resolve(where)
     container = await world.node(path(where)[:-1])

@@ -175,7 +175,7 @@ async def push(
     placed = await jobs.insert_push(
         world.database,
         job,
-        owner=caller.id or None,
+        owner=jobs.Owner(caller.id or None),
         request={},
         node=found.node.id if found.node else None,
         parent=container.node.id,
@@ -208,7 +208,7 @@ async def pull(
         placed = await jobs.insert_pull(
             world.database,
             job,
-            owner=caller.id or None,
+            owner=jobs.Owner(caller.id or None),
             request={},
             node=node.id,
             storage=node.storage,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,7 +17,7 @@ from pyvospace.db.pool import Database
 from pyvospace.model.callers import ANONYMOUS
 from pyvospace.model.faults import NotAuthenticated
 from pyvospace.service import auth
-from pyvospace.service.auth import Authenticator
+from pyvospace.service.auth import Authenticator, Presented
 
 TOKEN = "a-token-of-alice"
 
@@ -38,17 +39,17 @@ def basic(name: str, password: str) -> str:
 
 
 async def test_no_credential_is_anonymous(authenticator: Authenticator) -> None:
-    assert await authenticator.identify(None) is ANONYMOUS
+    assert await authenticator.identify(Presented()) == replace(ANONYMOUS, origin=Presented().origin)
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", " Bearer  "])
 async def test_token(authenticator: Authenticator, scheme: str) -> None:
-    caller = await authenticator.identify(f"{scheme} {TOKEN}")
+    caller = await authenticator.identify(Presented(f"{scheme} {TOKEN}"))
     assert (caller.name, caller.admin, caller.anonymous) == ("alice", False, False)
 
 
 async def test_password(authenticator: Authenticator) -> None:
-    assert (await authenticator.identify(basic("alice", "pass:word é"))).name == "alice"
+    assert (await authenticator.identify(Presented(basic("alice", "pass:word é")))).name == "alice"
 
 
 async def test_anything_else_is_refused(authenticator: Authenticator) -> None:
@@ -59,14 +60,14 @@ async def test_anything_else_is_refused(authenticator: Authenticator) -> None:
         basic("admin", ""), "Basic YWxpY2U=", "Basic /zp4", "Bearer " + "x" * 9000, "Digest x", "Bearer \udcff",
     ):  # fmt: skip
         with pytest.raises(NotAuthenticated) as caught:
-            await authenticator.identify(authorization)
+            await authenticator.identify(Presented(authorization))
         assert caught.value.invalid, "a credential was sent and refused"
 
 
 async def test_user_without_password_has_none_that_fits(authenticator: Authenticator) -> None:
     for password in ("", "x", "None"):
         with pytest.raises(NotAuthenticated):
-            await authenticator.identify(basic("admin", password))
+            await authenticator.identify(Presented(basic("admin", password)))
 
 
 async def test_name_that_does_not_exist_costs_the_same(
@@ -81,7 +82,7 @@ async def test_name_that_does_not_exist_costs_the_same(
     monkeypatch.setattr(auth, "password_fits", check)
     for name in ("alice", "nobody", "admin"):
         with pytest.raises(NotAuthenticated, match="name or password is wrong"):
-            await authenticator.identify(basic(name, "x"))
+            await authenticator.identify(Presented(basic(name, "x")))
     assert len(checked) == 3
     assert all(kept.startswith("$argon2id$") for kept in checked)
 
@@ -89,19 +90,19 @@ async def test_name_that_does_not_exist_costs_the_same(
 async def test_callers_are_remembered(
     authenticator: Authenticator, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = await authenticator.identify(f"Bearer {TOKEN}")
+    first = await authenticator.identify(Presented(f"Bearer {TOKEN}"))
     monkeypatch.setattr(identities, "by_token", None)
-    assert await authenticator.identify(f"Bearer {TOKEN}") is first
-    authenticator.forget(f"Bearer {TOKEN}")
+    assert await authenticator.identify(Presented(f"Bearer {TOKEN}")) == first
+    authenticator.forget(Presented(f"Bearer {TOKEN}"))
     with pytest.raises(TypeError):
-        await authenticator.identify(f"Bearer {TOKEN}")
+        await authenticator.identify(Presented(f"Bearer {TOKEN}"))
 
 
 async def test_refusals_are_not_remembered(authenticator: Authenticator, database: Database) -> None:
     with pytest.raises(NotAuthenticated):
-        await authenticator.identify("Bearer later")
+        await authenticator.identify(Presented("Bearer later"))
     await add_token(database, "later")
-    assert (await authenticator.identify("Bearer later")).name == "alice"
+    assert (await authenticator.identify(Presented("Bearer later"))).name == "alice"
 
 
 async def test_memory_is_bounded(
@@ -110,21 +111,21 @@ async def test_memory_is_bounded(
     monkeypatch.setattr(auth, "_REMEMBERED", 3)
     for number in range(10):
         await add_token(database, f"token {number}")
-        await authenticator.identify(f"Bearer token {number}")
+        await authenticator.identify(Presented(f"Bearer token {number}"))
     assert len(authenticator._callers) == 3
 
 
 async def test_expired_token(authenticator: Authenticator, database: Database) -> None:
     await add_token(database, "old", datetime.now(UTC) - timedelta(seconds=1))
     with pytest.raises(NotAuthenticated):
-        await authenticator.identify("Bearer old")
+        await authenticator.identify(Presented("Bearer old"))
 
 
 async def test_token_that_expires_while_it_is_remembered(
     authenticator: Authenticator, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await add_token(database, "short", datetime.now(UTC) + timedelta(hours=1))
-    await authenticator.identify("Bearer short")
+    await authenticator.identify(Presented("Bearer short"))
 
     class Later(datetime):
         @classmethod
@@ -136,7 +137,7 @@ async def test_token_that_expires_while_it_is_remembered(
         "update tokens set expires = now() - interval '1 s' where name = 'test' and expires is not null"
     )
     with pytest.raises(NotAuthenticated):
-        await authenticator.identify("Bearer short")
+        await authenticator.identify(Presented("Bearer short"))
 
 
 async def test_challenges(authenticator: Authenticator) -> None:

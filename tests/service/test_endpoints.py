@@ -73,6 +73,7 @@ GOOD: dict[str, object] = {
     "op": "get",
     "node": 7,
     "job": "",
+    "tok": 0,
 }
 
 

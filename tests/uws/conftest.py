@@ -33,7 +33,7 @@ class Jobs:
         assert await rows.insert(
             self.database,
             job,
-            owner=owner,
+            owner=rows.Owner(owner),
             list_="transfers",
             kind=Kind.COPY,
             request={},

@@ -73,7 +73,8 @@ class JobList:
             raise NotAuthenticated("log in to see your jobs")
         asked = parameters(request)
         archive = ctx.service.settings.jobs.archive
-        wanted = rows.Wanted(ctx.caller.id, self.name, _phases(asked), _after(asked), archive)
+        token = ctx.caller.token_id if ctx.caller.scope else None
+        wanted = rows.Wanted(ctx.caller.id, self.name, _phases(asked), _after(asked), archive, token)
         last = one(asked, "LAST")
         if last is not None and _number("LAST", last) < 1:
             raise InvalidArgument("LAST: at least one job")

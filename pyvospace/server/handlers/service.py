@@ -18,6 +18,7 @@ from pyvospace.server.handlers.recursive import DELETIONS, SETTINGS
 from pyvospace.server.handlers.requests import context, form, one, parameters, plain, see_other, xml
 from pyvospace.server.handlers.transfers import PACKAGES
 from pyvospace.server.operations import transfers
+from pyvospace.server.policy import Right
 from pyvospace.server.views import ACCEPTED, PROVIDED
 from pyvospace.service.auth import challenges
 from pyvospace.service.standing import PATIENCE, within
@@ -162,6 +163,7 @@ async def views(request: web.Request) -> web.StreamResponse:
 async def properties(request: web.Request) -> web.StreamResponse:
     """Serve getProperties; ``contains`` tells what nodes use that the caller may read."""
     ctx = context(request)
+    ctx.policy.require_scope(Right.READ, ())
     epoch, used = await nodes.names_in_use(ctx.database, ctx.caller, limit=_CONTAINS)
     ctx.policy.check_epoch(epoch)
     contains = sorted({*used, *vocabulary.PROVIDED_PROPERTIES})

@@ -41,6 +41,7 @@ async def create(context: Context, path: tuple[str, ...], document: Node) -> tup
     changes = changes_of(document.properties, None, lenient=context.service.opencadc, target=target)
     place = path
     for _ in range(_ATTEMPTS):
+        context.policy.require_scope(Right.CREATE, place)
         # One statement if all is well; what is wrong, if it is not, the second look tells.
         try:
             made = place and await nodes.insert(context.database, context.caller, place, kind=kind, changes=changes)

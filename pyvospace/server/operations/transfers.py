@@ -197,6 +197,7 @@ async def locate_file(
         job_id=None,
         user_id=context.caller.id or None,
         expires=jobs.endpoint_expiry(context.service.settings.endpoints.files_life),
+        token_id=context.caller.token_id,
     )
     endpoint = await context.service.signer.endpoint(node.storage_url, node.storage, claims, name=node.name)
     return node, endpoint

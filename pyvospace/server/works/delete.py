@@ -39,6 +39,7 @@ async def _work(context: Context, claimed: Claimed, deletion: _Deletion) -> None
 async def _target(context: Context, claimed: Claimed) -> StoredNode:
     path = context.own_path(claimed.request["parameters"]["target"])
     found = await (follow(context, path, last=False) if context.service.opencadc else resolve(context, path))
+    context.policy.require_scope(Right.DELETE, found.names)
     node = context.policy.require(Right.SEE, found)
     if node.id == ROOT_ID:
         raise PermissionDenied("the root cannot be deleted")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pyvospace.db import identities
-from pyvospace.model.callers import ANONYMOUS
+from pyvospace.model.callers import ANONYMOUS, limited
 from pyvospace.model.faults import PermissionDenied
 
 if TYPE_CHECKING:
@@ -15,16 +16,16 @@ if TYPE_CHECKING:
 
 
 async def owner_of(service: Service, claimed: Claimed) -> Caller:
-    """Identify the owner of a job.
+    """Identify the owner of a job, who may no more than the token by which it was made.
 
     Raises
     ------
     PermissionDenied
-        He was disabled.
+        He was disabled, or the token revoked.
     """
     if claimed.owner_id is None:
         return ANONYMOUS
-    owner = await identities.by_id(service.database, claimed.owner_id)
+    owner = await identities.by_id(service.database, claimed.owner_id, token=claimed.token_id)
     if owner is None:
-        raise PermissionDenied("the owner of this job is not known any more")
-    return owner
+        raise PermissionDenied("the owner of this job, or the token by which it was made, is not known any more")
+    return limited(replace(owner, credential=f"job {claimed.id}", token_id=claimed.token_id), claimed.scope)

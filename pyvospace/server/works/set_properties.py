@@ -14,6 +14,7 @@ from pyvospace.model.nodes import Node, Property
 from pyvospace.model.uris import NodeUri
 from pyvospace.model.vocabulary import NodeType
 from pyvospace.server.operations import nodes
+from pyvospace.server.policy import Right
 from pyvospace.server.properties import changes_of_all
 from pyvospace.server.works.tally import PIECE, Tally
 
@@ -52,6 +53,7 @@ async def run(context: Context, claimed: Claimed) -> None:
     document = unpack(claimed.request["node"])
     changes = changes_of_all(document.properties)
     path = context.own_path(str(document.uri))
+    context.policy.require_scope(Right.OWN if changes.of_rights else Right.WRITE, path)
     node = await nodes.get(context, path)
     claimed.progress.files_done = 0
     setting = _Setting(context, claimed, changes)
