@@ -13,9 +13,10 @@ import hashlib
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from pyvospace.db import identities
 from pyvospace.db.passwords import hash_password, password_fits
@@ -59,12 +60,46 @@ class Presented:
         return self.authorization is None and self.certificate is None
 
 
-class Authenticator:
-    """Identifies callers by bearer token or by name and password."""
+class BearerMethod(Protocol):
+    """A kind of bearer tokens."""
 
-    def __init__(self, database: Database, *, realm: str) -> None:
+    async def identify(self, token: str) -> Caller | None:
+        """Say whose token it is; None: it is of another kind, or not known here.
+
+        Raises
+        ------
+        NotAuthenticated
+            It is of this kind and not good: no other kind is tried.
+        ServiceBusy
+            Nobody can tell now.
+        """
+        ...
+
+
+class ApiTokens:
+    """Tokens that the service made itself, which it knows by their hashes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def identify(self, token: str) -> Caller | None:
+        """Say whose token it is; None: it is wrong, expired or revoked."""
+        return await identities.by_token(self._database, hashlib.sha256(token.encode("utf-8", "replace")).digest())
+
+
+class Authenticator:
+    """Identifies callers by bearer token or by name and password.
+
+    Parameters
+    ----------
+    bearers
+        Kinds of bearer tokens besides our own, in the order in which they are asked.
+    """
+
+    def __init__(self, database: Database, *, realm: str, bearers: Sequence[BearerMethod] = ()) -> None:
         self._database = database
         self._realm = realm
+        self._bearers: tuple[BearerMethod, ...] = (ApiTokens(database), *bearers)
         self._callers: OrderedDict[_Key, tuple[Caller, float]] = OrderedDict()
         self._checks = asyncio.Semaphore(_CHECKS_AT_ONCE)
         self._nobody = hash_password(secrets.token_hex())
@@ -113,11 +148,10 @@ class Authenticator:
         raise NotAuthenticated("only Bearer and Basic are understood", invalid=True)
 
     async def _check_token(self, token: str) -> Caller:
-        digest = hashlib.sha256(token.encode("utf-8", "replace")).digest()
-        caller = await identities.by_token(self._database, digest)
-        if caller is None:
-            raise NotAuthenticated("the token is wrong, expired or revoked", invalid=True)
-        return caller
+        for method in self._bearers:
+            if caller := await method.identify(token):
+                return caller
+        raise NotAuthenticated("the token is wrong, expired or revoked", invalid=True)
 
     async def _check_password(self, credential: str) -> Caller:
         name, password = _name_and_password(credential)
