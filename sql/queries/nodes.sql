@@ -127,12 +127,15 @@ update nodes n set immutable = $2, changed = now() from tree t where n.parent_id
 
 -- name: delete_leaf
 -- Delete the node $1, no container, still the child of $2 named $3, for the caller $4 (groups $5, administrator $6),
--- identified at the epoch $7. No row: something has changed.
-with gone as (
+-- identified at the epoch $7. The row of its container is shared before its own: who deletes a tree locks them in this
+-- order too. No row: something has changed.
+with place as materialized (
+    select id from containers where id = $2 for share
+), gone as (
     delete from nodes n
-     using nodes p
+     using nodes p, place k
      where n.id = $1 and n.parent_id = $2 and n.name = $3 and n.type <> 'ContainerNode' and not n.locked
-       and not n.immutable and p.id = n.parent_id and not p.locked and (select epoch from space) = $7
+       and not n.immutable and p.id = k.id and not p.locked and (select epoch from space) = $7
        and may_write(p.owner_id, p.group_write, $4, $5::text[], $6) and way_is_readable(p.id, $4, $5::text[], $6)
     returning n.id, n.storage_id, n.location
 ), kept as (
@@ -248,7 +251,13 @@ select exists (
 select id from containers where id = any ($1::bigint[]) order by id for share;
 
 -- name: turn_tree
--- Give all containers from the path $1 down, which are locked, their place below the path $2.
+-- Give all containers from the path $1 down, which are locked, their place below the path $2, and what is counted there
+-- with them.
+with counted as (
+    update usage_changes
+       set path = $2::text::ltree || subpath(path, nlevel($1::text::ltree) - 1)
+     where path >= $1::text::ltree and path < ($1::text || '0')::ltree
+)
 update containers
    set path = $2::text::ltree || subpath(path, nlevel($1::text::ltree) - 1)
  where path >= $1::text::ltree and path < ($1::text || '0')::ltree;

@@ -10,12 +10,14 @@ select count(*) >= $2 from (
 
 -- name: delete_leaves
 -- Delete the nodes $2 if they are in the container $1 and no containers, as far as the caller $3 (groups $4,
--- administrator $5), identified at the epoch $6, may. (No index is used for `is not distinct from`: it would be that of
--- all nodes in the container.)
+-- administrator $5), identified at the epoch $6, may; the container's row is shared before theirs. (No index is used for
+-- `is not distinct from`: it would be that of all nodes in the container.)
 with place as materialized (
     select p.id from nodes p
+      join containers c on c.id = p.id
      where p.id = $1 and not p.locked and not p.immutable and (select epoch from space) = $6
        and may_write(p.owner_id, p.group_write, $3, $4::text[], $5) and way_is_readable(p.id, $3, $4::text[], $5)
+       for share of c
 ), gone as (
     delete from nodes n
      using place p

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from pyvospace.config.settings import DatabaseSettings
-from pyvospace.db import copies, nodes
+from pyvospace.db import copies, nodes, usage
 from pyvospace.db.pool import Database
 from pyvospace.model.callers import Caller
 from pyvospace.model.faults import DuplicateNode, Fault, InvalidArgument, NodeLocked, PermissionDenied
@@ -281,6 +281,10 @@ class Tree(RuleBasedStateMachine):
             assert self.run(deleting())
             for one in below:
                 del self.entries[one]
+
+    @rule(limit=st.sampled_from([1, 3, 1000]))
+    def fold(self, limit: int) -> None:
+        assert self.run(usage.fold(self.world.database, limit=limit)) is not None
 
     def teardown(self) -> None:
         assert self.run(self.everything(self.top)) == self.entries

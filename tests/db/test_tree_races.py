@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import asyncpg
 import pytest
 
-from pyvospace.db import nodes
+from pyvospace.db import nodes, usage
 from pyvospace.model.faults import (
     ContainerNotFound,
     DuplicateNode,
@@ -344,9 +344,10 @@ class Storm:
             ("delete", self._delete),
             ("copy", self._copy),
             ("sweep", self._sweep),
+            ("fold", self._fold),
         ]
         for _ in range(turns):
-            name, act = rng.choices(actions, weights=[6, 2, 4, 3, 2, 1, 1, 1])[0]
+            name, act = rng.choices(actions, weights=[6, 2, 4, 3, 2, 1, 1, 1, 2])[0]
             result = await outcome(act(rng, self._servers.any(rng)))
             self.results[f"{name}: {type(result).__name__ if isinstance(result, Fault) else 'done'}"] += 1
 
@@ -381,6 +382,9 @@ class Storm:
         self.taken.update(taken)
         return taken
 
+    async def _fold(self, rng: random.Random, world: World) -> object:
+        return await usage.fold(world.database, limit=rng.choice([1, 10, 100]))
+
     async def _delete(self, _: random.Random, world: World) -> object:
         return await delete(world, await self._some(world, *ANY) or "a")
 
@@ -410,7 +414,7 @@ async def test_storm_leaves_a_tree(servers: Servers, storage: Storage, seed: int
             await asyncio.sleep(0.02)
     await asyncio.gather(*tasks)
     assert await damages(first.database) == []
-    for action in ("create", "create leaf", "move", "copy", "delete", "upload", "change"):
+    for action in ("create", "create leaf", "move", "copy", "delete", "upload", "change", "fold"):
         assert storm.results[f"{action}: done"] > 0
     named = {row[0] for row in await first.database.fetch("select location from nodes where location is not null")}
     known = {row[0] for row in await first.database.fetch("select location from obsolete")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pyvospace.db.pool import Database
+from pyvospace.db.usage import check_usage
 from pyvospace.model.uris import MAX_DEPTH
 
 CHECKS = {
@@ -59,4 +60,5 @@ CHECKS = {
 
 async def damages(database: Database) -> list[str]:
     """Give what is wrong in the catalogue, in words."""
-    return [f"{what}: {row[0]}" for what, statement in CHECKS.items() for row in await database.fetch(statement)]
+    found = [f"{what}: {row[0]}" for what, statement in CHECKS.items() for row in await database.fetch(statement)]
+    return [*found, *(f"wrong counter: {one}" for one in await check_usage(database))]
