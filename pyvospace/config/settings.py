@@ -9,7 +9,7 @@ import re
 import socket
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
@@ -26,6 +26,7 @@ DELIMITER = "__"
 _EVERYWHERE = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 (recognised, not bound to)
 _LAST_PORT = 65535
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _STRICT = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
 
 
@@ -91,6 +92,28 @@ def _places(words: tuple[str, ...]) -> tuple[str, ...]:
     return words
 
 
+def _far_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise ValueError("write it as https://host/path, without user, query and fragment")
+    return text
+
+
+def _secure(section: SectionT, url: str) -> SectionT:
+    if not url.startswith("https:") and not getattr(section, "plain_http", False):
+        raise ValueError(
+            "it begins with http://: tokens would travel for everybody to read (plain_http = true allows it)"
+        )
+    return section
+
+
+def _origins(words: tuple[str, ...]) -> tuple[str, ...]:
+    for word in words:
+        if word != "*" and not _ORIGIN.fullmatch(word):
+            raise ValueError(f"{word!r} is no origin: write https://host or https://host:port in lower case, or *")
+    return words
+
+
 def _networks(words: tuple[str, ...]) -> tuple[str, ...]:
     for word in words:
         if network_of(word) is None:
@@ -111,9 +134,13 @@ Positive = Annotated[int, Field(ge=1)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
+SectionT = TypeVar("SectionT", bound=BaseModel)
+FarUrl = Annotated[str, AfterValidator(_far_url)]
+Algorithm = Literal["RS256", "RS384", "RS512", "ES256", "ES384", "ES512"]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 Ports = Annotated[Words, AfterValidator(_ports)]
 Places = Annotated[Words, AfterValidator(_places)]
+Origins = Annotated[Words, AfterValidator(_origins)]
 Networks = Annotated[Words, AfterValidator(_networks)]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,80}$")]
 
@@ -138,6 +165,12 @@ class DatabaseSettings(Section):
         "`pyvospace_storage`. If it is not given they use `dsn`.",
     )
     pool_size: Positive = Field(10, description="Most connections that one server process keeps to the database.")
+    client_share: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="Share of them that the requests of one client may hold at once; what is more waits for these.",
+    )
     acquire_timeout: Seconds = Field(
         10.0, description="How long a request waits for a free connection before it is answered with 503."
     )
@@ -168,6 +201,11 @@ class ServerSettings(Section):
     public_url: PublicUrl = Field(
         default_factory=_default_url,
         description="URL at which clients reach this server, if it is not http(s)://host:port. It may have a path.",
+    )
+    hsts: float = Field(
+        31_536_000.0,
+        ge=0,
+        description="How long browsers that came by https:// shall use nothing else for this host; 0: say nothing.",
     )
 
     @model_validator(mode="after")
@@ -238,6 +276,36 @@ class LimitSettings(Section):
     header_timeout: Seconds = Field(30.0, description="How long a client may take to send the head of a request.")
     body_timeout: Seconds = Field(60.0, description="How long it may take to send an XML document.")
     link_hops: Positive = Field(20, description="Number of links that are followed one after the other.")
+    connections: Positive = Field(
+        4096,
+        description="Connections of clients that one process keeps, as far as it may open files; more are closed.",
+    )
+    connections_of_one: Positive = Field(
+        1000, description="The same from one address that is none of a trusted proxy (of IPv6: from one /64)."
+    )
+
+
+class CorsSettings(Section):
+    """Pages of other origins that may ask from within a browser."""
+
+    origins: Origins = Field(
+        default=(),
+        description="Origins of these pages, as https://portal.example.org; * for every page. They may send tokens in "
+        "headers; cookies and client certificates are never taken from them.",
+    )
+
+
+class RateSettings(Section):
+    """How often one client (a user, or an address of anonymous ones) may ask one process."""
+
+    requests: float = Field(
+        2000.0, ge=0, allow_inf_nan=False, description="Requests a second on the average; 0: as often as he likes."
+    )
+    burst: Positive = Field(10_000, description="Requests that he may have spared, and ask at once.")
+    longest_delay: Seconds = Field(
+        10.0,
+        description="What would have to wait for longer is answered with 503 if it reads; what writes waits.",
+    )
 
 
 class ArchiveSettings(Section):
@@ -342,6 +410,90 @@ class ProxySettings(Section):
     )
 
 
+class ProviderSettings(Section):
+    """An OpenID provider whose access tokens are accepted; a table ``[[oidc]]`` for each."""
+
+    issuer: FarUrl = Field(description="Its URL, to the letter as the claim `iss` and its discovery document write it.")
+    audience: Words = Field(
+        min_length=1, description="Whom its tokens have to be for: one of these names is in the claim `aud`."
+    )
+    algorithms: Annotated[tuple[Algorithm, ...], NoDecode, BeforeValidator(_words)] = Field(
+        default=("RS256", "ES256"), min_length=1, description="Algorithms of its signatures that are accepted."
+    )
+    required_scopes: Words = Field(default=(), description="Scopes that a token must have, all of them.")
+    required_claims: dict[str, str] = Field(
+        default_factory=dict, description="Claims that it must have, with these values (or lists that hold them)."
+    )
+    read_scope: str | None = Field(
+        None, description="Scope without which a token reads nothing. Not given: scopes say nothing about reading."
+    )
+    write_scope: str | None = Field(
+        None, description="Scope without which it changes nothing. Not given: scopes say nothing about changes."
+    )
+    groups_claim: str | None = Field(
+        None, description="Claim that lists the groups of a user; `realm_access.roles` looks inside of a claim."
+    )
+    group_prefix: str | None = Field(
+        None,
+        description="What the URIs of these groups begin with: ivo://example.org/gms? makes ivo://example.org/gms?NAME.",
+    )
+    group_life: Seconds | None = Field(
+        None,
+        description="How long a user is believed to be in them after his last token came, for jobs that work on "
+        "without him. Not given: until that token expires.",
+    )
+    provision: bool = Field(
+        default=False, description="Make a user, with a home, for whoever comes with a good token and is not known yet."
+    )
+    name_claim: str = Field(
+        "preferred_username", description="Claim that proposes the name of such a user; it never links him to another."
+    )
+    client_id: str | None = Field(
+        None, description="With client_secret: asks the provider about tokens that are no JWT."
+    )
+    client_secret: SecretStr | None = Field(None, description="Secret of that client.")
+    login_client: str | None = Field(
+        None, description="Public client with which `pyvospace login --oidc` asks for tokens; it is told to everybody."
+    )
+    login_scopes: Words = Field(default=("openid", "offline_access"), description="Scopes that it asks for.")
+    hosts: Places = Field(
+        default=(), description="Further hosts of the provider (of its keys, of introspection) if they are internal."
+    )
+    leeway: float = Field(30.0, ge=0, le=60, description="How far its clock may be off.")
+    refetch: Seconds = Field(60.0, description="How often its keys are fetched at most, whatever tokens name.")
+    renew: Seconds = Field(300.0, description="Age at which its keys are fetched anew.")
+    plain_http: bool = Field(default=False, description="Allow http:// for it. For tests, and on one machine.")
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> Self:
+        if (self.client_id is None) != (self.client_secret is None):
+            raise ValueError("client_id and client_secret belong together: give both or none")
+        if (self.groups_claim is None) != (self.group_prefix is None):
+            raise ValueError("groups_claim and group_prefix belong together: give both or none")
+        return _secure(self, self.issuer)
+
+
+class GroupServiceSettings(Section):
+    """An IVOA group membership service (GMS 1.0) that is asked for groups; a table ``[[gms]]`` for each."""
+
+    url: FarUrl = Field(description="Access URL of its capability `ivo://ivoa.net/std/GMS#search-1.0`.")
+    prefixes: Words = Field(
+        min_length=1,
+        description="What the URIs of its groups begin with: ivo://example.org/gms? The first stands before the names "
+        "that it gives; a group with another beginning is not believed.",
+    )
+    issuers: Words = Field(
+        min_length=1,
+        description="OpenID providers (as in [[oidc]]) whose tokens are shown to it, to ask in the user's name.",
+    )
+    cache: Seconds = Field(300.0, description="How long its answer holds, and how often it is asked about one user.")
+    plain_http: bool = Field(default=False, description="Allow http:// for it. For tests, and on one machine.")
+
+    @model_validator(mode="after")
+    def _check_url(self) -> Self:
+        return _secure(self, self.url)
+
+
 class LogSettings(Section):
     """The log, on standard error."""
 
@@ -373,6 +525,8 @@ class Settings(BaseSettings):
     metadata: MetadataSettings = Field(default_factory=MetadataSettings, description="The metadata server.")
     storage: StorageSettings = Field(default_factory=StorageSettings, description="The storage server.")
     limits: LimitSettings = Field(default_factory=LimitSettings, description="What one request may ask for.")
+    cors: CorsSettings = Field(default_factory=CorsSettings, description="Pages of other origins that may ask.")
+    rates: RateSettings = Field(default_factory=RateSettings, description="How often one client may ask.")
     archives: ArchiveSettings = Field(
         default_factory=ArchiveSettings, description="Archives that are unpacked into containers."
     )
@@ -385,6 +539,12 @@ class Settings(BaseSettings):
     )
     groups: GroupSettings = Field(default_factory=GroupSettings, description="Local groups.")
     proxies: ProxySettings = Field(default_factory=ProxySettings, description="Proxies in front of the servers.")
+    oidc: tuple[ProviderSettings, ...] = Field(
+        default=(), description="OpenID providers whose access tokens are accepted; a table for each."
+    )
+    gms: tuple[GroupServiceSettings, ...] = Field(
+        default=(), description="Group membership services (GMS 1.0) that are asked for groups; a table for each."
+    )
     log: LogSettings = Field(default_factory=LogSettings, description="The log, on standard error.")
 
     @property
@@ -392,6 +552,19 @@ class Settings(BaseSettings):
         """What the URI of a local group may begin with; the first is written."""
         own = f"ivo://{self.authority.replace('~', '/')}/gms?"
         return self.groups.prefixes or (own, "ivo://cadc.nrc.ca/gms?")
+
+    @model_validator(mode="after")
+    def _check_trust(self) -> Self:
+        issuers = [one.issuer for one in self.oidc]
+        if len(set(issuers)) < len(issuers):
+            raise ValueError("oidc: an issuer stands there twice")
+        if unknown := {issuer for one in self.gms for issuer in one.issuers} - set(issuers):
+            raise ValueError(f"gms: {min(unknown)} is no issuer of [[oidc]]")
+        named = [one.group_prefix for one in self.oidc if one.group_prefix is not None]
+        for prefix in (*named, *(prefix for one in self.gms for prefix in one.prefixes)):
+            if any(prefix.startswith(local) or local.startswith(prefix) for local in self.group_prefixes):
+                raise ValueError(f"{prefix!r} means local groups: nobody else tells who is in them")
+        return self
 
     @classmethod
     def settings_customise_sources(

@@ -7,6 +7,7 @@ because it is how a pool locks itself up.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,6 +37,8 @@ _TRANSACTION = 90.0
 _STEPS = 3
 """Statements of a tree operation that may each take its time-out."""
 _holding: ContextVar[bool] = ContextVar("pyvospace_holding_connection", default=False)
+on_behalf_of: ContextVar[str] = ContextVar("pyvospace_client", default="")
+"""The client for whom connections are used; empty: the service itself."""
 
 
 class UnsafeDatabaseError(Exception):
@@ -60,8 +63,10 @@ class Database:
         wait: float,
         statement_timeout: float,
         tree_timeout: float,
+        most: int,
     ) -> None:
         self._pool = pool
+        self._shares = Shares(most)
         self._alone = alone
         self._wait = wait
         self._statement = statement_timeout + _MARGIN
@@ -99,6 +104,7 @@ class Database:
             wait=settings.acquire_timeout,
             statement_timeout=settings.statement_timeout,
             tree_timeout=settings.tree_timeout,
+            most=max(1, int(settings.pool_size * settings.client_share)),
         )
 
     async def connect_alone(self) -> asyncpg.Connection[asyncpg.Record]:
@@ -122,7 +128,7 @@ class Database:
         ServiceBusy
             On entering: none became free in time.
         """
-        return Held(self._pool, self._wait if wait is None else wait, limit)
+        return Held(self._pool, self._shares, self._wait if wait is None else wait, limit)
 
     async def fetchrow(
         self, sql: str, *args: object, wait: float | None = None, subject: object = ""
@@ -178,22 +184,78 @@ class Database:
             return await work(connection)
 
 
+class Shares:
+    """Places for clients, so that none of them holds all connections: who has his share waits for himself alone.
+
+    It remembers only clients that hold a place.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held: dict[str, int] = {}
+        self._queues: dict[str, deque[asyncio.Future[None]]] = {}
+
+    def __len__(self) -> int:
+        """Give the number of clients that hold places."""
+        return len(self._held)
+
+    async def take(self, client: str, wait: float) -> None:
+        """Take a place, waiting for it up to `wait` seconds.
+
+        Raises
+        ------
+        TimeoutError
+            None became free in time.
+        """
+        held = self._held.get(client, 0)
+        if held < self._most:
+            self._held[client] = held + 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        queue = self._queues.setdefault(client, deque())
+        queue.append(turn)
+        try:
+            async with asyncio.timeout(wait):
+                await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled():  # the place came in the same moment
+                self.give_back(client)
+            raise
+
+    def give_back(self, client: str) -> None:
+        """Give a place to the next of the same client, or to nobody."""
+        queue = self._queues.get(client)
+        while queue:
+            turn = queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._queues.pop(client, None)
+        held = self._held[client] - 1
+        if held:
+            self._held[client] = held
+        else:
+            del self._held[client]
+
+
 class Held:
     """A connection for the time of an ``async with``: a class, since every request goes through here."""
 
-    __slots__ = ("_alarm", "_connection", "_limit", "_mark", "_pool", "_wait")
+    __slots__ = ("_alarm", "_client", "_connection", "_limit", "_mark", "_pool", "_shares", "_wait")
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], wait: float, limit: float) -> None:
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], shares: Shares, wait: float, limit: float) -> None:
         self._pool = pool
+        self._shares = shares
         self._wait = wait
         self._limit = limit
 
     async def __aenter__(self) -> Connection:
         if _holding.get():
             raise RuntimeError("a task that holds a connection asks for another")
+        self._client = on_behalf_of.get()
         with translated():
             try:
-                self._connection = await self._pool.acquire(timeout=self._wait)
+                self._connection = await self._acquire()
             except TimeoutError:  # an OSError too, but it does not mean that the database is away
                 raise ServiceBusy(f"no connection to the database became free in {self._wait:g} s") from None
         self._mark = _holding.set(True)
@@ -201,10 +263,26 @@ class Held:
         self._alarm = asyncio.get_running_loop().call_later(self._limit, self._connection.terminate)
         return self._connection
 
+    async def _acquire(self) -> Connection:
+        if not self._client:
+            return await self._pool.acquire(timeout=self._wait)
+        clock = asyncio.get_running_loop().time
+        until = clock() + self._wait
+        await self._shares.take(self._client, self._wait)
+        try:
+            return await self._pool.acquire(timeout=max(until - clock(), 0.0))
+        except BaseException:
+            self._shares.give_back(self._client)
+            raise
+
     async def __aexit__(self, *_: object) -> None:
         self._alarm.cancel()
         _holding.reset(self._mark)
-        await self._pool.release(self._connection)
+        try:
+            await self._pool.release(self._connection)
+        finally:
+            if self._client:
+                self._shares.give_back(self._client)
 
 
 def _server_settings(settings: DatabaseSettings, name: str) -> dict[str, str]:

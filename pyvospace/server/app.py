@@ -36,8 +36,11 @@ from pyvospace.server.operations.search import SEARCHES
 from pyvospace.server.works import works
 from pyvospace.service.auth import Authenticator, Presented
 from pyvospace.service.endpoints import EndpointSigner
-from pyvospace.service.faults import CALLER, REQUEST_ID, add_headers, edge
+from pyvospace.service.faults import CALLER, REQUEST_ID, edge
+from pyvospace.service.headers import Cors, dress
 from pyvospace.service.logs import AccessLog, set_up_logs
+from pyvospace.service.proxies import Proxies, client_address
+from pyvospace.service.rates import Rates, limiting
 from pyvospace.service.serving import serve, stop_event
 from pyvospace.service.standing import PATIENCE, StandingWatch, within
 from pyvospace.uws.jobs import MetadataQueue, tidy_for_ever
@@ -101,6 +104,7 @@ def make_app(settings: Settings, database: Database) -> web.Application:
     """Put the server together."""
     shared = make_service(settings, database)
     authenticator = Authenticator(database, realm=settings.authority)
+    cors = Cors.of(settings.cors)
     app = web.Application(
         middlewares=[
             edge(
@@ -108,15 +112,18 @@ def make_app(settings: Settings, database: Database) -> web.Application:
                 challenges=lambda invalid: authenticator.challenges(invalid=invalid),
                 describe=lambda fault: _describe(shared, fault),
             ),
+            *([cors.middleware()] if cors else []),
             identification(shared, authenticator),
+            limiting(Rates(settings.rates), free={service.live, service.ready}),
             representation,
         ]
     )
     app[SERVICE] = shared
+    Proxies.install(app, settings.proxies)
     for base in {"", urlsplit(settings.metadata.public_url).path}:
         _add_routes(app, base)
     app.on_response_prepare.append(_hold_undecided)
-    app.on_response_prepare.append(add_headers)
+    dress(app, settings.metadata, vary=("Accept", "Authorization"), cors=cors)
     app.on_shutdown.append(_let_go)
     app.cleanup_ctx.append(partial(_background, background(shared)))
     return app
@@ -169,7 +176,7 @@ def identification(shared: Service, authenticator: Authenticator) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         presented = Presented(
-            request.headers.get("Authorization"), remote=request.remote or "", request=request[REQUEST_ID]
+            request.headers.get("Authorization"), remote=client_address(request), request=request[REQUEST_ID]
         )
         meet = _MEETINGS.get(request.match_info.handler, _meet)
         for _ in range(_STARTS):

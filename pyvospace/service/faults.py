@@ -11,7 +11,7 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +29,7 @@ from pyvospace.model.faults import (
     ServiceBusy,
 )
 from pyvospace.service.logs import request_id
+from pyvospace.service.proxies import client_address
 
 if TYPE_CHECKING:
     from pyvospace.service.logs import AccessLog
@@ -44,15 +45,6 @@ _BY_STATUS = {
     HTTPStatus.BAD_REQUEST: InvalidArgument,
 }
 _MAX_TEXT = 4000
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
-"""On every answer."""
-
-SERVER: Final = "pyvospace"
-
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 CALLER: Final = web.RequestKey("caller", str)
 """Name of the caller; not there if he is anonymous."""
@@ -82,7 +74,7 @@ def edge(access: AccessLog, *, challenges: Challenges | None = None, describe: D
         try:
             response = await _answer(request, handler, challenges, describe)
             access.write(
-                remote=request.remote,
+                remote=client_address(request),
                 caller=request.get(CALLER, ""),
                 method=request.method,
                 path=request.path_qs,
@@ -94,18 +86,6 @@ def edge(access: AccessLog, *, challenges: Challenges | None = None, describe: D
         return response
 
     return middleware
-
-
-async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Put the headers of every answer on it (signal ``on_response_prepare``)."""
-    headers = response.headers
-    headers["Server"] = SERVER
-    for name, value in HEADERS.items():
-        headers.setdefault(name, value)
-    if CALLER in request:
-        headers["X-VO-Authenticated"] = request[CALLER]
-    if REQUEST_ID in request:
-        headers["X-Request-Id"] = request[REQUEST_ID]
 
 
 async def _answer(
@@ -140,11 +120,10 @@ def _of_http(request: web.Request, answer: web.HTTPException) -> Fault:
     return InvalidArgument(answer.reason)
 
 
-def render_unasked(fault: Fault) -> web.Response:
+def render_unasked(fault: Fault, headers: Mapping[str, str]) -> web.Response:
     """Write the answer to what never became a request, with the headers of every answer."""
     response = render(fault)
-    response.headers.update(HEADERS)
-    response.headers["Server"] = SERVER
+    response.headers.update(headers)
     response.headers["X-Request-Id"] = _new_id()
     response.force_close()
     return response

@@ -7,8 +7,9 @@ anybody else says in a header of a proxy is read by nobody.
 from __future__ import annotations
 
 import hmac
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import TYPE_CHECKING, Final, Self
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
@@ -31,10 +32,14 @@ class Proxies:
         self._secret_header = settings.secret_header
 
     @classmethod
-    def install(cls, app: web.Application, settings: ProxySettings) -> Self:
+    def install(cls, app: web.Application, settings: ProxySettings) -> None:
         """Make an application know its proxies."""
-        app[PROXIES] = proxies = cls(settings)
-        return proxies
+        app[PROXIES] = cls(settings)
+
+    def has(self, peer: str) -> bool:
+        """Say whether connections from an address are those of a proxy of ours."""
+        address = _address(peer) if self._networks else None
+        return address is not None and self._is_ours(address)
 
     def address(self, request: web.BaseRequest) -> str:
         """Give the address of the client: the last of the chain that is none of our proxies."""
@@ -75,13 +80,22 @@ class Proxies:
         return any(address in network for network in self._networks)
 
 
-PROXIES: Final = web.AppKey("proxies", Proxies)
+PROXIES: Final[web.AppKey[Proxies]] = web.AppKey("proxies", Proxies)
 
 
 def client_address(request: web.BaseRequest) -> str:
     """Give the address from which a request comes, seen through trusted proxies; empty if there is none."""
     proxies = request.app.get(PROXIES) if isinstance(request, web.Request) else None
     return proxies.address(request) if proxies is not None else _plain(request.remote or "")
+
+
+@lru_cache(maxsize=10_000)
+def client_network(address: str) -> str:
+    """Give what stands for one client: an address of IPv4, or the network of 64 bits of one of IPv6."""
+    found = _address(address)
+    if isinstance(found, IPv6Address):
+        return str(IPv6Network((found, 64), strict=False))
+    return address
 
 
 def proxy_header(request: web.Request, name: str) -> str | None:

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 import ssl
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import web
 
 from pyvospace.model.faults import InternalFault, InvalidArgument
 from pyvospace.service.faults import render_unasked
+from pyvospace.service.headers import HEADERS
+from pyvospace.service.proxies import PROXIES, Proxies, client_network
 
 if TYPE_CHECKING:
-    from pyvospace.config.settings import ServerSettings
+    from pyvospace.config.settings import LimitSettings, ServerSettings
 
 log = logging.getLogger(__name__)
 
 _LINE: Final = 256 * 1024
 """Longest first line of a request: the deepest path of the longest names, percent-encoded, has 150 kB."""
+_BACKLOG: Final = 1024
+_OWN_FILES: Final = 256
+"""Files that a process may open besides connections of clients: the database, bytes, what it listens at."""
 _READ_AHEAD: Final = 64 << 10
 """Bytes of a body that are read before anybody wants them; each connection may hold so much, so it is not more."""
 
@@ -54,10 +61,85 @@ def stop_event() -> asyncio.Event:
     return stop
 
 
+class Doorkeeper:
+    """Counts connections, and says who may have another one.
+
+    Parameters
+    ----------
+    proxies
+        From their addresses come many clients, so that only the number in all counts.
+    """
+
+    def __init__(self, settings: LimitSettings, proxies: Proxies | None) -> None:
+        self._most = _affordable(settings.connections)
+        self._most_of_one = settings.connections_of_one
+        self._proxies = proxies
+        self._open = 0
+        self._by_client: dict[str, int] = {}
+
+    def admit(self, peer: str) -> str | None:
+        """Count a connection in; None: it is one too many. What is given is to be handed to `leave`."""
+        client = client_network(peer)
+        if self._proxies is not None and self._proxies.has(peer):
+            client = ""
+        count = self._by_client.get(client, 0)
+        if self._open >= self._most or (client and count >= self._most_of_one):
+            return None
+        self._open += 1
+        self._by_client[client] = count + 1
+        return client
+
+    def leave(self, client: str) -> None:
+        """Count a connection out."""
+        self._open -= 1
+        self._by_client[client] -= 1
+        if not self._by_client[client]:
+            del self._by_client[client]
+
+
+def _affordable(wanted: int) -> int:
+    """Allow this process as many files as the system lets it, and keep some of these for the service's own."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _OWN_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(hard, needed)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        if soft < needed:
+            log.warning("the system allows %d open files: no more than %d connections", soft, max(soft - _OWN_FILES, 1))
+        return max(min(wanted, soft - _OWN_FILES), 1)
+    return wanted
+
+
 class _Connection(web.RequestHandler):
     """Answers in our words what aiohttp refuses by itself, and keeps what strangers send out of the log."""
 
-    __slots__ = ()
+    __slots__ = ("_client", "_doorkeeper", "_headers")
+
+    def __init__(self, server: web.Server, doorkeeper: Doorkeeper, headers: Mapping[str, str], **options: Any) -> None:
+        super().__init__(server, **options)
+        self._doorkeeper = doorkeeper
+        self._headers = headers
+        self._client: str | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, unless there are too many: then the connection ends without a word."""
+        peer = transport.get_extra_info("peername")
+        self._client = self._doorkeeper.admit(str(peer[0]) if peer else "")
+        if self._client is None:
+            cast("asyncio.Transport", transport).abort()
+            return
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End."""
+        if self._client is not None:
+            self._doorkeeper.leave(self._client)
+            super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes, if the connection was let in."""
+        if self._client is not None:
+            super().data_received(data)
 
     def handle_error(
         self,
@@ -72,22 +154,58 @@ class _Connection(web.RequestHandler):
             raise ConnectionError("the client is gone, or has begun to get the answer") from exc
         if status == HTTPStatus.BAD_REQUEST:
             log.info("no valid HTTP from %s: %s", request.remote, type(exc).__name__)
-            return render_unasked(InvalidArgument("this is no valid HTTP request"))
+            return render_unasked(InvalidArgument("this is no valid HTTP request"), self._headers)
         log.error("defect while answering %s", request.remote, exc_info=exc)
-        return render_unasked(InternalFault())
+        return render_unasked(InternalFault(), self._headers)
 
 
 class _Server(web.Server):
+    doorkeeper: Doorkeeper
+    headers: Mapping[str, str]
+
     def __call__(self) -> web.RequestHandler:
-        return _Connection(self, loop=self._loop, **self._kwargs)
+        return _Connection(self, self.doorkeeper, self.headers, loop=self._loop, **self._kwargs)
 
 
 class _Runner(web.AppRunner):
     """Runs the application on connections of ours."""
 
+    def __init__(self, app: web.Application, doorkeeper: Doorkeeper, **options: Any) -> None:
+        super().__init__(app, **options)
+        self._doorkeeper = doorkeeper
+        self._headers = app[HEADERS].always
+
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        return _Server(made.request_handler, request_factory=made.request_factory, **made._kwargs)  # noqa: SLF001
+        server = _Server(made.request_handler, request_factory=made.request_factory, **made._kwargs)  # noqa: SLF001
+        server.doorkeeper = self._doorkeeper
+        server.headers = self._headers
+        return server
+
+
+class _Site(web.TCPSite):
+    """Listens at an address; who is slow to agree about TLS is given up like who is slow to send a head."""
+
+    def __init__(self, runner: _Runner, settings: ServerSettings, *, handshake: float) -> None:
+        self._context = tls_context(settings)
+        super().__init__(runner, settings.host, settings.port, ssl_context=self._context)
+        self._settings = settings
+        self._handshake = handshake
+
+    async def start(self) -> None:
+        """Begin to listen."""
+        await web.BaseSite.start(self)
+        server = self._runner.server
+        assert server is not None  # noqa: S101 (for mypy: set up)
+        self._server = await asyncio.get_running_loop().create_server(
+            server,
+            self._settings.host,
+            self._settings.port,
+            ssl=self._context,
+            backlog=_BACKLOG,
+            reuse_port=self._settings.workers > 1,
+            ssl_handshake_timeout=self._handshake if self._context else None,
+        )
 
 
 async def serve(
@@ -95,7 +213,7 @@ async def serve(
     settings: ServerSettings,
     stop: asyncio.Event,
     *,
-    header_timeout: float,
+    limits: LimitSettings,
     shutdown_timeout: float,
 ) -> None:
     """Listen until `stop` is set, then let requests end and leave.
@@ -104,24 +222,18 @@ async def serve(
     """
     runner = _Runner(
         app,
+        Doorkeeper(limits, app.get(PROXIES)),
         access_log=None,
         auto_decompress=False,
         handle_signals=False,
         max_line_size=_LINE,
         read_bufsize=_READ_AHEAD,
-        keepalive_timeout=header_timeout,  # aiohttp's only limit for a slow head
+        keepalive_timeout=limits.header_timeout,  # aiohttp's only limit for a slow head
         shutdown_timeout=shutdown_timeout,
     )
     await runner.setup()
     try:
-        site = web.TCPSite(
-            runner,
-            settings.host,
-            settings.port,
-            reuse_port=settings.workers > 1,
-            ssl_context=tls_context(settings),
-            backlog=1024,
-        )
+        site = _Site(runner, settings, handshake=limits.header_timeout)
         await site.start()
         log.info("listening at %s:%d", settings.host, settings.port)
         await stop.wait()

@@ -23,9 +23,12 @@ from pyvospace.db.storage import StorageCatalogue
 from pyvospace.model.claims import StorageState
 from pyvospace.model.faults import Fault, ServiceBusy
 from pyvospace.service.endpoints import EndpointVerifier
-from pyvospace.service.faults import add_headers, edge
+from pyvospace.service.faults import edge
+from pyvospace.service.headers import Cors, dress
 from pyvospace.service.logs import AccessLog
 from pyvospace.service.outgoing import Outgoing
+from pyvospace.service.proxies import Proxies
+from pyvospace.service.rates import Rates, limiting
 from pyvospace.service.serving import serve, stop_event
 from pyvospace.service.standing import StandingWatch
 from pyvospace.storage.archives.catalogue import ArchiveCatalogue
@@ -93,7 +96,16 @@ def make_app(
     Without `jobs` it does what clients ask for and nothing else, without `watch` always; without `archives` it knows
     only single files.
     """
-    app = web.Application(middlewares=[edge(AccessLog(settings.log)), *([_closing(watch)] if watch else [])])
+    cors = Cors.of(settings.cors, open_to_all=True)
+    app = web.Application(
+        middlewares=[
+            edge(AccessLog(settings.log)),
+            *([cors.middleware()] if cors else []),
+            limiting(Rates(settings.rates)),
+            *([_closing(watch)] if watch else []),
+        ]
+    )
+    Proxies.install(app, settings.proxies)
     workers = Workers(threads=settings.storage.threads, buffer_size=settings.storage.buffer_size)
     room = Room(backend, settings.storage.reserve)
     served = None
@@ -116,7 +128,8 @@ def make_app(
         archives=served,
     )
     _add_routes(app, urlsplit(settings.storage.public_url).path, files, Health(catalogue, backend))
-    app.on_response_prepare.extend((add_headers, _finish_head))
+    dress(app, settings.storage, vary=(), cors=cors)
+    app.on_response_prepare.append(_finish_head)
     herald = Herald(settings, catalogue, room, identity)
     app.cleanup_ctx.append(lambda _: _threads(workers, files.ongoing))
     app.cleanup_ctx.append(lambda _: _background(herald, _sweeper(settings, backend, catalogue)))
@@ -328,7 +341,7 @@ async def _main(settings: Settings) -> None:
             app,
             settings.storage,
             stop,
-            header_timeout=settings.limits.header_timeout,
+            limits=settings.limits,
             shutdown_timeout=settings.storage.idle_timeout,
         )
     finally:

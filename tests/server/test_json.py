@@ -15,7 +15,7 @@ JSON = {"Accept": "application/json"}
 
 def read(answer: Answer) -> dict[str, Any]:
     assert answer.assert_status(200).headers["Content-Type"] == "application/json"
-    assert answer.headers["Vary"] == "Accept"
+    assert answer.headers["Vary"] == "Accept, Authorization"
     found = json.loads(answer.body)
     assert isinstance(found, dict)
     return found
@@ -59,7 +59,7 @@ async def test_who_asks_how(alice: Agent, folder: str, accept: str, query: str, 
         await alice.send(method, f"/nodes{folder}{query}", headers={"Accept": accept}) for method in ("GET", "HEAD")
     ]
     for answer in (got, headed):
-        assert (answer.headers["Content-Type"], answer.headers["Vary"]) == (expected, "Accept")
+        assert (answer.headers["Content-Type"], answer.headers["Vary"]) == (expected, "Accept, Authorization")
         assert answer.headers["Content-Length"] == str(len(got.body))
     assert got.body.startswith(b"{" if expected == "application/json" else b"<?xml")
 

@@ -6,9 +6,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from pyvospace.config.settings import LogSettings
+from pyvospace.config.settings import LogSettings, ServerSettings
 from pyvospace.model.faults import FAULTS, Fault, LinkFound, NotAuthenticated, ServiceBusy
-from pyvospace.service.faults import add_headers, edge, render, render_unasked
+from pyvospace.service.faults import edge, render, render_unasked
+from pyvospace.service.headers import dress, fixed
 from pyvospace.service.logs import AccessLog
 
 
@@ -28,7 +29,7 @@ async def answer_to(error: BaseException) -> tuple[int, dict[str, list[str]], st
         ]
     )
     app.router.add_get("/", handler)
-    app.on_response_prepare.append(add_headers)
+    dress(app, ServerSettings(), vary=(), cors=None)
     async with TestClient(TestServer(app)) as client, client.get("/") as response:
         headers = {name.lower(): response.headers.getall(name) for name in response.headers}
         return response.status, headers, await response.text()
@@ -91,7 +92,7 @@ async def test_what_aiohttp_raises(error: web.HTTPException, status: int, name: 
 
 
 def test_answers_without_a_request() -> None:
-    response = render_unasked(FAULTS["InvalidArgument"]("x"))
+    response = render_unasked(FAULTS["InvalidArgument"]("x"), fixed(ServerSettings()))
     assert response.headers["X-Request-Id"]
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert response.keep_alive is False

@@ -14,7 +14,8 @@ from pyvospace.config.settings import ProxySettings
 from pyvospace.service.proxies import Proxies, client_address, proxy_header
 
 SECRET = "a secret between us and the proxy"
-TRUSTED = {"trusted": ("10.0.0.0/8", "fd00::/8")}
+NOBODY: dict[str, object] = {}
+TRUSTED: dict[str, object] = {"trusted": ("10.0.0.0/8", "fd00::/8")}
 
 
 def asked(peer: str, *headers: tuple[str, str], proxies: Mapping[str, object] | None = None) -> web.Request:
@@ -48,7 +49,7 @@ def test_address(peer: str, chain: list[str], expected: str) -> None:
 
 
 def test_nobody_is_believed_unless_named() -> None:
-    for proxies in ({}, None):
+    for proxies in (NOBODY, None):
         request = asked("10.1.2.3", ("X-Forwarded-For", "198.51.100.7"), proxies=proxies)
         assert client_address(request) == "10.1.2.3"
         assert proxy_header(request, "X-Forwarded-For") is None

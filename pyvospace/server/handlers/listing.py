@@ -33,7 +33,7 @@ def wanted_detail(asked: Mapping[str, list[str]]) -> Detail:
 async def send(request: web.Request, pieces: AsyncIterator[bytes]) -> web.StreamResponse:
     """Answer with a document that comes in pieces of XML, in the form that the client wants."""
     as_json = wants_json(request)
-    headers = {"Content-Type": JSON if as_json else "text/xml", "Vary": "Accept"}
+    headers = {"Content-Type": JSON if as_json else "text/xml"}
     if as_json:
         pieces = _converted(pieces)
     start = b""

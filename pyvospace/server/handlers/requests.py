@@ -146,7 +146,6 @@ async def representation(request: web.Request, handler: Handler) -> web.StreamRe
     response = await handler(request)
     if not isinstance(response, _Document):
         return response
-    response.headers["Vary"] = "Accept"
     if as_json and isinstance(response.body, bytes):
         response.body = json.convert(response.body)
         response.content_type = JSON
