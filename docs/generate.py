@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from pyvospace.cli.main import make_app
-from pyvospace.config.reference import reference, sections
+from pyvospace.config.reference import heading, reference, sections
 from pyvospace.model.faults import FAULTS
 
 FOLDER = Path(__file__).parent / "reference"
@@ -30,16 +30,17 @@ def settings_page() -> str:
         "sizes in bytes. `pyvospace config check` names what is wrong, `pyvospace config show` writes those in effect.",
     ]
     described = sections()
-    section = None
+    section, title = None, ""
     for one in reference():
         if one.section != section:
             section = one.section
-            title = f"[{section}]" if section else "At the top of the file"
+            title = heading(section) if section else "At the top of the file"
             lines += ["", f"## {title}", ""]
             if section:
                 lines += [described[section], ""]
+        json = " (JSON, all tables)" if title.startswith("[[") else ""
         default = f" Default: `{one.default}`." if one.default else ""
-        lines += [f"### {one.name}", "", f"{one.description}{default} Environment: `{one.variable}`.", ""]
+        lines += [f"### {one.name}", "", f"{one.description}{default} Environment: `{one.variable}`{json}.", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import EnvSettingsSource, SettingsError
@@ -68,6 +68,9 @@ class _Layer:
         """Say how this source names the setting; None if it does not have it."""
         values: Any = self.values
         for key in location:
+            if isinstance(values, list) and key.isdecimal() and int(key) < len(values):
+                values = values[int(key)]
+                continue
             if not isinstance(values, Mapping) or key not in values:
                 return None
             values = values[key]
@@ -203,7 +206,10 @@ def _problems(error: ValidationError, layers: list[_Layer]) -> Iterator[Problem]
 def _siblings(location: tuple[str, ...]) -> list[str]:
     model: type[BaseModel] = Settings
     for key in location[:-1]:
+        if key.isdecimal():  # one of several tables
+            continue
         annotation = model.model_fields[key].annotation
+        annotation = next(iter(get_args(annotation)), annotation)
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return []
         model = annotation

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
@@ -26,7 +26,7 @@ class Setting:
     """Table of the file; empty for the top level."""
     name: str
     variable: str
-    """Environment variable."""
+    """Environment variable; of a table of which there may be several, the one for all of them, as JSON."""
     default: str
     """In TOML; empty if there is none or the description gives it."""
     description: str
@@ -50,29 +50,49 @@ def sections() -> dict[str, str]:
     return {name: field.description or "" for name, field in fields.items() if _section(field)}
 
 
+def heading(section: str) -> str:
+    """Write the line that begins a table of the file; two brackets where there may be several of them."""
+    return f"[[{section}]]" if _repeated(Settings.model_fields[section]) else f"[{section}]"
+
+
 def show(settings: Settings) -> str:
     """Write the settings as TOML, secrets masked; what is not set stands as a comment."""
     lines = [f"{name} = {_toml(getattr(settings, name))}" for name in Settings.model_fields if name not in sections()]
     for section in sections():
-        lines += ["", f"[{section}]"]
-        for name, value in vars(getattr(settings, section)).items():
-            if value is None:
-                lines.append(f"# {name} is not set")
-            elif name in _SECRET_TABLES:
-                lines += [f"{name}.{json.dumps(key)} = {_toml(_MASK)}" for key in value]
-            else:
-                lines.append(f"{name} = {_toml(value)}")
+        found = getattr(settings, section)
+        for table in found if isinstance(found, tuple) else (found,):
+            lines += ["", heading(section), *_table(table)]
     return "\n".join(lines)
 
 
+def _table(table: BaseModel) -> Iterator[str]:
+    for name, value in vars(table).items():
+        if value is None:
+            yield f"# {name} is not set"
+        elif isinstance(value, dict):
+            yield from (
+                f"{name}.{json.dumps(key)} = {_toml(_MASK if name in _SECRET_TABLES else value[key])}" for key in value
+            )
+        else:
+            yield f"{name} = {_toml(value)}"
+
+
 def _section(field: FieldInfo) -> type[BaseModel] | None:
-    annotation = field.annotation
+    annotation = get_args(field.annotation)[0] if _repeated(field) else field.annotation
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
+def _repeated(field: FieldInfo) -> bool:
+    found = get_args(field.annotation)
+    return bool(found) and isinstance(found[0], type) and issubclass(found[0], BaseModel)
+
+
 def _setting(section: str, name: str, field: FieldInfo) -> Setting:
-    default = "" if field.default_factory or field.default is None else _toml(field.default)
+    given = field.is_required() or field.default_factory or field.default is None
+    default = "" if given else _toml(field.default)
     location = (section, name) if section else (name,)
+    if section and _repeated(Settings.model_fields[section]):
+        location = (section,)
     return Setting(section, name, variable(location), default, field.description or "")
 
 

@@ -20,7 +20,7 @@ from pyvospace.db import identities, keys
 from pyvospace.db.bootstrap import WrongSpaceError
 from pyvospace.db.errors import Unavailable
 from pyvospace.db.listening import Listener
-from pyvospace.db.pool import Database
+from pyvospace.db.pool import Database, on_behalf_of
 from pyvospace.model.callers import ANONYMOUS, StaleCallerError
 from pyvospace.model.faults import Fault, InternalFault, LinkFound, ServiceBusy
 from pyvospace.model.stored import Resolution
@@ -34,15 +34,18 @@ from pyvospace.server.handlers.requests import CONTEXT, SERVICE, expect, represe
 from pyvospace.server.operations.jobs import TRANSFERS
 from pyvospace.server.operations.search import SEARCHES
 from pyvospace.server.works import works
+from pyvospace.service import oidc
 from pyvospace.service.auth import Authenticator, Presented
 from pyvospace.service.endpoints import EndpointSigner
 from pyvospace.service.faults import CALLER, REQUEST_ID, edge
 from pyvospace.service.headers import Cors, dress
 from pyvospace.service.logs import AccessLog, set_up_logs
+from pyvospace.service.oidc import Issuers
 from pyvospace.service.proxies import Proxies, client_address
-from pyvospace.service.rates import Rates, limiting
+from pyvospace.service.rates import Rates, client_of, limiting
 from pyvospace.service.serving import serve, stop_event
 from pyvospace.service.standing import PATIENCE, StandingWatch, within
+from pyvospace.service.trusted import Trusted
 from pyvospace.uws.jobs import MetadataQueue, tidy_for_ever
 from pyvospace.uws.runner import Runner
 from pyvospace.uws.waiting import Waiting
@@ -103,13 +106,15 @@ def background(service: Service) -> list[Callable[[], Coroutine[None, None, None
 def make_app(settings: Settings, database: Database) -> web.Application:
     """Put the server together."""
     shared = make_service(settings, database)
-    authenticator = Authenticator(database, realm=settings.authority)
+    trusted = Trusted(settings)
+    issuers = Issuers(settings, database, trusted)
+    authenticator = Authenticator(database, realm=settings.authority, bearers=(issuers,))
     cors = Cors.of(settings.cors)
     app = web.Application(
         middlewares=[
             edge(
                 AccessLog(settings.log),
-                challenges=lambda invalid: authenticator.challenges(invalid=invalid),
+                challenges=lambda invalid: [*authenticator.challenges(invalid=invalid), *oidc.challenges(settings)],
                 describe=lambda fault: _describe(shared, fault),
             ),
             *([cors.middleware()] if cors else []),
@@ -125,6 +130,7 @@ def make_app(settings: Settings, database: Database) -> web.Application:
     app.on_response_prepare.append(_hold_undecided)
     dress(app, settings.metadata, vary=("Accept", "Authorization"), cors=cors)
     app.on_shutdown.append(_let_go)
+    app.cleanup_ctx.append(partial(_asking, trusted, issuers))
     app.cleanup_ctx.append(partial(_background, background(shared)))
     return app
 
@@ -175,6 +181,7 @@ def identification(shared: Service, authenticator: Authenticator) -> Middleware:
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        on_behalf_of.set(client_of(request))
         presented = Presented(
             request.headers.get("Authorization"), remote=client_address(request), request=request[REQUEST_ID]
         )
@@ -265,6 +272,13 @@ def _describe(shared: Service, fault: Fault) -> str:
 async def _let_go(app: web.Application) -> None:
     """Answer those who wait for jobs: the process ends."""
     app[SERVICE].waiting.close()
+
+
+async def _asking(trusted: Trusted, issuers: Issuers, _app: web.Application) -> AsyncIterator[None]:
+    """Keep ready what asks providers and group services."""
+    async with trusted:
+        yield
+        await issuers.close()
 
 
 async def _background(

@@ -283,8 +283,9 @@ class Outgoing:
         *,
         headers: Mapping[str, str],
         body: Body | None = None,
+        hops: int = _HOPS,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request, follow up to three redirects, and give the answer with its body still to be read.
+        """Send a request, follow up to `hops` redirects, and give the answer with its body still to be read.
 
         User and password of the URL are sent to its host, never to where that redirects to.
 
@@ -295,7 +296,7 @@ class Outgoing:
         """
         sent = {**headers, **_authorization(url)}
         target = url.with_user(None)
-        for _ in range(_HOPS + 1):
+        for _ in range(hops + 1):
             response = await self._send(method, target, headers=sent, body=body)
             try:
                 location = response.headers.get("Location")
@@ -305,7 +306,7 @@ class Outgoing:
             finally:
                 response.close()
             target, sent = _joined(target, location), dict(headers)
-        raise TransferFailed(f"{shown(url)}: more than {_HOPS} redirects")
+        raise TransferFailed(f"{shown(url)}: more than {hops} redirects")
 
     async def _send(
         self, method: str, url: URL, *, headers: Mapping[str, str], body: Body | None

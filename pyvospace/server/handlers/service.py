@@ -20,6 +20,7 @@ from pyvospace.server.handlers.transfers import PACKAGES
 from pyvospace.server.operations import transfers
 from pyvospace.server.policy import Right
 from pyvospace.server.views import ACCEPTED, PROVIDED
+from pyvospace.service import oidc
 from pyvospace.service.auth import challenges
 from pyvospace.service.standing import PATIENCE, within
 from pyvospace.wire import service as wire
@@ -62,7 +63,7 @@ async def capabilities(request: web.Request) -> web.StreamResponse:
     response = xml(vosi_wire.render_capabilities(found))
     response.headers["Last-Modified"] = formatdate(_STARTED, usegmt=True)
     if "Authorization" not in request.headers:
-        for challenge in challenges(ctx.service.settings.authority):
+        for challenge in [*challenges(ctx.service.settings.authority), *oidc.challenges(ctx.service.settings)]:
             response.headers.add("WWW-Authenticate", challenge)
     return response
 
