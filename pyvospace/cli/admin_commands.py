@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pyvospace.cli.reach import ConfigOption, DataOption, with_database
 from pyvospace.model.faults import InvalidArgument
 
 if TYPE_CHECKING:
     from pyvospace.db.pool import Database
     from pyvospace.model.vosi import Standing
 
-T = TypeVar("T")
-
-ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings (TOML).")]
-DataOption = Annotated[
-    Path | None,
-    typer.Option("--data", metavar="DIR", help="Directory of `pyvospace up`, if database.dsn is not set."),
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 PasswordOption = Annotated[
     bool, typer.Option("--password-stdin", help="Read a password from standard input, for Basic authentication.")
@@ -44,24 +35,6 @@ def register(app: typer.Typer) -> None:
     for name, commands in (("user", _user), ("token", _token), ("group", _group)):
         app.add_typer(commands, name=name, rich_help_panel=_PANEL)
     app.command("state", rich_help_panel=_PANEL)(state)
-
-
-def _with_database(config: Path | None, data: Path | None, work: Callable[[Database], Awaitable[T]]) -> T:
-    from pyvospace.config import load
-    from pyvospace.db.pool import Database
-    from pyvospace.supervisor.data import find_dsn
-
-    settings = load(config)
-    dsn = find_dsn(settings, data)
-
-    async def run() -> T:
-        database = await Database.connect(dsn, settings.database, name="pyvospace admin")
-        try:
-            return await work(database)
-        finally:
-            await database.close()
-
-    return asyncio.run(run())
 
 
 def _password(wanted: bool) -> str | None:
@@ -88,7 +61,7 @@ def add_user(
     from pyvospace.db import bootstrap
 
     password = _password(password_stdin)
-    _with_database(config, data, lambda db: bootstrap.add_user(db, name, password=password, admin=admin))
+    with_database(config, data, lambda db: bootstrap.add_user(db, name, password=password, admin=admin))
 
 
 @_user.command("password")
@@ -97,7 +70,7 @@ def set_password(name: UserName, *, config: ConfigOption = None, data: DataOptio
     from pyvospace.db import identities
 
     password = _password(True)
-    _with_database(config, data, lambda db: identities.change_user(db, name, password=password))
+    with_database(config, data, lambda db: identities.change_user(db, name, password=password))
 
 
 @_user.command("disable")
@@ -105,7 +78,7 @@ def disable_user(name: UserName, *, config: ConfigOption = None, data: DataOptio
     """Refuse every credential and endpoint of a user, from now on."""
     from pyvospace.db import identities
 
-    _with_database(config, data, lambda db: identities.change_user(db, name, disabled=True))
+    with_database(config, data, lambda db: identities.change_user(db, name, disabled=True))
 
 
 @_user.command("enable")
@@ -113,7 +86,7 @@ def enable_user(name: UserName, *, config: ConfigOption = None, data: DataOption
     """Let a disabled user in again."""
     from pyvospace.db import identities
 
-    _with_database(config, data, lambda db: identities.change_user(db, name, disabled=False))
+    with_database(config, data, lambda db: identities.change_user(db, name, disabled=False))
 
 
 @_user.command("list")
@@ -121,7 +94,7 @@ def list_users(*, as_json: JsonOption = False, config: ConfigOption = None, data
     """List the users."""
     from pyvospace.db import identities
 
-    for user in _with_database(config, data, identities.users):
+    for user in with_database(config, data, identities.users):
         if as_json:
             typer.echo(json.dumps({name: getattr(user, name) for name in user.__slots__}))
         else:
@@ -146,7 +119,7 @@ def create_token(
     from pyvospace.db import bootstrap
 
     expires = datetime.now(UTC) + timedelta(days=days) if days else None
-    typer.echo(_with_database(config, data, lambda db: bootstrap.create_token(db, name, label, expires=expires)))
+    typer.echo(with_database(config, data, lambda db: bootstrap.create_token(db, name, label, expires=expires)))
 
 
 @_token.command("list")
@@ -156,7 +129,7 @@ def list_tokens(
     """List the tokens of a user: number, creation, expiry, label."""
     from pyvospace.db import identities
 
-    for token in _with_database(config, data, lambda db: identities.tokens(db, name)):
+    for token in with_database(config, data, lambda db: identities.tokens(db, name)):
         created = token.created.isoformat(timespec="seconds")
         expires = token.expires.isoformat(timespec="seconds") if token.expires else None
         if as_json:
@@ -176,7 +149,7 @@ def revoke_token(
     """Revoke a token: it is refused from the next request on."""
     from pyvospace.db import identities
 
-    _with_database(config, data, lambda db: identities.revoke_token(db, name, token))
+    with_database(config, data, lambda db: identities.revoke_token(db, name, token))
 
 
 @_group.command("add")
@@ -184,7 +157,7 @@ def add_group(name: GroupName, *, config: ConfigOption = None, data: DataOption 
     """Add a local group."""
     from pyvospace.db import identities
 
-    _with_database(config, data, lambda db: identities.add_group(db, name))
+    with_database(config, data, lambda db: identities.add_group(db, name))
 
 
 @_group.command("remove")
@@ -192,7 +165,7 @@ def remove_group(name: GroupName, *, config: ConfigOption = None, data: DataOpti
     """Remove a group; what it was allowed nobody is allowed by it any more."""
     from pyvospace.db import identities
 
-    _with_database(config, data, lambda db: identities.remove_group(db, name))
+    with_database(config, data, lambda db: identities.remove_group(db, name))
 
 
 @_group.command("join")
@@ -200,7 +173,7 @@ def join(name: GroupName, user: UserName, *, config: ConfigOption = None, data: 
     """Add a user to a group."""
     from pyvospace.db import identities
 
-    _with_database(config, data, lambda db: identities.change_member(db, name, user, add=True))
+    with_database(config, data, lambda db: identities.change_member(db, name, user, add=True))
 
 
 @_group.command("leave")
@@ -208,7 +181,7 @@ def leave(name: GroupName, user: UserName, *, config: ConfigOption = None, data:
     """Take a user out of a group."""
     from pyvospace.db import identities
 
-    _with_database(config, data, lambda db: identities.change_member(db, name, user, add=False))
+    with_database(config, data, lambda db: identities.change_member(db, name, user, add=False))
 
 
 @_group.command("list")
@@ -220,7 +193,7 @@ def list_groups(*, as_json: JsonOption = False, config: ConfigOption = None, dat
         space = await identities.space(database)
         return (space.group_prefixes[0] if space else ""), await identities.groups(database)
 
-    prefix, found = _with_database(config, data, work)
+    prefix, found = with_database(config, data, work)
     for name, members in found:
         if as_json:
             typer.echo(json.dumps({"name": name, "uri": prefix + name, "members": members}))
@@ -257,7 +230,7 @@ def state(
             await rows.turn(database, standing)
         return await rows.standing(database)
 
-    _show_state(_with_database(config, data, work), as_json=as_json)
+    _show_state(with_database(config, data, work), as_json=as_json)
 
 
 def _show_state(standing: Standing, *, as_json: bool) -> None:
