@@ -14,7 +14,7 @@ import pytest
 from pyvospace.config.settings import DatabaseSettings
 from pyvospace.db import nodes
 from pyvospace.db.errors import Unavailable
-from pyvospace.db.pool import Database, UnsafeDatabaseError
+from pyvospace.db.pool import Database, Shares, UnsafeDatabaseError, on_behalf_of
 from pyvospace.model.faults import DuplicateNode, InternalFault, ServiceBusy
 from pyvospace.model.stored import Changes
 from pyvospace.model.vocabulary import NodeType
@@ -99,6 +99,43 @@ async def test_many_tasks_share_few_connections(database_dsn: str) -> None:
         values = await asyncio.gather(*(database.fetchval("select $1::int", i) for i in range(200)))
         assert values == [*range(200)]
         assert await database.fetchval("select count(*) from pg_stat_activity where application_name = 'tested'") <= 3
+
+
+async def test_one_client_leaves_connections_to_the_others(database_dsn: str) -> None:
+    """However many requests he sends; his own wait for each other and are all served (I34)."""
+    async with pool(database_dsn, pool_size=4, client_share=0.75, acquire_timeout=30) as database:
+        mark = on_behalf_of.set("greedy")
+        hogs = [asyncio.create_task(database.fetchval("select pg_sleep(0.2)")) for _ in range(30)]
+        on_behalf_of.set("modest")
+        await asyncio.sleep(0.05)
+        assert await database.fetchval("select 1") == 1
+        assert not any(hog.done() for hog in hogs[3:])
+        on_behalf_of.reset(mark)
+        busy = "select count(*) from pg_stat_activity where application_name = 'tested' and query like '%pg_sleep(0.2)'"
+        assert await database.fetchval(busy) <= 3
+        hogs[-1].cancel()
+        await asyncio.gather(*hogs[:-1])
+
+
+async def test_shares_forget_who_has_no_connection() -> None:
+    shares = Shares(2)
+    await shares.take("a", 1)
+    await shares.take("a", 1)
+    with pytest.raises(TimeoutError):
+        await shares.take("a", 0.01)
+    waiting = [asyncio.create_task(shares.take("a", 30)) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    await asyncio.sleep(0)
+    shares.give_back("a")
+    waiting[1].cancel()  # in the moment in which its turn has come
+    await asyncio.wait([waiting[1]])
+    await waiting[2]
+    await shares.take("b", 1)
+    assert len(shares) == 2
+    for client in ("a", "a", "b"):
+        shares.give_back(client)
+    assert len(shares) == 0
 
 
 async def test_connection_lost_in_a_statement_is_busy(database_dsn: str, database: Database) -> None:
