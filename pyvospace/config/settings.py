@@ -220,6 +220,28 @@ class ServerSettings(Section):
 class MetadataSettings(ServerSettings):
     """The metadata server."""
 
+    tls_client_ca: UserPath | None = Field(
+        None,
+        description="Certificates (PEM) of the authorities whose client certificates are accepted, or a directory of "
+        "them with hashed names, as IGTF's. Who shows no certificate is served too.",
+    )
+    tls_client_crl: UserPath | None = Field(
+        None,
+        description="Lists of revoked certificates (PEM): one of every authority above a certificate, or it is "
+        "refused. Read when the server starts.",
+    )
+    tls_client_proxies: bool = Field(
+        default=False, description="Accept proxy certificates (RFC 3820) too: they act as who made them."
+    )
+
+    @model_validator(mode="after")
+    def _check_client_ca(self) -> Self:
+        if self.tls_client_ca and not self.tls_cert:
+            raise ValueError("tls_client_ca: client certificates come with TLS only; give tls_cert and tls_key")
+        if (self.tls_client_crl or self.tls_client_proxies) and not self.tls_client_ca:
+            raise ValueError("tls_client_crl and tls_client_proxies mean nothing without tls_client_ca")
+        return self
+
     @model_validator(mode="after")
     def _check_path(self) -> Self:
         names = urlsplit(self.public_url).path.split("/")
@@ -408,6 +430,58 @@ class ProxySettings(Section):
     secret_header: HeaderName = Field(
         "X-Proxy-Secret", description="The header for the secret; the proxy replaces what clients send in it."
     )
+    certificate_header: HeaderName | None = Field(
+        None,
+        description="Header in which it hands on the client's certificate, as base64 of DER (X-Client-Certificate of "
+        "OpenCADC's HAProxy) or as PEM ($ssl_client_escaped_cert of nginx).",
+    )
+    certificate_name_header: HeaderName | None = Field(
+        None, description="Header in which it hands on the distinguished name, in place of the whole certificate."
+    )
+    certificate_verified_header: HeaderName | None = Field(
+        None,
+        description="Header in which it says whether the certificate was verified: SUCCESS ($ssl_client_verify of "
+        "nginx) or 0 (ssl_c_verify of HAProxy). Without it the proxy must send verified ones only.",
+    )
+
+    @model_validator(mode="after")
+    def _check_certificates(self) -> Self:
+        if not (self.certificate_header or self.certificate_name_header):
+            return self
+        if self.certificate_header and self.certificate_name_header:
+            raise ValueError("certificate_header and certificate_name_header: give one of them")
+        if not self.trusted or self.secret is None:
+            raise ValueError("who a client is, only a proxy in `trusted` that knows the `secret` may say: give both")
+        if self.certificate_name_header and not self.certificate_verified_header:
+            raise ValueError("certificate_name_header: a name is believed only with certificate_verified_header")
+        return self
+
+
+class LoginSettings(Section):
+    """Passwords, tokens, and those who try wrong ones."""
+
+    life: Seconds = Field(12 * 3600.0, description="How long a token of /login is good.")
+    plain_http: bool = Field(
+        default=False,
+        description="Give tokens for passwords without TLS too, to clients on other machines. For tests.",
+    )
+    tokens: Positive = Field(100, description="API tokens that one user may have.")
+    sessions: Positive = Field(
+        100, description="Tokens of /login that one user may have; with one more the oldest ends."
+    )
+    failures: int = Field(
+        10,
+        ge=2,
+        description="Wrong passwords for one name from one address, after which the next ones are answered with 429. "
+        "Before that they are answered ever later.",
+    )
+    failures_of_address: int = Field(
+        100, ge=2, description="The same for wrong passwords of all names from one address, and for other credentials."
+    )
+    forget: Seconds = Field(
+        600.0, description="How long it takes until all of them are forgotten, one after the other."
+    )
+    longest_delay: float = Field(5.0, ge=0, le=60, description="How late a wrong credential is answered at most.")
 
 
 class ProviderSettings(Section):
@@ -539,6 +613,9 @@ class Settings(BaseSettings):
     )
     groups: GroupSettings = Field(default_factory=GroupSettings, description="Local groups.")
     proxies: ProxySettings = Field(default_factory=ProxySettings, description="Proxies in front of the servers.")
+    logins: LoginSettings = Field(
+        default_factory=LoginSettings, description="Passwords, tokens, and those who try wrong ones."
+    )
     oidc: tuple[ProviderSettings, ...] = Field(
         default=(), description="OpenID providers whose access tokens are accepted; a table for each."
     )

@@ -214,6 +214,15 @@ class DuplicateNode(Fault):
     errno = errno.EEXIST
 
 
+class AlreadyExists(Fault):
+    """There is one of that name already: not a matter of nodes."""
+
+    code = "AlreadyExists"
+    status = HTTPStatus.CONFLICT
+    exit_code = 4
+    errno = errno.EEXIST
+
+
 class NodeBusy(Fault):
     """Another transfer is writing the bytes of this node."""
 
@@ -260,6 +269,15 @@ class RequestEntityTooLarge(Fault):
     errno = errno.EFBIG
 
 
+class QuotaExceeded(Fault):
+    """A quota leaves no room for it (known from OpenCADC)."""
+
+    code = "QuotaExceeded"
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    exit_code = 9
+    errno = errno.EDQUOT
+
+
 class UnsupportedMediaType(Fault):
     """The body cannot be what this resource takes."""
 
@@ -303,6 +321,20 @@ class ServiceBusy(Fault):
         super().__init__(detail)
         self.retry_after = retry_after
         """Seconds, for the header Retry-After."""
+
+
+class TooManyAttempts(Fault):
+    """Credentials that were wrong came too often; nobody looks at the next ones for a while."""
+
+    code = "TooManyAttempts"
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    exit_code = 8
+    errno = errno.EAGAIN
+
+    def __init__(self, detail: object = "", *, retry_after: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+        """Seconds after which credentials are looked at again."""
 
 
 class InsufficientStorage(Fault):
@@ -357,6 +389,7 @@ _BY_STATUS = (
     RangeNotSatisfiable,
     NodeLocked,
     ServiceBusy,
+    TooManyAttempts,
     InsufficientStorage,
     RequestTimeout,
 )

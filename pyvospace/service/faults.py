@@ -27,6 +27,7 @@ from pyvospace.model.faults import (
     NotFound,
     RequestEntityTooLarge,
     ServiceBusy,
+    TooManyAttempts,
 )
 from pyvospace.service.logs import request_id
 from pyvospace.service.proxies import client_address
@@ -143,7 +144,7 @@ def render(fault: Fault, *, challenges: Challenges | None = None, describe: Desc
         body=text.encode("utf-8", "replace") + b"\n",
         headers={"Content-Type": "text/plain"},
     )
-    if isinstance(fault, ServiceBusy):
+    if isinstance(fault, ServiceBusy | TooManyAttempts):
         response.headers["Retry-After"] = str(fault.retry_after)
     if isinstance(fault, MethodNotAllowed):
         response.headers["Allow"] = ", ".join(sorted(fault.allowed))

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import web
 
+from pyvospace.config.settings import MetadataSettings
 from pyvospace.model.faults import InternalFault, InvalidArgument
 from pyvospace.service.faults import render_unasked
 from pyvospace.service.headers import HEADERS
 from pyvospace.service.proxies import PROXIES, Proxies, client_network
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pyvospace.config.settings import LimitSettings, ServerSettings
 
 log = logging.getLogger(__name__)
@@ -49,7 +52,30 @@ def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
         raise ValueError(
             f"tls_cert {settings.tls_cert}, tls_key {settings.tls_key}: {error.strerror or error}"
         ) from error
+    if isinstance(settings, MetadataSettings) and settings.tls_client_ca:
+        _ask_for_certificates(context, settings, settings.tls_client_ca)
     return context
+
+
+def _ask_for_certificates(context: ssl.SSLContext, settings: MetadataSettings, authorities: Path) -> None:
+    """Ask clients for a certificate, which they need not have; a wrong one ends the connection."""
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.num_tickets = 0  # a session that goes on elsewhere would be verified no more
+    context.options |= ssl.OP_NO_TICKET
+    try:
+        if authorities.is_dir():
+            context.load_verify_locations(capath=authorities)
+        else:
+            context.load_verify_locations(cafile=authorities)
+        if settings.tls_client_crl:
+            context.load_verify_locations(cafile=settings.tls_client_crl)
+            # Of a chain that ends in a proxy certificate, the leaf is not what an authority can revoke.
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
+    except OSError as error:
+        raise ValueError(f"tls_client_ca {authorities}, tls_client_crl {settings.tls_client_crl}: "
+                         f"{error.strerror or error}") from error  # fmt: skip
+    if settings.tls_client_proxies:
+        context.verify_flags |= ssl.VERIFY_ALLOW_PROXY_CERTS
 
 
 def stop_event() -> asyncio.Event:

@@ -1,0 +1,298 @@
+"""Client certificates: who stands in one, and one canonical form of his distinguished name.
+
+A certificate comes with TLS, verified by OpenSSL, or in a header of a proxy that the operator trusts and that has
+verified it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID, ObjectIdentifier
+
+from pyvospace.model.faults import InvalidArgument, NotAuthenticated
+from pyvospace.service.proxies import proxy_header
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from pyvospace.config.settings import ProxySettings
+
+_NAMES: Final = {
+    "C": NameOID.COUNTRY_NAME,
+    "CN": NameOID.COMMON_NAME,
+    "DC": NameOID.DOMAIN_COMPONENT,
+    "E": NameOID.EMAIL_ADDRESS,
+    "EMAIL": NameOID.EMAIL_ADDRESS,
+    "EMAILADDRESS": NameOID.EMAIL_ADDRESS,
+    "GN": NameOID.GIVEN_NAME,
+    "L": NameOID.LOCALITY_NAME,
+    "O": NameOID.ORGANIZATION_NAME,
+    "OU": NameOID.ORGANIZATIONAL_UNIT_NAME,
+    "S": NameOID.STATE_OR_PROVINCE_NAME,
+    "SERIALNUMBER": NameOID.SERIAL_NUMBER,
+    "SN": NameOID.SURNAME,
+    "ST": NameOID.STATE_OR_PROVINCE_NAME,
+    "STREET": NameOID.STREET_ADDRESS,
+    "T": NameOID.TITLE,
+    "TITLE": NameOID.TITLE,
+    "UID": NameOID.USER_ID,
+    "USERID": NameOID.USER_ID,
+}
+"""Attributes by the names that OpenSSL, Java and RFC 4514 give them."""
+_WRITTEN: Final = {
+    NameOID.EMAIL_ADDRESS: "EMAILADDRESS",
+    NameOID.GIVEN_NAME: "GN",
+    NameOID.SERIAL_NUMBER: "SERIALNUMBER",
+    NameOID.SURNAME: "SN",
+    NameOID.TITLE: "TITLE",
+}
+_RANKS: Final = {
+    NameOID.COUNTRY_NAME: 0,
+    NameOID.DOMAIN_COMPONENT: 0,
+    NameOID.STATE_OR_PROVINCE_NAME: 1,
+    NameOID.LOCALITY_NAME: 1,
+    NameOID.ORGANIZATION_NAME: 2,
+    NameOID.ORGANIZATIONAL_UNIT_NAME: 3,
+}
+"""How far from the root an attribute stands in a name as authorities make them."""
+_NEAREST: Final = 4
+_TYPE: Final = r"(?:[A-Za-z][A-Za-z0-9-]*|[0-9]+(?:\.[0-9]+)+)"
+_SLASH: Final = re.compile(rf"/(?={_TYPE}=)")
+_COMMA: Final = re.compile(rf"(?<!\\)\s*([,;+])\s*(?={_TYPE}\s*=)")
+_PART: Final = re.compile(rf"(^|(?<!\\)[,+])({_TYPE})\s*=\s*")
+_QUOTED: Final = re.compile(r'="((?:[^"\\]|\\.)*)"')
+_LONGEST_NAME: Final = 2000
+_LONGEST: Final = 16 << 10
+"""Characters of a certificate in a header."""
+_PEM: Final = b"-----BEGIN"
+_PROXY_INFO: Final = ObjectIdentifier("1.3.6.1.5.5.7.1.14")
+_INHERITING: Final = re.compile(
+    rb"\x30[\x00-\x7f](?:\x02\x01[\x00-\x7f])?\x30[\x00-\x7f]\x06[\x00-\x7f]"
+    rb"(?:\x2b\x06\x01\x05\x05\x07\x15\x01|\x2b\x06\x01\x04\x01\x9b\x50\x01\x01\x01\x09)",
+    re.DOTALL,
+)
+"""DER of what a proxy certificate says if it may what its user may: inheritAll, and the limited proxy of Globus."""
+_VERIFIED: Final = frozenset({"SUCCESS", "0"})
+"""What nginx and HAProxy say of a certificate that they have verified."""
+_NONE: Final = frozenset({"", "NONE"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """Whom a chain of certificates stands for, and when."""
+
+    name: str
+    begins: datetime
+    ends: datetime
+
+
+class Certificates:
+    """Finds the certificates that come with requests.
+
+    Parameters
+    ----------
+    direct
+        The server itself asks for certificates.
+    """
+
+    def __init__(self, proxies: ProxySettings, *, direct: bool) -> None:
+        self._direct = direct
+        self._certificate_header = proxies.certificate_header
+        self._name_header = proxies.certificate_name_header
+        self._verified_header = proxies.certificate_verified_header
+
+    @property
+    def accepted(self) -> bool:
+        """Say whether certificates can come at all."""
+        return self._direct or bool(self._certificate_header or self._name_header)
+
+    def name(self, request: web.Request) -> str | None:
+        """Give the canonical name of who shows a certificate; None: nobody does.
+
+        Raises
+        ------
+        NotAuthenticated
+            It is not good.
+        """
+        if self._direct and (chain := _chain(request)):
+            return _valid(_identity(chain))
+        if self._certificate_header or self._name_header:
+            return self._from_proxy(request)
+        return None
+
+    def _from_proxy(self, request: web.Request) -> str | None:
+        if self._verified_header:
+            verified = proxy_header(request, self._verified_header) or ""
+            if verified in _NONE:
+                return None
+            if verified not in _VERIFIED:
+                raise NotAuthenticated("the proxy has not verified the certificate")
+        if self._certificate_header and (text := proxy_header(request, self._certificate_header)):
+            return _valid(_identity((_from_header(text),)))
+        if self._name_header and (text := proxy_header(request, self._name_header)):
+            try:
+                return canonical_name(text)
+            except InvalidArgument as fault:
+                raise NotAuthenticated(fault.detail) from None
+        return None
+
+
+def canonical_name(text: str) -> str:
+    """Give the one form of a distinguished name, in whatever form people and programs write it.
+
+    These are the same: ``/C=XX/O=VO/CN=Alice A``, ``C=XX, O=VO, CN=Alice A`` and ``cn=alice  a,o=VO,c=xx``.
+
+    Raises
+    ------
+    InvalidArgument
+        It is none.
+    """
+    text = text[: _LONGEST_NAME + 1].strip()
+    try:
+        return _canonical(_of_slashes(text) if text.startswith("/") else _of_commas(text))
+    except ValueError:
+        raise InvalidArgument(f"{text[:200]!r} is no distinguished name; write CN=…,O=…,C=… or /C=…/O=…/CN=…") from None
+
+
+def _of_slashes(text: str) -> x509.Name:
+    """Read the form of OpenSSL, from the root on."""
+    parts = [part.partition("=") for part in _SLASH.split(text)[1:]]
+    return x509.Name([x509.NameAttribute(_type(name), value, _validate=False) for name, _, value in parts])
+
+
+def _of_commas(text: str) -> x509.Name:
+    """Read the form of RFC 4514 and its kin: with spaces, semicolons, quotes."""
+    text = _QUOTED.sub(lambda found: "=" + re.sub(r"(?<!\\)([,;+<>#=])", r"\\\1", found[1]), text)
+    text = _COMMA.sub(lambda found: "+" if found[1] == "+" else ",", text)
+    text = _PART.sub(lambda found: f"{found[1]}{_type(found[2]).dotted_string}=", text)
+    return x509.Name.from_rfc4514_string(text)
+
+
+def _type(name: str) -> ObjectIdentifier:
+    if name[:1].isdigit():
+        return ObjectIdentifier(name)
+    if name.upper() not in _NAMES:
+        raise ValueError(name)
+    return _NAMES[name.upper()]
+
+
+def _canonical(name: x509.Name) -> str:
+    parts = [sorted((one.oid.dotted_string, _value(one)) for one in part) for part in name.rdns]
+    if not parts or sum(len(value) for part in parts for _, value in part) > _LONGEST_NAME:
+        raise ValueError
+    if _rank(parts[0]) > _rank(parts[-1]):  # an authority that writes the nearest first
+        parts.reverse()
+    made = x509.Name([
+        x509.RelativeDistinguishedName([
+            x509.NameAttribute(ObjectIdentifier(oid), value, _validate=False) for oid, value in part
+        ])
+        for part in parts
+    ])  # fmt: skip
+    return made.rfc4514_string(_WRITTEN)
+
+
+def _rank(part: list[tuple[str, str]]) -> int:
+    return min(_RANKS.get(ObjectIdentifier(oid), _NEAREST) for oid, _ in part)
+
+
+def _value(attribute: x509.NameAttribute[str | bytes]) -> str:
+    """Fold what makes no difference (RFC 5280, 7.1): case, width, how many spaces."""
+    if not isinstance(attribute.value, str):
+        raise ValueError  # noqa: TRY004 (of the name, not of the caller)
+    value = " ".join(unicodedata.normalize("NFKC", attribute.value).casefold().split())
+    if not value or not value.isprintable():
+        raise ValueError
+    return value
+
+
+def _from_header(text: str) -> bytes:
+    """Read a certificate as proxies send it: base64 of DER, or PEM with escapes (nginx) or folded lines."""
+    if "%" in text:
+        text = unquote(text)
+    bare = "".join(re.sub(r"-----(?:BEGIN|END) CERTIFICATE-----", "", text).strip(":").split())
+    try:
+        return base64.b64decode(bare[:_LONGEST], validate=True)
+    except (binascii.Error, ValueError):
+        raise NotAuthenticated("the proxy sends what is no certificate") from None
+
+
+def _chain(request: web.Request) -> tuple[bytes, ...]:
+    """Give the certificates that came with TLS, the client's first; empty: none."""
+    transport = request.transport
+    connection = transport.get_extra_info("ssl_object") if transport is not None else None
+    leaf = connection.getpeercert(True) if connection is not None else None
+    if not leaf:
+        return ()
+    # A session that is resumed has no chain any more: then there is but the client's own.
+    return _verified(connection) or (leaf,)
+
+
+def _verified(connection: Any) -> tuple[bytes, ...]:
+    """Give the chain that OpenSSL has verified, of which Python tells in public from 3.13 on."""
+    if hasattr(connection, "get_verified_chain"):
+        return tuple(connection.get_verified_chain() or ())
+    found = connection._sslobj.get_verified_chain() or ()  # noqa: SLF001
+    return tuple(one.public_bytes().encode() for one in found)
+
+
+@lru_cache(maxsize=1000)
+def _identity(chain: tuple[bytes, ...]) -> _Identity:
+    """Find who stands at the end of a chain: the first who is no proxy (RFC 3820).
+
+    Raises
+    ------
+    NotAuthenticated
+        A proxy certificate may not what its user may, or it is not told whose it is.
+    """
+    begins, ends = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    for one in _read(chain):
+        begins, ends = max(begins, one.not_valid_before_utc), min(ends, one.not_valid_after_utc)
+        info = _proxy_info(one)
+        if info is None:
+            return _Identity(_name_of(one), begins, ends)
+        if not _INHERITING.fullmatch(info):
+            raise NotAuthenticated("the proxy certificate is for something else")
+    raise NotAuthenticated("nothing tells whose proxy certificate this is; connect without a proxy in front")
+
+
+def _read(chain: Iterable[bytes]) -> Iterable[x509.Certificate]:
+    try:
+        for one in chain:
+            yield (x509.load_pem_x509_certificate if one.startswith(_PEM) else x509.load_der_x509_certificate)(one)
+    except ValueError:
+        raise NotAuthenticated("the certificate cannot be read") from None
+
+
+def _proxy_info(certificate: x509.Certificate) -> bytes | None:
+    try:
+        found = certificate.extensions.get_extension_for_oid(_PROXY_INFO).value
+    except x509.ExtensionNotFound:
+        return None
+    except ValueError:
+        raise NotAuthenticated("the certificate cannot be read") from None
+    return found.value if isinstance(found, x509.UnrecognizedExtension) else b""
+
+
+def _name_of(certificate: x509.Certificate) -> str:
+    try:
+        return _canonical(certificate.subject)
+    except ValueError:
+        raise NotAuthenticated("the certificate names nobody") from None
+
+
+def _valid(identity: _Identity) -> str:
+    """Give the name, if it is time: a connection may live longer than the certificate that it began with."""
+    if not identity.begins <= datetime.now(UTC) <= identity.ends:
+        raise NotAuthenticated("the certificate has expired or is not valid yet")
+    return identity.name
