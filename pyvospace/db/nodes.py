@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pyvospace.db.statements import QueryFile
 from pyvospace.model.faults import InvalidArgument, NodeLocked, PermissionDenied
-from pyvospace.model.stored import ROOT_ID, Changes, Resolution, StoredNode
+from pyvospace.model.stored import ROOT_ID, Changes, Resolution, Rights, StoredNode
 from pyvospace.model.uris import MAX_DEPTH
 from pyvospace.model.vocabulary import IMMUTABLE, LOCKS, NodeType
 
@@ -101,9 +101,21 @@ async def _resolve(connection: Connection | Database, caller: Caller, names: tup
         last=stored_node(row),
         way_readable=row["visible"],
         parent_writable=row["parent_writable"],
-        parent_locked=row["parent_locked"],
-        parent_immutable=row["parent_immutable"],
+        parent=_rights_above(row),
         epoch=row["epoch"],
+    )
+
+
+def _rights_above(row: asyncpg.Record) -> Rights | None:
+    if not row["depth"]:
+        return None
+    return Rights(
+        owner_id=row["parent_owner_id"],
+        public=row["parent_public"],
+        group_read=tuple(row["parent_group_read"]),
+        group_write=tuple(row["parent_group_write"]),
+        locked=row["parent_locked"],
+        immutable=row["parent_immutable"],
     )
 
 

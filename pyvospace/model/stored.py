@@ -56,6 +56,18 @@ class StoredNode:
 
 
 @dataclass(frozen=True, slots=True)
+class Rights:
+    """Who may do what with a node, and what nobody may: of a container of which no more is known."""
+
+    owner_id: int
+    public: bool
+    group_read: tuple[str, ...]
+    group_write: tuple[str, ...]
+    locked: bool
+    immutable: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Resolution:
     """How far a path leads, for one caller."""
 
@@ -69,8 +81,8 @@ class Resolution:
     """The caller may read every container above `last`."""
     parent_writable: bool
     """He may write to the container of `last`."""
-    parent_locked: bool
-    parent_immutable: bool
+    parent: Rights | None
+    """Of the container of `last`; None: it is the root."""
     epoch: int
 
     @property

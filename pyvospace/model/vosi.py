@@ -98,6 +98,12 @@ class Standing:
         """What everybody should know; empty: nothing."""
         return self.note or _WORDS[self.state]
 
+    def refusal(self, *, changes: bool) -> ServiceBusy | None:
+        """Give why the service is not open, or not open to changes; None: it is."""
+        if self.state is State.OFFLINE or (changes and self.state is State.READ_ONLY):
+            return ServiceBusy(self.announcement, retry_after=CLOSED_FOR)
+        return None
+
     def require(self, *, changes: bool) -> None:
         """Require that the service is open, or open to changes.
 
@@ -106,5 +112,5 @@ class Standing:
         ServiceBusy
             It is not.
         """
-        if self.state is State.OFFLINE or (changes and self.state is State.READ_ONLY):
-            raise ServiceBusy(self.announcement, retry_after=CLOSED_FOR)
+        if (fault := self.refusal(changes=changes)) is not None:
+            raise fault

@@ -1,13 +1,17 @@
 """Permission: the one place that every operation asks before it tells or does anything.
 
-Who may read or write a single node is decided in the database, by the functions ``may_read`` and ``may_write`` that
-every statement uses; this module decides what an operation needs of them, and in which words it is refused.
+What decides is a table, `TABLE`: for each right the rules in the order in which they are looked at. `Policy.require`
+decides by it and `Policy.explain` says by which rule, with the same few lines of code; docs/reference/permissions.md
+is written from it. What changes something decides once more where it changes it, in the statement, with the functions
+``may_read``, ``may_write`` and ``way_is_readable`` of the database, which say the same.
 The server gives no answer of an operation that has not asked (`Policy.asked`).
 """
 
 from __future__ import annotations
 
-from enum import Enum, auto
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from pyvospace.model.callers import StaleCallerError, TokenRight
@@ -25,40 +29,334 @@ from pyvospace.model.uris import NodeUri
 from pyvospace.model.vocabulary import NodeType
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pyvospace.model.callers import Caller
-    from pyvospace.model.stored import Resolution, StoredNode
+    from pyvospace.model.stored import Resolution, Rights, StoredNode
     from pyvospace.model.vosi import Standing
 
 
-class Right(Enum):
-    """What an operation needs to be allowed."""
+class Right(StrEnum):
+    """What an operation needs to be allowed, by the name that ``/permissions`` gives it."""
 
-    READ = auto()
-    """Of the node, and of every container above it."""
-    SEE = auto()
+    READ = "read"
+    """The node: its bytes, its children."""
+    SEE = "see"
     """To be told of the node: as READ; with OpenCADC's rules, of a leaf, to read the way to it is enough."""
-    WRITE = auto()
-    """To the node: its properties, its bytes."""
-    OWN = auto()
-    """To change who may do what: its owner and administrators."""
-    CREATE = auto()
-    """To write to the container that the node will be in."""
-    DELETE = auto()
-    """To write to the container that the node is in."""
+    SET = "set"
+    """To change properties of the node, and its lock."""
+    WRITE = "write"
+    """To change its bytes; of a container, to unpack an archive into it."""
+    AIM = "aim"
+    """To change where a link leads."""
+    OWN = "share"
+    """To change who may do what with it, and to make it immutable."""
+    UNMARK = "unmark"
+    """To make it mutable again."""
+    CREATE = "create"
+    """To make a node of that name."""
+    DELETE = "delete"
+    """To delete it, or to move it away."""
+    ADMINISTER = "administer"
+    """To change what only administrators may: quotas, owners, users, the state of the service."""
 
 
-_READING = frozenset({Right.READ, Right.SEE})
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Whether somebody may do something, with all that the rules look at."""
+
+    caller: Caller
+    right: Right
+    found: Resolution
+    standing: Standing
+    authority: str
+    opencadc: bool
+
+    @property
+    def uri(self) -> NodeUri:
+        """Give the URI that was asked for: what a fault reports (VOSpace 2.1, section 6.5)."""
+        return NodeUri(self.authority, self.found.names)
+
+    @property
+    def held(self) -> StoredNode | Rights | None:
+        """Give the node whose owner and groups decide; None: there is none."""
+        found = self.found
+        if self.right is Right.CREATE:
+            return found.container if found.node is None else found.parent or found.last
+        return found.parent if self.right is Right.DELETE else found.node
+
+    def refusal(self, what: str) -> Fault:
+        """Refuse, in words that tell an anonymous caller to log in."""
+        if self.caller.anonymous:
+            return NotAuthenticated(f"log in to {what} {self.uri}")
+        return PermissionDenied(f"you may not {what} {self.uri}")
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A rule that refuses what it applies to."""
+
+    name: str
+    words: str
+    applies: Callable[[Question], bool]
+    fault: Callable[[Question], Fault]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A rule that grants what it applies to, unless a bar behind it refuses."""
+
+    name: str
+    words: str
+    applies: Callable[[Question], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """Rules of which one must apply."""
+
+    grants: tuple[Grant, ...]
+    fault: Callable[[Question], Fault]
+    name: str = "private"
+    words: str = "none of the rules before applies"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether somebody may do something, and why."""
+
+    right: Right
+    rule: str
+    """Name of the rule that decides."""
+    words: str
+    fault: Fault | None
+    """How it is refused; None: it is allowed."""
+    trail: tuple[str, ...]
+    """Names of the rules that were looked at, in order."""
+
+    @property
+    def allowed(self) -> bool:
+        """Say whether he may."""
+        return self.fault is None
+
+
 _NEEDED: Final[Mapping[Right, TokenRight]] = {
     Right.READ: TokenRight.READ,
     Right.SEE: TokenRight.READ,
+    Right.SET: TokenRight.WRITE,
     Right.WRITE: TokenRight.WRITE,
+    Right.AIM: TokenRight.WRITE,
     Right.OWN: TokenRight.SHARE,
+    Right.UNMARK: TokenRight.SHARE,
     Right.CREATE: TokenRight.WRITE,
     Right.DELETE: TokenRight.WRITE,
+    Right.ADMINISTER: TokenRight.ADMIN,
 }
 """What a token that is limited must be good for."""
+
+
+def _is_elsewhere(question: Question) -> bool:
+    scope = question.caller.scope
+    return scope is not None and not scope.covers(question.found.names)
+
+
+def _lacks_right(question: Question) -> bool:
+    scope = question.caller.scope
+    return scope is not None and _NEEDED[question.right] not in scope.rights
+
+
+def _elsewhere(uri: NodeUri) -> Fault:
+    return PermissionDenied(f"this token is not for {uri}")
+
+
+def _too_little(caller: Caller, right: Right) -> Fault:
+    rights = caller.scope.rights if caller.scope else ()
+    return PermissionDenied(f"this token is not for {_NEEDED[right]}: it has {', '.join(sorted(rights))}")
+
+
+def _way_is_hidden(question: Question) -> bool:
+    found = question.found
+    # A name below a node that holds bytes leads nowhere, whoever asks; not to tell them apart would tell nothing less.
+    missing = found.node is None and not found.last.readable and not _is_data(found.last)
+    return not found.way_readable or missing
+
+
+def _is_data(node: StoredNode) -> bool:
+    return not node.is_container and node.type is not NodeType.LINK
+
+
+def _missing(question: Question) -> Fault:
+    right, found = question.right, question.found
+    if found.last.type is NodeType.LINK:
+        return LinkFound(question.uri, link=found)
+    if right in {Right.READ, Right.SEE} or (found.container is not None and right is not Right.CREATE):
+        return NodeNotFound(question.uri)
+    return ContainerNotFound(question.uri)
+
+
+def _belongs(question: Question) -> bool:
+    held, caller = question.held, question.caller
+    return held is not None and not caller.anonymous and held.owner_id == caller.id
+
+
+def _in_readers(question: Question) -> bool:
+    return question.held is not None and not set(question.held.group_read).isdisjoint(question.caller.groups)
+
+
+def _in_writers(question: Question) -> bool:
+    return question.held is not None and not set(question.held.group_write).isdisjoint(question.caller.groups)
+
+
+def _is_public(question: Question) -> bool:
+    return question.held is not None and question.held.public
+
+
+def _is_seen_leaf(question: Question) -> bool:
+    node = question.found.node
+    return question.opencadc and node is not None and not node.is_container
+
+
+def _is_fixed(question: Question) -> bool:
+    return question.found.node is not None and question.found.node.immutable
+
+
+def _is_fixed_with_container(question: Question) -> bool:
+    return question.found.parent is not None and question.found.parent.immutable
+
+
+def _container_is(state: str) -> Callable[[Question], bool]:
+    """Look at the container that a node is put into or taken from; nothing changes in one where a node is there."""
+
+    def applies(question: Question) -> bool:
+        return question.held is not None and bool(getattr(question.held, state))
+
+    return applies
+
+
+def _fixed(question: Question) -> Fault:
+    return PermissionDenied(f"{question.uri} is immutable, or its container is")
+
+
+def _in_locked(question: Question) -> Fault:
+    return (PermissionDenied if question.opencadc else NodeLocked)(f"{question.uri} is in a locked container")
+
+
+def _no_administrator(caller: Caller) -> Fault:
+    if caller.anonymous:
+        return NotAuthenticated("log in as an administrator")
+    return PermissionDenied("only an administrator may do this")
+
+
+_CLOSED: Final = Bar(
+    "service-state",
+    "the operator has closed the service to changes",
+    lambda question: question.standing.refusal(changes=True) is not None,
+    lambda question: question.standing.refusal(changes=True) or PermissionDenied("closed"),
+)
+_TOKEN: Final = (
+    Bar(
+        "token-place",
+        "the token is limited to other places",
+        _is_elsewhere,
+        lambda question: _elsewhere(question.uri),
+    ),
+    Bar(
+        "token-right",
+        "the token is limited to less",
+        _lacks_right,
+        lambda question: _too_little(question.caller, question.right),
+    ),
+)
+_WAY: Final = Bar("way", "a container above may not be read", _way_is_hidden, lambda question: question.refusal("read"))
+_ABSENT: Final = Bar("absent", "there is no such node", lambda question: question.found.node is None, _missing)
+_HOMELESS: Final = Bar(
+    "no-container",
+    "there is no container that it could be in",
+    lambda question: question.found.node is None and question.found.container is None,
+    _missing,
+)
+_PRESENT: Final = Bar(
+    "present",
+    "there is a node of that name",
+    lambda question: question.found.node is not None,
+    lambda question: DuplicateNode(question.uri),
+)
+_FIXED: Final = (
+    Bar(
+        "immutable-container",
+        "its container is immutable, and so is all that is in it",
+        lambda question: _is_fixed(question) and _is_fixed_with_container(question),
+        _fixed,
+    ),
+    Bar("immutable", "the node is immutable", _is_fixed, _fixed),
+)
+_STAYS_FIXED: Final = Bar(
+    "immutable-container",
+    "what is in an immutable container becomes mutable with it",
+    _is_fixed_with_container,
+    lambda _: PermissionDenied("the container is immutable: what is in it becomes mutable with it"),
+)
+_FIXED_PLACE: Final = Bar("immutable-container", "the container is immutable", _container_is("immutable"), _fixed)
+_LOCKED: Final = Bar(
+    "locked",
+    "the node is locked",
+    lambda question: question.found.node is not None and question.found.node.locked,
+    lambda question: NodeLocked(question.uri),
+)
+_LOCKED_PLACE: Final = Bar("locked-container", "the container is locked", _container_is("locked"), _in_locked)
+
+_ADMINISTRATOR: Final = Grant("administrator", "an administrator", lambda question: question.caller.admin)
+_OWNER: Final = Grant("owner", "the owner", _belongs)
+_WRITERS: Final = Grant("group-write", "a member of a group in core#groupwrite", _in_writers)
+_READERS: Final = Grant("group-read", "a member of a group in core#groupread", _in_readers)
+_EVERYBODY: Final = Grant("public", "everybody, since core#ispublic is true", _is_public)
+_LEAF: Final = Grant("leaf", "whoever may read the way to a leaf (interop = opencadc)", _is_seen_leaf)
+
+_OF_OWNER: Final = (_ADMINISTRATOR, _OWNER)
+_OF_WRITERS: Final = (*_OF_OWNER, _WRITERS)
+_OF_READERS: Final = (*_OF_WRITERS, _READERS, _EVERYBODY)
+_MAY_READ: Final = OneOf(_OF_READERS, lambda question: question.refusal("read"))
+_MAY_SEE: Final = OneOf((*_OF_READERS, _LEAF), lambda question: question.refusal("read"))
+_MAY_WRITE: Final = OneOf(_OF_WRITERS, lambda question: question.refusal("write"))
+_MAY_OWN: Final = OneOf(_OF_OWNER, lambda question: question.refusal("write"))
+_MAY_ADMINISTER: Final = OneOf((_ADMINISTRATOR,), lambda question: _no_administrator(question.caller))
+
+_TO_READ: Final = (*_TOKEN, _WAY, _ABSENT)
+_TO_CHANGE: Final = (_CLOSED, *_TOKEN, _WAY, _ABSENT)
+
+TABLE: Final[Mapping[Right, tuple[Bar | OneOf, ...]]] = {
+    Right.READ: (*_TO_READ, _MAY_READ),
+    Right.SEE: (*_TO_READ, _MAY_SEE),
+    Right.SET: (*_TO_CHANGE, _MAY_WRITE),
+    Right.WRITE: (*_TO_CHANGE, _MAY_WRITE, *_FIXED, _LOCKED),
+    Right.AIM: (*_TO_CHANGE, _MAY_WRITE, *_FIXED),
+    Right.OWN: (*_TO_CHANGE, _MAY_OWN),
+    Right.UNMARK: (*_TO_CHANGE, _MAY_ADMINISTER, _STAYS_FIXED),
+    Right.CREATE: (_CLOSED, *_TOKEN, _WAY, _HOMELESS, _MAY_WRITE, _PRESENT, _FIXED_PLACE, _LOCKED_PLACE),
+    Right.DELETE: (*_TO_CHANGE, _MAY_WRITE, *_FIXED, _LOCKED, _LOCKED_PLACE),
+    Right.ADMINISTER: (*_TO_CHANGE, _MAY_ADMINISTER),
+}
+"""For each right the rules in the order in which they are looked at; of CREATE and DELETE, owner and groups are those
+of the container."""
+
+
+def _decide(question: Question) -> Decision:
+    trail: list[str] = []
+    last: Grant | None = None
+    for step in TABLE[question.right]:
+        if isinstance(step, Bar):
+            trail.append(step.name)
+            if step.applies(question):
+                return Decision(question.right, step.name, step.words, step.fault(question), tuple(trail))
+            continue
+        for grant in step.grants:
+            trail.append(grant.name)
+            if grant.applies(question):
+                last = grant
+                break
+        else:
+            return Decision(question.right, step.name, step.words, step.fault(question), tuple(trail))
+    if last is None:
+        raise AssertionError
+    return Decision(question.right, last.name, last.words, None, tuple(trail))
 
 
 class Policy:
@@ -124,10 +422,8 @@ class Policy:
             The caller is none.
         """
         self.asked = True
-        if self.caller.anonymous:
-            raise NotAuthenticated("log in as an administrator")
         if not self.caller.admin:
-            raise PermissionDenied("only an administrator may do this")
+            raise _no_administrator(self.caller)
 
     def require_scope(self, right: Right, path: tuple[str, ...]) -> None:
         """Require that the caller's credential is good for an operation at a place, existing or not.
@@ -141,9 +437,9 @@ class Policy:
         if scope is None:
             return
         if not scope.covers(path):
-            raise PermissionDenied(f"this token is not for {NodeUri(self._authority, path)}")
+            raise _elsewhere(NodeUri(self._authority, path))
         if _NEEDED[right] not in scope.rights:
-            raise PermissionDenied(f"this token is not for {_NEEDED[right]}: it has {', '.join(sorted(scope.rights))}")
+            raise _too_little(self.caller, right)
 
     def require_whole(self) -> None:
         """Require a credential that may all that its user may.
@@ -161,22 +457,25 @@ class Policy:
 
         What exists below a container that the caller may not read and what does not get the same answer.
         """
-        self.require_scope(Right.READ, found.names)
-        self._require_way(found)
-
-    def _require_way(self, found: Resolution) -> None:
         self.check_epoch(found.epoch)
-        missing = found.node is None
-        if not found.way_readable or (missing and not found.last.readable and not self._is_data(found.last)):
-            raise self.refusal(found, "read")
+        question = self._question(Right.READ, found)
+        for bar in (*_TOKEN, _WAY):
+            if bar.applies(question):
+                raise bar.fault(question)
 
-    def require(self, right: Right, found: Resolution, *, locked: bool = False) -> StoredNode:
+    def explain(self, right: Right, found: Resolution) -> Decision:
+        """Decide, and say by which rule.
+
+        Raises
+        ------
+        StaleCallerError
+            As `check_epoch`.
+        """
+        self.check_epoch(found.epoch)
+        return _decide(self._question(right, found))
+
+    def require(self, right: Right, found: Resolution) -> StoredNode:
         """Give the node, or for CREATE its container to be.
-
-        Parameters
-        ----------
-        locked
-            The operation may be done to a locked or immutable node.
 
         Raises
         ------
@@ -189,82 +488,18 @@ class Policy:
         ServiceBusy
             The service is closed to changes.
         """
-        if right not in _READING:
-            self.require_writable()
-        self.require_scope(right, found.names)
-        self._require_way(found)
-        if right is Right.CREATE:
-            return self._require_container(found)
-        node = found.node
-        if node is None:
-            raise self._missing(right, found)
-        if not self._allows(right, node, found):
-            raise self.refusal(found, "read" if right in _READING else "write")
-        if right not in _READING and not locked:
-            self._require_unlocked(right, node, found)
-        return node
-
-    def require_mutable(self, node: StoredNode, found: Resolution) -> None:
-        """Require that the node, or the container that would change, is not immutable, which binds everybody."""
-        if node.immutable:
-            raise PermissionDenied(f"{self._uri(found)} is immutable, or its container is")
-
-    def _require_unlocked(self, right: Right, node: StoredNode, found: Resolution) -> None:
-        self.require_mutable(node, found)
-        if node.locked:
-            raise NodeLocked(self._uri(found))
-        if right is Right.DELETE and found.parent_locked:
-            raise self._locked_container(found)
-
-    def _locked_container(self, found: Resolution) -> Fault:
-        return (PermissionDenied if self._opencadc else NodeLocked)(f"{self._uri(found)} is in a locked container")
+        decision = self.explain(right, found)
+        if decision.fault is not None:
+            raise decision.fault
+        return found.last
 
     def sees(self, node: StoredNode) -> bool:
         """Say whether a node in a container that the caller may read is told of, beyond its name and type."""
         return node.readable or (self._opencadc and not node.is_container)
 
-    def _allows(self, right: Right, node: StoredNode, found: Resolution) -> bool:
-        if right is Right.READ:
-            return node.readable
-        if right is Right.SEE:
-            return self.sees(node)
-        if right is Right.WRITE:
-            return node.writable
-        if right is Right.OWN:
-            return self.caller.admin or (node.owner_id == self.caller.id and not self.caller.anonymous)
-        return found.parent_writable
-
-    def _require_container(self, found: Resolution) -> StoredNode:
-        if found.node is not None:
-            allowed = found.parent_writable if found.names else found.last.writable
-            raise DuplicateNode(self._uri(found)) if allowed else self.refusal(found, "write")
-        container = found.container
-        if container is None:
-            raise self._missing(Right.CREATE, found)
-        if not container.writable:
-            raise self.refusal(found, "write")
-        self.require_mutable(container, found)
-        if container.locked:
-            raise self._locked_container(found)
-        return container
-
-    @staticmethod
-    def _is_data(node: StoredNode) -> bool:
-        return not node.is_container and node.type is not NodeType.LINK
-
-    def _missing(self, right: Right, found: Resolution) -> Fault:
-        if found.last.type is NodeType.LINK:
-            return LinkFound(self._uri(found), link=found)
-        if right in _READING or (found.container is not None and right is not Right.CREATE):
-            return NodeNotFound(self._uri(found))
-        return ContainerNotFound(self._uri(found))
-
-    def _uri(self, found: Resolution) -> NodeUri:
-        """Give the URI that was asked for: what a fault reports (section 6.5)."""
-        return NodeUri(self._authority, found.names)
-
     def refusal(self, found: Resolution, what: str) -> Fault:
         """Refuse, in words that tell an anonymous caller to log in."""
-        if self.caller.anonymous:
-            return NotAuthenticated(f"log in to {what} {self._uri(found)}")
-        return PermissionDenied(f"you may not {what} {self._uri(found)}")
+        return self._question(Right.READ, found).refusal(what)
+
+    def _question(self, right: Right, found: Resolution) -> Question:
+        return Question(self.caller, right, found, self._standing, self._authority, self._opencadc)

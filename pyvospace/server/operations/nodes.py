@@ -95,11 +95,11 @@ async def set_properties(context: Context, path: tuple[str, ...], document: Node
     NodeNotFound, PermissionDenied, InvalidArgument
     """
     for _ in range(_ATTEMPTS):
-        node = context.policy.require(Right.WRITE, found := await follow(context, path, last=False), locked=True)
+        node = context.policy.require(Right.SET, found := await follow(context, path, last=False))
         _check_type(document, node)
         target = _target_of(document) if node.type is NodeType.LINK and document.target else None
         changes = changes_of(document.properties, node, lenient=context.service.opencadc, target=target)
-        _check_rights(context, found, node, changes)
+        _check_rights(context, found, changes)
         _check_number(context, node, changes)
         changed = await nodes.update(context.database, context.caller, node, changes)
         if changed is not None:
@@ -107,16 +107,15 @@ async def set_properties(context: Context, path: tuple[str, ...], document: Node
     raise ServiceBusy("others keep changing the node; try again")
 
 
-def _check_rights(context: Context, found: Resolution, node: StoredNode, changes: Changes) -> None:
-    """Require what the changes need beyond the right to write."""
-    if changes.of_rights:
-        context.policy.require(Right.OWN, found, locked=True)
-    if changes.immutable is False:
-        context.policy.require_admin()
-        if found.parent_immutable:
-            raise PermissionDenied("the container is immutable: what is in it becomes mutable with it")
-    if changes.target is not None:
-        context.policy.require_mutable(node, found)
+def _check_rights(context: Context, found: Resolution, changes: Changes) -> None:
+    """Require what the changes need beyond the right to set properties."""
+    for right, needed in (
+        (Right.OWN, changes.of_rights),
+        (Right.UNMARK, changes.immutable is False),
+        (Right.AIM, changes.target is not None),
+    ):
+        if needed:
+            context.policy.require(right, found)
 
 
 def _check_type(document: Node, node: StoredNode) -> None:

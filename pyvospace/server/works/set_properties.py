@@ -53,7 +53,7 @@ async def run(context: Context, claimed: Claimed) -> None:
     document = unpack(claimed.request["node"])
     changes = changes_of_all(document.properties)
     path = context.own_path(str(document.uri))
-    context.policy.require_scope(Right.OWN if changes.of_rights else Right.WRITE, path)
+    context.policy.require_scope(Right.OWN if changes.of_rights else Right.SET, path)
     node = await nodes.get(context, path)
     claimed.progress.files_done = 0
     setting = _Setting(context, claimed, changes)
