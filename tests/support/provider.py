@@ -97,7 +97,7 @@ class Browser:
             return answer.status or 0, where, answer.read().decode()
 
     def sign_in(self, url: str, account: str) -> str:
-        """Go through the pages of the provider until it sends us elsewhere, or is done; give where, or the last page."""
+        """Go through the pages of the provider until it sends us elsewhere or is done; give where, or the page."""
         form: Mapping[str, str] | None = None
         for _ in range(20):
             status, where, page = self.ask(url, form)
@@ -189,7 +189,9 @@ class Provider:
     def tokens(self, form: Mapping[str, str], client: str = "", secret: str = "") -> dict[str, Any]:
         """Ask the token endpoint."""
         login = base64.b64encode(f"{client}:{secret}".encode()).decode()
-        status, _, body = Browser().ask(f"{self.url}/token", form, **({"Authorization": f"Basic {login}"} if client else {}))
+        status, _, body = Browser().ask(
+            f"{self.url}/token", form, **({"Authorization": f"Basic {login}"} if client else {})
+        )
         assert status == 200, body
         return dict(json.loads(body))
 
