@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pyvospace.db import identities, nodes
 from pyvospace.db.pool import Database
-from pyvospace.model.faults import DuplicateNode, InvalidArgument
+from pyvospace.model.faults import AlreadyExists, DuplicateNode, InvalidArgument, NotFound
 from pyvospace.model.stored import Changes
 from pyvospace.model.uris import check_name, normalise_authority
 from pyvospace.model.vocabulary import NodeType
@@ -85,7 +85,7 @@ async def set_up(database: Database, *, authority: str, group_prefixes: Sequence
             f"the database belongs to the space {there.authority if there else None!r}, not {wanted.authority!r}"
         )
     if await identities.by_name(database, ADMIN) is None:
-        with suppress(InvalidArgument):  # another process was quicker, or he is disabled
+        with suppress(AlreadyExists):  # another process was quicker, or he is disabled
             await identities.add_user(database, ADMIN, password=None, admin=True)
     if admin := await identities.by_name(database, ADMIN):
         await identities.make_root(database, admin[0].id)
@@ -99,8 +99,10 @@ async def add_user(
 
     Raises
     ------
+    AlreadyExists
+        There is one of that name.
     InvalidArgument
-        There is one of that name, or the name is not allowed.
+        The name is not allowed.
     """
     check_name(name)
     await identities.add_user(database, name, password=password, admin=admin)
@@ -123,9 +125,7 @@ async def create_token(database: Database, user: str, label: str, *, expires: da
 async def _add_user_once(database: Database, name: str) -> bool:
     try:
         await add_user(database, name)
-    except InvalidArgument:
-        if not await identities.has_user(database, name):
-            raise
+    except AlreadyExists:
         if await identities.by_name(database, name):  # he is not disabled
             await make_home(database, name)
         return False
@@ -135,7 +135,7 @@ async def _add_user_once(database: Database, name: str) -> bool:
 async def _caller(database: Database, name: str) -> Caller:
     found = await identities.by_name(database, name)
     if found is None:
-        raise InvalidArgument(f"there is no user {name!r}, or he is disabled")
+        raise NotFound(f"there is no user {name!r}, or he is disabled")
     return found[0]
 
 

@@ -8,7 +8,16 @@ from contextlib import contextmanager
 
 import asyncpg
 
-from pyvospace.model.faults import ContainerNotFound, DuplicateNode, Fault, InternalFault, ServiceBusy, fault_of
+from pyvospace.model.faults import (
+    AlreadyExists,
+    ContainerNotFound,
+    DuplicateNode,
+    Fault,
+    InternalFault,
+    InvalidArgument,
+    ServiceBusy,
+    fault_of,
+)
 from pyvospace.model.vosi import CLOSED_FOR
 
 log = logging.getLogger(__name__)
@@ -28,6 +37,12 @@ _UNAVAILABLE = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
 )
+_TAKEN = {
+    "users_name_key": "there is a user {!r} already",
+    "groups_name_key": "there is a group {!r} already",
+    "identities_name": "{!r} is linked to a user already",
+}
+_MISNAMED = {"users_name_check": "user", "groups_name_check": "group"}
 RETRIED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 """The transaction may simply be run once more."""
 
@@ -54,10 +69,8 @@ def translated(subject: object = "") -> Iterator[None]:
 def _fault(error: asyncpg.PostgresError, subject: object) -> Fault:
     if error.sqlstate in {_FAULT, _CLOSED}:
         return fault_of(str(error), 500) if error.sqlstate == _FAULT else ServiceBusy(error, retry_after=CLOSED_FOR)
-    if isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name == "nodes_name":
-        return DuplicateNode(subject)
-    if isinstance(error, asyncpg.ForeignKeyViolationError) and error.table_name == "nodes":
-        return ContainerNotFound(subject)
+    if isinstance(error, asyncpg.IntegrityConstraintViolationError) and (named := _of_constraint(error, subject)):
+        return named
     if isinstance(error, (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError, *RETRIED)):
         return ServiceBusy("others are changing the same nodes; try again")
     if isinstance(error, _UNAVAILABLE):
@@ -65,3 +78,17 @@ def _fault(error: asyncpg.PostgresError, subject: object) -> Fault:
         return Unavailable("the database cannot be reached; try again")
     log.error("statement failed: %s", error, exc_info=error)
     return InternalFault("the database refused a statement")
+
+
+def _of_constraint(error: asyncpg.IntegrityConstraintViolationError, subject: object) -> Fault | None:
+    name = error.constraint_name or ""
+    if name == "nodes_name":
+        return DuplicateNode(subject)
+    if isinstance(error, asyncpg.ForeignKeyViolationError) and error.table_name == "nodes":
+        return ContainerNotFound(subject)
+    if name in _TAKEN:
+        return AlreadyExists(_TAKEN[name].format(subject))
+    if name in _MISNAMED:
+        rule = "at most 64 of A-Z, a-z, 0-9 and . _ -, the first a letter or digit"
+        return InvalidArgument(f"{subject!r} cannot be the name of a {_MISNAMED[name]}: {rule}")
+    return None

@@ -6,17 +6,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, ClassVar
-
-import asyncpg
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pyvospace.db.errors import translated
+from pyvospace.db.pool import Database
 from pyvospace.db.statements import QueryFile
 from pyvospace.model.callers import Caller, Scope, limited
-from pyvospace.model.faults import InvalidArgument
+from pyvospace.model.faults import NotFound
 
 if TYPE_CHECKING:
-    from pyvospace.db.pool import Database
+    import asyncpg
+
+    from pyvospace.db.pool import Connection
 
 
 class _Sql(QueryFile, file="identities.sql"):
@@ -127,35 +128,40 @@ async def by_identity(database: Database, kind: str, issuer: str, subject: str) 
     return (_caller(row), row["identity"]) if row else None
 
 
-async def add_identity(database: Database, user: str, kind: str, issuer: str, subject: str) -> int:
+async def _named(connection: Connection | Database, name: str, sql: str, *values: object) -> Any:
+    """Run a statement that makes something of a name; what is wrong with that is told of the name."""
+    if isinstance(connection, Database):
+        return await connection.fetchval(sql, *values, subject=name)
+    with translated(name):
+        return await connection.fetchval(sql, *values)
+
+
+async def add_identity(connection: Connection | Database, user: str, kind: str, issuer: str, subject: str) -> int:
     """Let a user be known by a name to an issuer; give the id of the identity.
 
     Raises
     ------
-    InvalidArgument
-        There is no such user, or somebody is known by that name already.
+    NotFound
+        There is no such user.
+    AlreadyExists
+        Somebody is known by that name already.
     """
-    async with database.connection() as connection:
-        with translated():
-            try:
-                made = await connection.fetchval(_Sql.add_identity, user, kind, issuer, subject)
-            except asyncpg.UniqueViolationError:
-                raise InvalidArgument(f"{subject!r} is linked to a user already") from None
+    made = await _named(connection, subject, _Sql.add_identity, user, kind, issuer, subject)
     if made is None:
-        raise InvalidArgument(f"there is no user {user!r}")
+        raise NotFound(f"there is no user {user!r}")
     return int(made)
 
 
-async def remove_identity(database: Database, user: str, identity: int) -> None:
+async def remove_identity(connection: Connection | Database, user: str, identity: int) -> None:
     """Unlink an identity; whoever shows it is refused from the next request on.
 
     Raises
     ------
-    InvalidArgument
+    NotFound
         The user has no such identity.
     """
-    if await database.fetchval(_Sql.remove_identity, user, identity) is None:
-        raise InvalidArgument(f"{user!r} has no identity {identity}")
+    if await connection.fetchval(_Sql.remove_identity, user, identity) is None:
+        raise NotFound(f"{user!r} has no identity {identity}")
 
 
 async def identities(database: Database, user: str) -> list[IdentityRow]:
@@ -210,31 +216,21 @@ async def make_root(database: Database, owner: int) -> None:
     await database.fetchrow(_Sql.make_root, owner)
 
 
-async def add_user(database: Database, name: str, *, password: str | None, admin: bool) -> int:
+async def add_user(connection: Connection | Database, name: str, *, password: str | None, admin: bool) -> None:
     """Add a user with the hash of a password, or none.
 
     Raises
     ------
+    AlreadyExists
+        There is one of that name.
     InvalidArgument
-        There is one of that name, or the name is not allowed.
+        The name is not allowed.
     """
-    return await _add(database, "user", name, _Sql.add_user, password, admin)
-
-
-async def _add(database: Database, what: str, name: str, sql: str, *values: object) -> int:
-    async with database.connection() as connection:
-        with translated():
-            try:
-                return int(await connection.fetchval(sql, name, *values))
-            except asyncpg.UniqueViolationError:
-                raise InvalidArgument(f"there is a {what} {name!r} already") from None
-            except asyncpg.CheckViolationError:
-                rule = "at most 64 of A-Z, a-z, 0-9 and . _ -, the first a letter or digit"
-                raise InvalidArgument(f"{name!r} cannot be the name of a {what}: {rule}") from None
+    await _named(connection, name, _Sql.add_user, name, password, admin)
 
 
 async def change_user(
-    database: Database,
+    connection: Connection | Database,
     name: str,
     *,
     password: str | None = None,
@@ -245,13 +241,13 @@ async def change_user(
 
     Raises
     ------
-    InvalidArgument
+    NotFound
         There is no such user.
     """
     changes = ((_Sql.set_password, password), (_Sql.set_disabled, disabled), (_Sql.set_admin, admin))
     for sql, value in changes:
-        if value is not None and await database.fetchval(sql, name, value) is None:
-            raise InvalidArgument(f"there is no user {name!r}")
+        if value is not None and await connection.fetchval(sql, name, value) is None:
+            raise NotFound(f"there is no user {name!r}")
 
 
 async def users(database: Database) -> list[UserRow]:
@@ -260,7 +256,7 @@ async def users(database: Database) -> list[UserRow]:
 
 
 async def add_token(
-    database: Database,
+    connection: Connection | Database,
     user: str,
     label: str,
     digest: bytes,
@@ -272,13 +268,13 @@ async def add_token(
 
     Raises
     ------
-    InvalidArgument
+    NotFound
         There is no such user, or he is disabled.
     """
     packed = json.dumps(scope.pack()) if scope else None
-    made = await database.fetchval(_Sql.add_token, user, label, digest, expires, packed)
+    made = await connection.fetchval(_Sql.add_token, user, label, digest, expires, packed)
     if made is None:
-        raise InvalidArgument(f"there is no user {user!r} who could have a token")
+        raise NotFound(f"there is no user {user!r} who could have a token")
     return int(made)
 
 
@@ -287,49 +283,58 @@ async def tokens(database: Database, user: str) -> list[TokenRow]:
 
     Raises
     ------
-    InvalidArgument
+    NotFound
         There is no such user.
     """
-    rows = await database.fetch(_Sql.tokens, user)
-    found = [TokenRow(**{**row, "scope": _scope(row["scope"])}) for row in rows]
-    if not found and all(one.name != user for one in await users(database)):
-        raise InvalidArgument(f"there is no user {user!r}")
+    found = [token_row(row) for row in await database.fetch(_Sql.tokens, user)]
+    if not found and not await has_user(database, user):
+        raise NotFound(f"there is no user {user!r}")
     return found
 
 
-async def revoke_token(database: Database, user: str, token: int) -> None:
+def token_row(row: asyncpg.Record) -> TokenRow:
+    """Read a token for a list."""
+    return TokenRow(**{**row, "scope": _scope(row["scope"])})
+
+
+async def revoke_token(connection: Connection | Database, user: str, token: int) -> None:
     """Revoke a token; it is refused from the next request on.
 
     Raises
     ------
-    InvalidArgument
+    NotFound
         The user has no such token.
     """
-    if await database.fetchval(_Sql.revoke_token, user, token) is None:
-        raise InvalidArgument(f"{user!r} has no token {token}")
+    if await connection.fetchval(_Sql.revoke_token, user, token) is None:
+        raise NotFound(f"{user!r} has no token {token}")
 
 
-async def add_group(database: Database, name: str) -> None:
-    """Add a local group.
+async def add_group(connection: Connection | Database, name: str, *, owner: str | None = None) -> None:
+    """Add a local group, of a user or of nobody.
 
     Raises
     ------
+    AlreadyExists
+        There is one of that name.
     InvalidArgument
-        There is one of that name, or the name is not allowed.
+        The name is not allowed.
+    NotFound
+        There is no such user.
     """
-    await _add(database, "group", name, _Sql.add_group)
+    if await _named(connection, name, _Sql.add_group, name, owner) is None:
+        raise NotFound(f"there is no user {owner!r}")
 
 
-async def remove_group(database: Database, name: str) -> None:
+async def remove_group(connection: Connection | Database, name: str) -> None:
     """Remove a group; what it was allowed nobody is allowed by it any more.
 
     Raises
     ------
-    InvalidArgument
+    NotFound
         There is no such group.
     """
-    if await database.fetchval(_Sql.remove_group, name) is None:
-        raise InvalidArgument(f"there is no group {name!r}")
+    if await connection.fetchval(_Sql.remove_group, name) is None:
+        raise NotFound(f"there is no group {name!r}")
 
 
 async def groups(database: Database) -> list[tuple[str, list[str]]]:
@@ -337,17 +342,17 @@ async def groups(database: Database) -> list[tuple[str, list[str]]]:
     return [(row["name"], row["members"]) for row in await database.fetch(_Sql.groups)]
 
 
-async def change_member(database: Database, group: str, user: str, *, add: bool) -> None:
-    """Add a user to a group, or take him out.
+async def change_member(connection: Connection | Database, group: str, user: str, *, add: bool) -> bool:
+    """Add a user to a group, or take him out; False: he was there already, or was not.
 
     Raises
     ------
-    InvalidArgument
+    NotFound
         There is no such group or user.
     """
-    known = await database.fetchrow(_Sql.known, group, user)
+    known = await connection.fetchrow(_Sql.known, group, user)
     if not known or not known["group"]:
-        raise InvalidArgument(f"there is no group {group!r}")
+        raise NotFound(f"there is no group {group!r}")
     if not known["user"]:
-        raise InvalidArgument(f"there is no user {user!r}")
-    await database.fetchval(_Sql.add_member if add else _Sql.remove_member, group, user)
+        raise NotFound(f"there is no user {user!r}")
+    return await connection.fetchval(_Sql.add_member if add else _Sql.remove_member, group, user) is not None

@@ -72,7 +72,10 @@ select t.id, t.name, t.created, t.expires, t.last_used, t.scope
 delete from tokens t using users u where u.id = t.user_id and u.name = $1 and t.id = $2 returning t.id;
 
 -- name: add_group
-insert into groups (name) values ($1) returning id;
+-- A group named $1 of the user named $2; NULL: of nobody.
+insert into groups (name, owner_id)
+select $1, u.id from (select) one left join users u on u.name = $2 where $2::text is null or u.id is not null
+returning id;
 
 -- name: remove_group
 delete from groups where name = $1 returning id;
@@ -87,7 +90,8 @@ select g.name, coalesce(array_agg(u.name order by u.name) filter (where u.id is 
 -- name: add_member
 insert into members (group_id, user_id)
 select g.id, u.id from groups g, users u where g.name = $1 and u.name = $2
-on conflict do nothing;
+on conflict do nothing
+returning user_id;
 
 -- name: remove_member
 delete from members m using groups g, users u

@@ -66,7 +66,7 @@ def test_new_user_has_a_home_and_a_token(pair: Pair) -> None:
 
 def test_user_can_be_added_once(pair: Pair) -> None:
     run(pair, "user", "add", "twice")
-    assert "there is a user 'twice' already" in run(pair, "user", "add", "twice", code=2)
+    assert "there is a user 'twice' already" in run(pair, "user", "add", "twice", code=4)
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a b", "-x", "é", "x" * 65])
@@ -82,9 +82,9 @@ def test_revoked_token_is_refused(pair: Pair) -> None:
     assert listed["name"] == "laptop"
     run(pair, "token", "revoke", "carol", str(listed["id"]))
     assert status(pair, "/nodes/home/carol", f"Bearer {token}") == 401
-    run(pair, "token", "revoke", "carol", str(listed["id"]), code=2)
+    run(pair, "token", "revoke", "carol", str(listed["id"]), code=3)
     assert run(pair, "token", "list", "carol") == ""
-    assert "there is no user 'nobody'" in run(pair, "token", "list", "nobody", code=2)
+    assert "there is no user 'nobody'" in run(pair, "token", "list", "nobody", code=3)
 
 
 def test_password_lets_in_until_the_user_is_disabled(pair: Pair) -> None:
@@ -127,7 +127,7 @@ def test_members_of_a_group_may_read_what_it_may(pair: Pair) -> None:
     run(pair, "group", "join", "survey", "erin")
     run(pair, "group", "remove", "survey")
     assert status(pair, f"/nodes{pair.home}", token) == 403
-    assert "no group" in run(pair, "group", "join", "survey", "erin", code=2)
+    assert "no group" in run(pair, "group", "join", "survey", "erin", code=3)
 
 
 def test_without_a_database_it_says_what_to_do(tmp_path: Path) -> None:
