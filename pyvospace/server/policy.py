@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from pyvospace.model.callers import StaleCallerError, TokenRight
 from pyvospace.model.faults import (
@@ -35,28 +35,27 @@ if TYPE_CHECKING:
 
 
 class Right(StrEnum):
-    """What an operation needs to be allowed, by the name that ``/permissions`` gives it."""
+    """What an operation needs to be allowed, by the name that ``/permissions`` gives it, and in words."""
 
-    READ = "read"
-    """The node: its bytes, its children."""
-    SEE = "see"
-    """To be told of the node: as READ; with OpenCADC's rules, of a leaf, to read the way to it is enough."""
-    SET = "set"
-    """To change properties of the node, and its lock."""
-    WRITE = "write"
-    """To change its bytes; of a container, to unpack an archive into it."""
-    AIM = "aim"
-    """To change where a link leads."""
-    OWN = "share"
-    """To change who may do what with it, and to make it immutable."""
-    UNMARK = "unmark"
-    """To make it mutable again."""
-    CREATE = "create"
-    """To make a node of that name."""
-    DELETE = "delete"
-    """To delete it, or to move it away."""
-    ADMINISTER = "administer"
-    """To change what only administrators may: quotas, owners, users, the state of the service."""
+    words: str
+
+    def __new__(cls, name: str, words: str) -> Self:
+        """Make a member of its name and its words."""
+        made = str.__new__(cls, name)
+        made._value_ = name
+        made.words = words
+        return made
+
+    READ = "read", "To read the node: its bytes, its children."
+    SEE = "see", "To be told of the node; with `interop = opencadc`, of a leaf, to read the way to it is enough."
+    SET = "set", "To change properties of the node, and its lock."
+    WRITE = "write", "To change its bytes; of a container, to unpack an archive into it."
+    AIM = "aim", "To change where a link leads."
+    OWN = "share", "To change who may do what with it, and to make it immutable."
+    UNMARK = "unmark", "To make it mutable again."
+    CREATE = "create", "To make a node of that name."
+    DELETE = "delete", "To delete it, or to move it away."
+    ADMINISTER = "administer", "To change what only administrators may, such as quotas and owners."
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +137,7 @@ class Decision:
         return self.fault is None
 
 
-_NEEDED: Final[Mapping[Right, TokenRight]] = {
+NEEDED: Final[Mapping[Right, TokenRight]] = {
     Right.READ: TokenRight.READ,
     Right.SEE: TokenRight.READ,
     Right.SET: TokenRight.WRITE,
@@ -160,7 +159,7 @@ def _is_elsewhere(question: Question) -> bool:
 
 def _lacks_right(question: Question) -> bool:
     scope = question.caller.scope
-    return scope is not None and _NEEDED[question.right] not in scope.rights
+    return scope is not None and NEEDED[question.right] not in scope.rights
 
 
 def _elsewhere(uri: NodeUri) -> Fault:
@@ -169,7 +168,7 @@ def _elsewhere(uri: NodeUri) -> Fault:
 
 def _too_little(caller: Caller, right: Right) -> Fault:
     rights = caller.scope.rights if caller.scope else ()
-    return PermissionDenied(f"this token is not for {_NEEDED[right]}: it has {', '.join(sorted(rights))}")
+    return PermissionDenied(f"this token is not for {NEEDED[right]}: it has {', '.join(sorted(rights))}")
 
 
 def _way_is_hidden(question: Question) -> bool:
@@ -279,6 +278,12 @@ _PRESENT: Final = Bar(
     lambda question: question.found.node is not None,
     lambda question: DuplicateNode(question.uri),
 )
+_ROOT: Final = Bar(
+    "root",
+    "the root stays where it is",
+    lambda question: not question.found.names,
+    lambda _: PermissionDenied("the root can be neither deleted nor moved"),
+)
 _FIXED: Final = (
     Bar(
         "immutable-container",
@@ -331,7 +336,7 @@ TABLE: Final[Mapping[Right, tuple[Bar | OneOf, ...]]] = {
     Right.OWN: (*_TO_CHANGE, _MAY_OWN),
     Right.UNMARK: (*_TO_CHANGE, _MAY_ADMINISTER, _STAYS_FIXED),
     Right.CREATE: (_CLOSED, *_TOKEN, _WAY, _HOMELESS, _MAY_WRITE, _PRESENT, _FIXED_PLACE, _LOCKED_PLACE),
-    Right.DELETE: (*_TO_CHANGE, _MAY_WRITE, *_FIXED, _LOCKED, _LOCKED_PLACE),
+    Right.DELETE: (*_TO_CHANGE, _MAY_WRITE, _ROOT, *_FIXED, _LOCKED, _LOCKED_PLACE),
     Right.ADMINISTER: (*_TO_CHANGE, _MAY_ADMINISTER),
 }
 """For each right the rules in the order in which they are looked at; of CREATE and DELETE, owner and groups are those
@@ -438,7 +443,7 @@ class Policy:
             return
         if not scope.covers(path):
             raise _elsewhere(NodeUri(self._authority, path))
-        if _NEEDED[right] not in scope.rights:
+        if NEEDED[right] not in scope.rights:
             raise _too_little(self.caller, right)
 
     def require_whole(self) -> None:

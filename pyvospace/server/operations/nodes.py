@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from pyvospace.db import listings, nodes
-from pyvospace.model.faults import DuplicateNode, InvalidArgument, InvalidURI, PermissionDenied, ServiceBusy
-from pyvospace.model.stored import ROOT_ID
+from pyvospace.model.faults import DuplicateNode, InvalidArgument, InvalidURI, ServiceBusy
 from pyvospace.model.uris import AUTO, NULL
 from pyvospace.model.vocabulary import NodeType
 from pyvospace.server.operations.paths import follow, resolve
@@ -142,8 +141,6 @@ async def delete(context: Context, path: tuple[str, ...]) -> None:
     """
     for _ in range(_ATTEMPTS):
         node = context.policy.require(Right.DELETE, await _approach(context, path))
-        if node.id == ROOT_ID:
-            raise PermissionDenied("the root cannot be deleted")
         if await nodes.delete(context.database, context.caller, node, only_empty=context.service.opencadc):
             return
     raise ServiceBusy(f"others keep changing {context.uri(path)}; try again")
