@@ -1,6 +1,7 @@
 """Logs: one line for each record, no control character of a user's making, no secret.
 
-The token of an endpoint stands in its path, so that paths are masked wherever they are logged.
+Nothing of ours logs a secret by intent. But the token of an endpoint stands in its path, URLs of other services hold
+passwords, and the text of an exception may repeat what a stranger has sent: so all that is logged is masked.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from pyvospace.config.settings import LogSettings
@@ -24,15 +26,80 @@ request_id: ContextVar[str] = ContextVar("pyvospace_request", default="")
 
 _FLUSH = 0.2
 """Seconds for which lines of the access log gather."""
-_TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
+_SECRETS = re.compile(
+    # Whatever a stranger sends is gone through once: each part begins where a word does, or at a fixed text, and
+    # ends within a fixed length, or where it can begin only once.
+    r"""
+      (?P<token> (?<![\w-]) eyJ[\w-]* (?: \.[\w-]* ){1,4} )           # a JWT: of an endpoint, of a provider
+    | (?P<hex> (?<![\w-]) [0-9a-f]{64} (?![\w-]) )                  # an API token
+    | (?P<url> :// ) [^/\s'"<>]* @                                 # user and password in a URL
+    | (?P<scheme> (?<![\w-]) (?: bearer | basic | ivoa_bearer ) ) \s [\w.~+/=:-]{4,}
+    | (?P<header> (?<![\w-]) (?: (?: proxy- )? authorization | (?: set- )? cookie | x-vo-bearer
+                              | x-cadc-delegationtoken | x-proxy-secret ) ['"]? \s? [:=,] \s? ) [^\r\n]*
+    | (?P<name> (?<![\w-]) [\w-]{0,40}? (?: password | passwd | secret | token | assertion | api_?key | signature )
+                ['"]? \s? (?: = | :\s ) \s? ['"]? ) [^\s&'",;]+
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_SIGNS = ("eyj", "@", "bearer", "basic", "cookie", "auth", "token", "pass", "secret", "assertion", "key", "signature")
+"""One of them is in all that `_SECRETS` finds, API tokens aside: to look for them is quicker."""
+_HEX = re.compile(r"[0-9a-f]{64}")
+_SHOWN = frozenset({"detail", "limit", "order", "sort", "uri", "accept", "target", "direction", "protocol", "view",
+                    "request", "phase", "wait", "last", "after", "right", "user", "dryrun"})  # fmt: skip
+"""Parameters of a query whose values are logged: none of them is for a secret."""
+_PARAMETERS = 100
+_SHORT = 60
+"""A path of this length has no room for an API token."""
+_LONG = 4000
+"""Characters of a path that are logged, and the same of a query."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def masked(text: str) -> str:
-    """Replace what looks like a token of ours, and escape control characters."""
-    if "eyJ" in text:
-        text = _TOKEN.sub("[token]", text)
+    """Replace what looks like a secret, and escape control characters."""
+    text = _without_secrets(text)
     return text if text.isprintable() else _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def _without_secrets(text: str) -> str:
+    folded = text.lower()
+    if any(sign in folded for sign in _SIGNS) or _HEX.search(folded):
+        return _SECRETS.sub(_mask, text)
+    return text
+
+
+def _mask(match: re.Match[str]) -> str:
+    kind = match.lastgroup or ""
+    if kind in {"token", "hex"}:
+        return "[token]"
+    return f"{match[kind]} [secret]" if kind == "scheme" else f"{match[kind]}[secret]{'@' * (kind == 'url')}"
+
+
+def shown_path(path: str) -> str:
+    """Write the path of a request, and of its query what is known to be no secret."""
+    path, mark, query = path.partition("?")
+    if len(path) > _SHORT or "eyJ" in path or "%" in path or "@" in path or not path.isprintable():
+        path = _shown(path)
+    if not mark:
+        return path
+    pairs = query.split("&", _PARAMETERS)[:_PARAMETERS]
+    return f"{path}?{'&'.join(map(_shown_parameter, pairs))[:_LONG]}"
+
+
+def _shown(encoded: str) -> str:
+    """Write encoded text; what holds a secret that only decoding shows is left out."""
+    if len(encoded) > _LONG:
+        encoded = encoded[:_LONG].rpartition("/")[0] + "/..."  # no part of a secret
+    if "%" in encoded and (plain := unquote(encoded)) != _without_secrets(plain):
+        return "..."
+    return masked(encoded)
+
+
+def _shown_parameter(pair: str) -> str:
+    name, equals, value = pair.partition("=")
+    if not equals:
+        return "..." if name else ""
+    return f"{_shown(name)}={_shown(value) if name.lower() in _SHOWN else '...'}"
 
 
 class TextFormatter(logging.Formatter):
@@ -61,7 +128,7 @@ class JsonFormatter(logging.Formatter):
             "request": request_id.get(),
         }
         if record.exc_info:
-            entry["traceback"] = _TOKEN.sub("[token]", self.formatException(record.exc_info))
+            entry["traceback"] = _without_secrets(self.formatException(record.exc_info))
         return json.dumps(entry)
 
 
@@ -81,10 +148,10 @@ class AccessLog:
         atexit.register(self.flush)
 
     def write(self, *, remote: str | None, caller: str, method: str, path: str, status: int, seconds: float) -> None:
-        """Write the line of one request; `path` may hold a token, which is masked."""
+        """Write the line of one request; `path` may hold secrets, which are masked."""
         if not self._wanted:
             return
-        shown = masked(path)
+        shown = shown_path(path)
         if self._json:
             line = json.dumps(
                 {

@@ -8,8 +8,9 @@ import logging
 import pytest
 
 from pyvospace.config.settings import LogSettings
-from pyvospace.service.logs import AccessLog, JsonFormatter, TextFormatter, masked
+from pyvospace.service.logs import AccessLog, JsonFormatter, TextFormatter, masked, shown_path
 
+API = "0123456789abcdef" * 4
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJvcCI6ImdldCJ9.c2lnbmF0dXJl"
 
 
@@ -27,10 +28,48 @@ def record(message: str, *args: object, error: Exception | None = None) -> loggi
         ("\x1b[31m\x00\x7f\x9b", "\\x1b[31m\\x00\\x7f\\x9b"),
         ("a\u2028b", "a\\x2028b"),
         ("é\U0001f52d", "é\U0001f52d"),
+        (f"Authorization: Bearer {API}", "Authorization: [secret]"),
+        (f"{{'authorization': 'Basic {API}'}}", "{'authorization': [secret]"),
+        ("Cookie: a=b; c=d", "Cookie: [secret]"),
+        ("sent bearer abc.def and went", "sent bearer [secret] and went"),
+        (f"a token {API} was", "a token [token] was"),
+        ("('X-VO-Bearer', 'x')", "('X-VO-Bearer', [secret]"),
+        ("X-CADC-DelegationToken=x", "X-CADC-DelegationToken=[secret]"),
+        ("https://me:pa@ss@host/a@b", "https://[secret]@host/a@b"),
+        ("postgresql://u:p@h/db", "postgresql://[secret]@h/db"),
+        ("{'password': 'x y', 'client_secret': 'z'}", "{'password': '[secret] y', 'client_secret': '[secret]'}"),
+        ("?a=1&access_token=x&b=2", "?a=1&access_token=[secret]&b=2"),
+        ("the token is wrong; a secret: none", "the token is wrong; a secret: [secret]"),
+        ("a home of alice@example.org", "a home of alice@example.org"),
     ],
 )
 def test_masked(text: str, expected: str) -> None:
     assert masked(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/nodes/a%20b?limit=0&uri=vos:%2f%2fx", "/nodes/a%20b?limit=0&uri=vos:%2f%2fx"),
+        (f"/files/{TOKEN}/a", "/files/[token]/a"),
+        (f"/files/{TOKEN.replace('.', '%2e')}/a", "..."),
+        (f"/nodes/{API}/a", "/nodes/[token]/a"),
+        ("/x?access_token=s&LIMIT=1&s&a=", "/x?access_token=...&LIMIT=1&...&a=..."),
+        ("/x?target=https%3A%2F%2Fme%3As%40host&view=https://me:s@host", "/x?target=...&view=https://[secret]@host"),
+        (f"/x?{TOKEN}", "/x?..."),
+        (f"/x?{TOKEN}=1", "/x?[token]=..."),
+    ],
+)
+def test_shown_path(path: str, expected: str) -> None:
+    assert shown_path(path) == expected
+
+
+def test_what_strangers_send_is_gone_through_once() -> None:
+    """Twice as much takes twice as long, not four times (T19): a square would not end."""
+    for piece in ("eyJ", "eyJ.", "eyJ-", "a-", "://", "token", "password ", "cookie", "0" * 63 + " ", "bearer ", "x="):
+        flood = piece * ((1 << 19) // len(piece))
+        masked(flood)
+        shown_path(f"/{flood}?{flood}")
 
 
 def test_lines_of_text() -> None:
