@@ -1,7 +1,7 @@
 """Signed endpoints: the only module that makes or reads tokens of this service.
 
-An endpoint is a JSON Web Token, HS256, signed with a key of the catalogue. python-jose takes much on trust (a token
-without audience, any algorithm), so that everything is pinned here: one algorithm, a known key, every claim there.
+An endpoint is a JSON Web Token, HS256, signed with a key of the catalogue. Everything is pinned: one algorithm, a known
+key, every claim there and no other.
 """
 
 from __future__ import annotations
@@ -14,22 +14,19 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote
 
-from jose import JWTError, jwt
-
 from pyvospace.model.claims import OPERATIONS, EndpointClaims
 from pyvospace.model.faults import PermissionDenied
+from pyvospace.service import jwts
+from pyvospace.service.jwts import TokenRefused, Unverified
 
 log = logging.getLogger(__name__)
 
-_ALGORITHM: Final = "HS256"
-_MAX_BYTES: Final = 8192
 _HEADER: Final = {"alg", "typ", "kid"}
 _CLAIMS: Final = {"iss", "aud", "sub", "exp", "op", "node", "job", "tok"}
 _REFRESH: Final = 60.0
 """Seconds for which a signing key is used without asking for a newer one."""
 _LOOK_AGAIN: Final = 0.2
 """Seconds between two looks for a key that is not known."""
-_REQUIRED: Final = {f"require_{claim}": True for claim in ("iss", "aud", "sub", "exp")}
 
 SigningKey = Callable[[], Awaitable[tuple[str, bytes]]]
 Keys = Callable[[], Awaitable[Mapping[str, bytes]]]
@@ -75,7 +72,7 @@ class EndpointSigner:
             "job": claims.job_id or "",
             "tok": claims.token_id or 0,
         }
-        return str(jwt.encode(payload, secret, algorithm=_ALGORITHM, headers={"kid": kid}))
+        return jwts.sign(payload, kid, secret)
 
 
 class EndpointVerifier:
@@ -92,8 +89,7 @@ class EndpointVerifier:
     """
 
     def __init__(self, authority: str, audience: str, keys: Keys) -> None:
-        self._issuer = authority
-        self._audience = audience
+        self._expected = jwts.Expected(issuer=authority, audiences=(audience,), algorithms=(jwts.HMAC,))
         self._fetch = keys
         self._keys: Mapping[str, bytes] = {}
         self._looked = float("-inf")
@@ -107,20 +103,12 @@ class EndpointVerifier:
         PermissionDenied
             It is not one of ours, was altered, is for another storage, or has expired.
         """
-        if len(token) > _MAX_BYTES:
-            raise PermissionDenied("this is no endpoint of ours")
-        secret = await self._secret(token)
         try:
-            payload = jwt.decode(
-                token,
-                secret,
-                algorithms=[_ALGORITHM],
-                issuer=self._issuer,
-                audience=self._audience,
-                options=_REQUIRED,
-            )
-        except JWTError as error:
-            log.debug("endpoint refused: %s", error)
+            unverified = jwts.read(token)
+            secret = await self._secret(unverified)
+            payload = jwts.check(unverified, jwts.own_key(secret), self._expected)
+        except TokenRefused as refused:
+            log.debug("endpoint refused: %s", refused)
             raise PermissionDenied("this endpoint is not valid, or not any more; negotiate again") from None
         if payload.keys() != _CLAIMS or payload["op"] not in OPERATIONS:
             raise PermissionDenied("this is no endpoint of ours")
@@ -133,13 +121,9 @@ class EndpointVerifier:
             token_id=payload["tok"] or None,
         )
 
-    async def _secret(self, token: str) -> bytes:
-        try:
-            header = jwt.get_unverified_header(token)
-        except JWTError:
-            header = {}
-        kid = header.get("kid")
-        if header.keys() != _HEADER or header["alg"] != _ALGORITHM or not isinstance(kid, str):
+    async def _secret(self, token: Unverified) -> bytes:
+        kid = token.kid
+        if token.header.keys() != _HEADER or token.algorithm != jwts.HMAC or kid is None:
             raise PermissionDenied("this is no endpoint of ours")
         if kid not in self._keys:
             await self._look_for(kid)

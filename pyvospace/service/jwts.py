@@ -17,10 +17,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from jose import jwk, jws
-from jose.backends.base import Key
+from jose.backends import base
 from jose.exceptions import JOSEError
 
 log = logging.getLogger(__name__)
+
+Key = base.Key
+"""Checks signatures."""
 
 HMAC: Final = "HS256"
 """For tokens that we make for ourselves."""

@@ -19,12 +19,10 @@ from urllib.parse import quote
 
 from pyvospace.model.faults import ServiceBusy
 from pyvospace.service import jwts
-from pyvospace.service.jwts import KeySet, TokenRefused, Unverified
+from pyvospace.service.jwts import Key, KeySet, TokenRefused, Unverified
 from pyvospace.service.trusted import NoAnswerError
 
 if TYPE_CHECKING:
-    from jose.backends.base import Key
-
     from pyvospace.config.settings import ProviderSettings
     from pyvospace.service.trusted import Trusted
 
