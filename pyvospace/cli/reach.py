@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,16 +70,25 @@ def with_database(config: Path | None, data: Path | None, work: Callable[[Databa
     """Do something with the database that options, environment and files name."""
     from pyvospace.config import load
     from pyvospace.db.pool import Database
+    from pyvospace.model.callers import Caller
     from pyvospace.supervisor.data import find_dsn
 
     settings = load(config)
     dsn = find_dsn(settings, data)
 
     async def run() -> T:
-        database = await Database.connect(dsn, settings.database, name="pyvospace admin")
+        acting = Caller(name=_account(), credential="command line")
+        database = await Database.connect(dsn, settings.database, name="pyvospace admin", acting=acting)
         try:
             return await work(database)
         finally:
             await database.close()
 
     return asyncio.run(run())
+
+
+def _account() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # has no entry in the password file
+        return str(os.getuid())

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from pyvospace.db.errors import Unavailable
+from pyvospace.db.pool import acting
 from pyvospace.db.statements import QueryFile
 from pyvospace.db.storage import LEASE
 from pyvospace.model.archives import PackClaim, PackedNode, UnpackClaim, archive_format
@@ -117,7 +118,7 @@ class PostgresArchives:
 
         async def work(connection: Connection) -> None:
             await connection.execute(
-                _Sql.unpack, self._storage, claims.job_id, claims.user_id, claim.id, *_columns(tree)
+                _Sql.unpack, self._storage, claims.job_id, claims.user_id, claim.id, *_columns(tree), acting.get().told
             )
             crash_point("before-commit")
 

@@ -81,6 +81,7 @@ async def _copy(
         caller.groups,
         caller.admin,
         caller.epoch,
+        caller.who,
     )
     return _made(row) if row else None
 

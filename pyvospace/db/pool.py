@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import asyncpg
 
 from pyvospace.db.errors import RETRIED, translated
+from pyvospace.model.callers import SERVICE, Caller
 from pyvospace.model.faults import ServiceBusy
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ _STEPS = 3
 _holding: ContextVar[bool] = ContextVar("pyvospace_holding_connection", default=False)
 on_behalf_of: ContextVar[str] = ContextVar("pyvospace_client", default="")
 """The client for whom connections are used; empty: the service itself."""
+acting: ContextVar[Caller] = ContextVar("pyvospace_acting", default=SERVICE)
+"""Who brings bytes to a storage server, for the audit log."""
 
 
 class UnsafeDatabaseError(Exception):
@@ -73,8 +76,15 @@ class Database:
         self._tree_timeout = tree_timeout
 
     @classmethod
-    async def connect(cls, dsn: str, settings: DatabaseSettings, *, name: str = "pyvospace") -> Database:
+    async def connect(
+        cls, dsn: str, settings: DatabaseSettings, *, name: str = "pyvospace", acting: Caller = SERVICE
+    ) -> Database:
         """Open a pool.
+
+        Parameters
+        ----------
+        acting
+            Who changes users and what belongs to them, for the audit log, unless a transaction says who it is for.
 
         Raises
         ------
@@ -91,12 +101,12 @@ class Database:
                 connection_class=_Connection,
                 max_cached_statement_lifetime=0,
                 max_inactive_connection_lifetime=0,
-                server_settings=_server_settings(settings, name),
+                server_settings=_server_settings(settings, name, acting),
             )
             await _check_or_close(pool, durability=settings.check_durability)
 
         async def alone() -> asyncpg.Connection[asyncpg.Record]:
-            return await asyncpg.connect(dsn, server_settings=_server_settings(settings, f"{name} listening"))
+            return await asyncpg.connect(dsn, server_settings=_server_settings(settings, f"{name} listening", acting))
 
         return cls(
             pool,
@@ -285,9 +295,10 @@ class Held:
                 self._shares.give_back(self._client)
 
 
-def _server_settings(settings: DatabaseSettings, name: str) -> dict[str, str]:
+def _server_settings(settings: DatabaseSettings, name: str, acting: Caller) -> dict[str, str]:
     return {
         "application_name": name,
+        "pyvospace.caller": acting.told,
         "statement_timeout": f"{settings.statement_timeout:g}s",
         "lock_timeout": f"{settings.lock_timeout:g}s",
         "idle_in_transaction_session_timeout": "60s",

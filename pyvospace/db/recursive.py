@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pyvospace.db import nodes
 from pyvospace.db.statements import QueryFile
+from pyvospace.model.audit import audited
 from pyvospace.model.callers import StaleCallerError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ async def delete_leaves(
 
     async def work(connection: Connection) -> Piece:
         gone = await connection.fetchval(
-            _Sql.delete_leaves, container, ids, caller.id, caller.groups, caller.admin, caller.epoch
+            _Sql.delete_leaves, container, ids, caller.id, caller.groups, caller.admin, caller.epoch, caller.who
         )
         left = await _remaining(connection, caller, container, ids)
         await count(connection, gone)
@@ -168,6 +169,8 @@ async def set_below(
             behind,
             limit,
             properties,
+            caller.who,
+            audited(changes, below=True),
         )
         if row is None:
             raise AssertionError

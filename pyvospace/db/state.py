@@ -10,6 +10,7 @@ from pyvospace.model.vosi import Standing, State
 
 if TYPE_CHECKING:
     from pyvospace.db.pool import Database
+    from pyvospace.model.callers import Caller
 
 
 class _Sql(QueryFile, file="state.sql"):
@@ -32,7 +33,8 @@ async def live_storages(database: Database) -> int:
     return int(await database.fetchval(_Sql.live_storages))
 
 
-async def turn(database: Database, wanted: Standing, *, epoch: int | None = None) -> bool:
-    """Put the service into a state: every process follows at once. False: the epoch is another one by now."""
-    row = await database.fetchrow(_Sql.turn, str(wanted.state), wanted.note, wanted.down_at, wanted.back_at, epoch)
+async def turn(database: Database, wanted: Standing, *, by: Caller | None = None) -> bool:
+    """Put the service into a state: every process follows at once. False: `by` is not any more who he was."""
+    whose = (by.epoch, by.told) if by else (None, None)
+    row = await database.fetchrow(_Sql.turn, str(wanted.state), wanted.note, wanted.down_at, wanted.back_at, *whose)
     return row is not None

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from pyvospace.model.faults import InvalidArgument, InvalidURI
 from pyvospace.model.uris import decode_path, encode_path
+
+_MAX_CREDENTIAL: Final = 300
+"""Characters of a credential's name that are kept."""
 
 
 class TokenRight(StrEnum):
@@ -66,6 +70,20 @@ class Scope:
         return any(path[: len(place)] == place for place in self.paths)
 
 
+class Origin(NamedTuple):
+    """Where a request came from, for the audit log."""
+
+    remote: str = ""
+    """Address of the client."""
+    request: str = ""
+    """Id of the request."""
+    job: str = ""
+    """The job that is at work."""
+
+
+_NOWHERE: Final = Origin()
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """An identity, as it was at an epoch of the catalogue.
@@ -91,16 +109,28 @@ class Caller:
     """None: all that the user may."""
     credential: str = ""
     """How he showed who he is, for the audit log; never a secret."""
-    origin: str = "{}"
-    """JSON: where the request came from, for the audit log."""
+    origin: Origin = _NOWHERE
+    """Of this very request."""
 
     @property
     def anonymous(self) -> bool:
         """Say whether nobody is logged in."""
         return self.id == 0
 
+    @property
+    def who(self) -> list[str]:
+        """Give what the audit log is told of him besides his id."""
+        return [self.name, self.credential[:_MAX_CREDENTIAL], *self.origin]
+
+    @property
+    def told(self) -> str:
+        """Give the JSON by which triggers of the database know who acts: the setting ``pyvospace.caller``."""
+        return json.dumps({"id": self.id, "who": self.who})
+
 
 ANONYMOUS: Final = Caller()
+SERVICE: Final = Caller(credential="service")
+"""What the service does by itself, for the audit log."""
 
 
 def limited(caller: Caller, scope: Scope | None) -> Caller:

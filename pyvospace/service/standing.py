@@ -86,7 +86,7 @@ class StandingWatch:
         StaleCallerError
             He is not any more who he was when he was identified.
         """
-        if not await state.turn(self._database, wanted, epoch=caller.epoch):
+        if not await state.turn(self._database, wanted, by=caller):
             raise StaleCallerError
         await self.look()
 

@@ -6,7 +6,7 @@ select pg_advisory_xact_lock_shared(8413);
 -- Copy the node $1, still the child of $2 named $3, with all that is below it, into the container $4 under the name $5,
 -- for the caller $6 (groups $7, administrator $8), identified at the epoch $9. The tree is taken as it is at one
 -- moment, so that a copy into itself ends. It belongs to the caller; rights are the container's, if it hands them down;
--- bytes are named once more, not copied. No row: something has changed. A refusal: nothing is copied.
+-- bytes are named once more, not copied. No row: something has changed. A refusal: nothing is copied. $10: `Caller.who`.
 with recursive place as (
     select p.id, c.path, p.public, p.group_read, p.group_write, p.inherit
       from containers c
@@ -50,6 +50,13 @@ with recursive place as (
       from tree t
      cross join whole w
      where t.type = 'ContainerNode' and w.readable and w.writable
+), audited as (
+    insert into audit (user_id, name, credential, remote, request, action, node_id, path, owner_id, details)
+    select $6, ($10::text[])[1], ($10::text[])[2], ($10::text[])[3], ($10::text[])[4], 'copyNode', t.new_id, path_of($4, $5), $6,
+           audit_details($10, jsonb_build_object('from', path_of($2, $3), 'nodes', w.number))
+      from tree t
+     cross join whole w
+     where t.id = $1 and t.new_parent = $4 and w.readable and w.writable
 )
 select number,
        case when not readable then 'PermissionDenied' when not writable then 'InvalidArgument' end as refusal

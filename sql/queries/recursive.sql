@@ -10,8 +10,8 @@ select count(*) >= $2 from (
 
 -- name: delete_leaves
 -- Delete the nodes $2 if they are in the container $1 and no containers, as far as the caller $3 (groups $4,
--- administrator $5), identified at the epoch $6, may; the container's row is shared before theirs. (No index is used for
--- `is not distinct from`: it would be that of all nodes in the container.)
+-- administrator $5), identified at the epoch $6, may; the container's row is shared before theirs. $7: `Caller.who`. (No
+-- index is used for `is not distinct from`: it would be that of all nodes in the container.)
 with place as materialized (
     select p.id from nodes p
       join containers c on c.id = p.id
@@ -23,11 +23,18 @@ with place as materialized (
      using place p
      where n.id = any ($2::bigint[]) and n.parent_id is not distinct from p.id and n.type <> 'ContainerNode'
        and not n.locked and not n.immutable
-    returning n.storage_id, n.location
+    returning n.id, n.parent_id, n.name, n.owner_id, n.storage_id, n.location
 ), kept as (
     insert into obsolete (storage_id, location)
     select distinct storage_id, location from gone where location is not null
     on conflict (storage_id, location) do update set since = now()
+), above as materialized (
+    select path_of(parent_id, '') as path from gone limit 1
+), audited as (
+    insert into audit (user_id, name, credential, remote, request, action, node_id, path, owner_id, details)
+    select $3, ($7::text[])[1], ($7::text[])[2], ($7::text[])[3], ($7::text[])[4], 'deleteNode', g.id,
+           a.path || g.name, g.owner_id, audit_details($7, '{}')
+      from gone g, above a
 )
 select count(*) from gone;
 
@@ -51,7 +58,8 @@ select c.id, substr(c.path::text, (select length(path::text) + 1 from containers
 -- name: set_below
 -- Change up to $15 nodes in each of those of the containers $1 that the caller $2 (groups $3, administrator $4), identified at
 -- the epoch $5, may read, from behind the name $14 on: properties $6 are taken away and $7 set unless there would be
--- more than $16, rights and the rest set where not NULL; $13: the change needs the owner.
+-- more than $16, rights and the rest set where not NULL; $13: the change needs the owner. $17: `Caller.who`, $18 what the
+-- audit log says of it: for each container and owner how many nodes were changed.
 with place as (
     select p.id
       from unnest($1::bigint[]) as p (id)
@@ -72,7 +80,13 @@ with place as (
      where n.id = g.id and may_write(n.owner_id, n.group_write, $2, $3::text[], $4)
        and (not $13::boolean or n.owner_id = $2 or $4)
        and (select count(*) from jsonb_object_keys((n.properties - $6::text[]) || $7::jsonb)) <= $16
-    returning n.id
+    returning n.id, n.parent_id, n.owner_id
+), audited as (
+    insert into audit (user_id, name, credential, remote, request, action, node_id, path, owner_id, details)
+    select $2, ($17::text[])[1], ($17::text[])[2], ($17::text[])[3], ($17::text[])[4], 'setNode', c.parent_id, path_of(p.parent_id, p.name),
+           c.owner_id, audit_details($17, $18::jsonb || jsonb_build_object('nodes', c.nodes))
+      from (select parent_id, owner_id, count(*) as nodes from changed group by parent_id, owner_id) c
+      join nodes p on p.id = c.parent_id
 )
 select count(*) as seen, max(name) as last, (select count(*) from changed) as changed,
        (select epoch from space) as epoch

@@ -67,6 +67,6 @@ async def test_each_change_makes_callers_strangers(world: World, storage: Storag
     await turn(world, State.READ_ONLY)
     seen = await state.standing(storage.database)
     assert (seen.state, seen.epoch, seen.turned) == (State.READ_ONLY, before.epoch + 1, None)
-    assert not await state.turn(world.database, Standing(State.OFFLINE), epoch=before.epoch)
-    assert await state.turn(world.database, Standing(State.OFFLINE), epoch=seen.epoch)
+    assert not await state.turn(world.database, Standing(State.OFFLINE), by=before)
+    assert await state.turn(world.database, Standing(State.OFFLINE), by=await world.caller())
     assert (await state.standing(storage.database)).turned is not None

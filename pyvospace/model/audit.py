@@ -1,0 +1,98 @@
+"""The audit log: what is written of an action, and who may see it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from pyvospace.model.stored import Changes
+
+DONE: Final = "done"
+"""Outcome of what was not refused; of what was, the name of the fault."""
+_MOST_NAMES: Final = 50
+_NAME: Final = 200
+
+
+class Action(StrEnum):
+    """What somebody has done, or tried to do. A row of the log has one of these and no other."""
+
+    CREATE_NODE = "createNode"
+    SET_NODE = "setNode"
+    """Properties, rights, the target of a link."""
+    DELETE_NODE = "deleteNode"
+    MOVE_NODE = "moveNode"
+    COPY_NODE = "copyNode"
+    STORE_BYTES = "storeBytes"
+    UNPACK_ARCHIVE = "unpackArchive"
+    GET_NODE = "getNode"
+    """To read a node's document."""
+    READ_BYTES = "readBytes"
+    READ_ARCHIVE = "readArchive"
+    TRANSFER = "transfer"
+    """To negotiate one."""
+    SEARCH = "search"
+    WORK = "work"
+    """What a job was to do."""
+    REQUEST = "request"
+    """Any other request."""
+    LOG_IN = "login"
+    ADD_USER = "addUser"
+    CHANGE_USER = "changeUser"
+    REMOVE_USER = "removeUser"
+    ADD_TOKEN = "addToken"  # noqa: S105 (no password)
+    CHANGE_TOKEN = "changeToken"  # noqa: S105 (no password)
+    REVOKE_TOKEN = "revokeToken"  # noqa: S105 (no password)
+    ADD_GROUP = "addGroup"
+    CHANGE_GROUP = "changeGroup"
+    REMOVE_GROUP = "removeGroup"
+    ADD_MEMBER = "addMember"
+    CHANGE_MEMBER = "changeMember"
+    REMOVE_MEMBER = "removeMember"
+    LINK_IDENTITY = "linkIdentity"
+    CHANGE_IDENTITY = "changeIdentity"
+    UNLINK_IDENTITY = "unlinkIdentity"
+    ADD_QUOTA = "addQuota"
+    CHANGE_QUOTA = "changeQuota"
+    REMOVE_QUOTA = "removeQuota"
+    MAKE_SPACE = "makeSpace"
+    SET_SPACE = "setSpace"
+    """State and group prefixes of the service."""
+    PRUNE_AUDIT = "pruneAudit"
+    """Old rows of this log were taken away, as the settings say."""
+    DROP_AUDIT = "dropAudit"
+    """Reads and refusals came faster than they could be written: so many rows are missing."""
+
+
+def audited(changes: Changes, *, below: bool = False) -> str:
+    """Give as JSON what the log says of a change of properties: names, no values.
+
+    Rights are told with what they were, by the statement that changes them; of those `below` a container, of which
+    there may be many, with what they are to be.
+    """
+    found: dict[str, Any] = {}
+    if changes.properties:
+        found["set"] = _names(changes.properties)
+    if changes.removed:
+        found["removed"] = _names(changes.removed)
+    if changes.target is not None:
+        found["target"] = True
+    if below:
+        rights = {
+            "public": changes.public,
+            "groupRead": changes.group_read,
+            "groupWrite": changes.group_write,
+            "inherit": changes.inherit,
+            "locked": changes.locked,
+        }
+        found["below"] = True
+        found["rights"] = {name: value for name, value in rights.items() if value is not None}
+    return json.dumps(found)
+
+
+def _names(names: Iterable[str]) -> list[str]:
+    shown = sorted(name[:_NAME] for name in names)
+    more = len(shown) - _MOST_NAMES
+    return [*shown[:_MOST_NAMES], f"and {more} more"] if more > 0 else shown
