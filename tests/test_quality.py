@@ -1,6 +1,7 @@
 """What no tool at hand checks: sizes, what a layer may import, that everything of the package is explained."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,3 +71,33 @@ def test_every_setting_is_explained() -> None:
 
 def test_no_module_is_called_by_no_name() -> None:
     assert [path for path in modules("pyvospace") if path.stem in {"utils", "helpers", "common", "misc"}] == []
+
+
+_SECRET = re.compile(r"(^|_)(token|secret|password|signature|digest|mac|hmac|challenge)s?$")
+_NO_SECRETS = {"migrations.py", "contract.py"}
+"""Where a digest is one of bytes or files that everybody may know."""
+
+
+def names_in(node: ast.expr) -> set[str]:
+    """Give the name of a value: of a variable, an attribute, or what is called on one."""
+    if isinstance(node, ast.Name):
+        return {node.id}
+    if isinstance(node, ast.Attribute):
+        return {node.attr}
+    if isinstance(node, ast.Call):
+        method = names_in(node.func) if isinstance(node.func, ast.Attribute) else set()
+        return method | {name for arg in node.args for name in names_in(arg)}
+    return set()
+
+
+@pytest.mark.parametrize("path", modules("pyvospace"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_secrets_are_compared_in_constant_time(path: Path) -> None:
+    """`==` ends at the first difference, and so tells how much of a guess was right: see hmac.compare_digest."""
+    found = []
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Compare) and any(isinstance(one, ast.Eq | ast.NotEq) for one in node.ops):
+            sides = [node.left, *node.comparators]
+            constant = any(isinstance(side, ast.Constant) for side in sides)
+            if not constant and any(_SECRET.search(name) for side in sides for name in names_in(side)):
+                found.append(f"{path.name}:{node.lineno}: {ast.unparse(node)}")
+    assert found == [] or path.name in _NO_SECRETS
