@@ -80,7 +80,7 @@ class GroupServices:
     def __init__(self, services: Iterable[GroupServiceSettings], trusted: Trusted) -> None:
         self._services = tuple(services)
         self._trusted = trusted
-        self._next: OrderedDict[tuple[int, str], float] = OrderedDict()
+        self._until: OrderedDict[tuple[int, str], datetime] = OrderedDict()
         self._down: dict[str, float] = {}
         self._asking: dict[tuple[int, str], asyncio.Task[Telling | None]] = {}
 
@@ -90,9 +90,15 @@ class GroupServices:
         answers = await asyncio.gather(*(self._ask_once(user, one, token) for one in due))
         return [one for one in answers if one is not None]
 
+    def end(self, user: int, issuer: str) -> datetime | None:
+        """Say when one of them is to be asked again about the user; None: none of them has answered."""
+        known = [self._until.get((user, one.url)) for one in self._services if issuer in one.issuers]
+        return min((one for one in known if one is not None), default=None)
+
     def _is_due(self, user: int, service: GroupServiceSettings) -> bool:
-        now = time.monotonic()
-        return self._next.get((user, service.url), 0.0) <= now and self._down.get(service.url, 0.0) <= now
+        until = self._until.get((user, service.url))
+        answered = until is not None and until > datetime.now(UTC)
+        return not answered and self._down.get(service.url, 0.0) <= time.monotonic()
 
     async def _ask_once(self, user: int, service: GroupServiceSettings, token: str) -> Telling | None:
         """Ask, or wait for who does already."""
@@ -113,13 +119,14 @@ class GroupServices:
             log.warning("the group service %s does not answer: %s", service.url, error)
             self._down[service.url] = time.monotonic() + _DOWN_FOR
             return None
-        self._next[key] = time.monotonic() + service.cache
-        while len(self._next) > _REMEMBERED:
-            self._next.popitem(last=False)
+        until = self._until[key] = now + timedelta(seconds=service.cache)
+        self._until.move_to_end(key)
+        while len(self._until) > _REMEMBERED:
+            self._until.popitem(last=False)
         if answer.status != HTTPStatus.OK:
             log.warning("the group service %s answers with status %d", service.url, answer.status)
             return None
-        return Telling(f"gms {service.url}", _listed(service, answer.body), now, now + timedelta(seconds=service.cache))
+        return Telling(f"gms {service.url}", _listed(service, answer.body), now, until)
 
 
 def _listed(service: GroupServiceSettings, body: bytes) -> frozenset[str]:

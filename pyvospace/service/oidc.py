@@ -135,7 +135,12 @@ class Issuers:
         caller, identity = found
         if await self._tell(caller, identity, verified):
             caller, _ = await self._find(verified) or found
-        named = replace(caller, credential=f"{KIND} {verified.issuer} {verified.subject}", expires=verified.expires)
+        ends = self._services.end(caller.id, verified.issuer)
+        named = replace(
+            caller,
+            credential=f"{KIND} {verified.issuer} {verified.subject}",
+            expires=min(verified.expires, ends) if ends else verified.expires,
+        )
         return limited(named, scope_of(verified.provider, verified.claims))
 
     async def _find(self, verified: Verified) -> tuple[Caller, int] | None:

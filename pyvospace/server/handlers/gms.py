@@ -39,6 +39,8 @@ async def _memberships(ctx: Context, names: Sequence[str] | None) -> list[str]:
         ctx.policy.exempt()
         raise NotAuthenticated("log in to see your groups")
     ctx.policy.require_scope(Right.READ, ())
+    if names is not None:  # what can be no name of a group is none of his
+        names = [name for name in names if name.isascii() and name.isprintable()]
     found = await outside.local_groups(ctx.database, ctx.caller.id, names)
     ctx.policy.check_epoch(await identities.epoch(ctx.database))
     return found
