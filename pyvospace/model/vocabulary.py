@@ -90,6 +90,7 @@ MTIME = CORE + "mtime"
 CREATOR = CORE + "creator"
 AVAILABLE_SPACE = CORE + "availableSpace"
 QUOTA = CORE + "quota"
+QUOTA_STATE = OWN + "quotaState"
 TYPE = CORE + "type"
 IS_PUBLIC = CORE + "ispublic"
 PUBLIC_READ = CORE + "publicread"
@@ -106,13 +107,13 @@ WRITABLE = CADC + "writable"
 MANAGED = frozenset(
     {
         LENGTH, MD5, DATE, BTIME, CTIME, MTIME, CREATOR, AVAILABLE_SPACE,
-        CONTENT_DATE, READABLE, WRITABLE, CORE + "readable", CORE + "writable",
+        CONTENT_DATE, READABLE, WRITABLE, CORE + "readable", CORE + "writable", QUOTA_STATE,
     }
 )  # fmt: skip
 """Facts that the service itself keeps: what a client says of them is ignored (rulings of A-07)."""
 
 READ_ONLY = frozenset({QUOTA})
-"""What no client may set to another value: 403 (rulings of A-07)."""
+"""What nobody but an administrator may set to another value: 403 (rulings of A-07)."""
 
 DESCRIPTIVE = frozenset(
     CORE + name
@@ -132,7 +133,8 @@ ACCEPTED_PROPERTIES = DESCRIPTIVE | PERMISSIONS | LOCKS | {IMMUTABLE}
 """Properties that a client may set and the service understands."""
 
 PROVIDED_PROPERTIES = PERMISSIONS | {
-    LENGTH, MD5, DATE, BTIME, CTIME, MTIME, CONTENT_DATE, CREATOR, AVAILABLE_SPACE, READABLE, WRITABLE,
+    LENGTH, MD5, DATE, BTIME, CTIME, MTIME, CONTENT_DATE, CREATOR, AVAILABLE_SPACE, READABLE, WRITABLE, QUOTA,
+    QUOTA_STATE,
 }  # fmt: skip
 """Properties that the service writes by itself."""
 
@@ -178,6 +180,7 @@ CLIENT_PROTOCOLS = (HTTP_GET, HTTPS_GET, HTTP_PUT, HTTPS_PUT)
 SSO_ANON = "ivo://ivoa.net/sso#anon"
 SSO_TOKEN = "ivo://ivoa.net/sso#token"  # noqa: S105 - an identifier, no secret
 SSO_OAUTH = "ivo://ivoa.net/sso#OAuth"
+SSO_PASSWORD = "ivo://ivoa.net/sso#tls-with-password"  # noqa: S105 - an identifier, no secret
 SSO_BASIC = "ivo://ivoa.net/sso#BasicAA"
 SSO_CERTIFICATE = "ivo://ivoa.net/sso#tls-with-certificate"
 
@@ -196,5 +199,6 @@ STANDARD_FILES = "ivo://ivoa.net/std/VOSpace#files-proto"
 STANDARD_SEARCH = "ivo://pyvospace/std/search#sync-1.0"
 """Of our own: no standard has it any more."""
 STANDARD_SEARCHES = "ivo://pyvospace/std/search#async-1.0"
+STANDARD_GMS = "ivo://ivoa.net/std/GMS#search-1.0"
 STANDARD_ASYNC_DELETE = "ivo://ivoa.net/std/VOSpace#recursive-delete-proto"
 STANDARD_ASYNC_SETPROPS = "ivo://ivoa.net/std/VOSpace#recursive-nodeprops-proto"

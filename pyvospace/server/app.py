@@ -28,14 +28,15 @@ from pyvospace.model.uris import NodeUri
 from pyvospace.model.vocabulary import Detail
 from pyvospace.server.context import Context, Service
 from pyvospace.server.describe import describe
-from pyvospace.server.handlers import files, nodes, recursive, search, service, transfers
+from pyvospace.server.handlers import files, gms, logins, nodes, recursive, search, service, transfers
 from pyvospace.server.handlers.jobs import CHANGED_PARTS, PARTS, JobList
 from pyvospace.server.handlers.requests import CONTEXT, SERVICE, expect, representation
 from pyvospace.server.operations.jobs import TRANSFERS
 from pyvospace.server.operations.search import SEARCHES
 from pyvospace.server.works import works
-from pyvospace.service import oidc
-from pyvospace.service.auth import Authenticator, Presented
+from pyvospace.service.auth import AUTHENTICATOR, Authenticator, Presented
+from pyvospace.service.certificates import Certificates
+from pyvospace.service.challenges import LOGIN, challenges
 from pyvospace.service.endpoints import EndpointSigner
 from pyvospace.service.faults import CALLER, REQUEST_ID, edge
 from pyvospace.service.headers import Cors, dress
@@ -45,6 +46,7 @@ from pyvospace.service.proxies import Proxies, client_address
 from pyvospace.service.rates import Rates, client_of, limiting
 from pyvospace.service.serving import serve, stop_event
 from pyvospace.service.standing import PATIENCE, StandingWatch, within
+from pyvospace.service.throttle import forget_for_ever
 from pyvospace.service.trusted import Trusted
 from pyvospace.uws.jobs import MetadataQueue, tidy_for_ever
 from pyvospace.uws.runner import Runner
@@ -100,7 +102,8 @@ def background(service: Service) -> list[Callable[[], Coroutine[None, None, None
     database, settings = service.database, service.settings.jobs
     queue = MetadataQueue(database, settings)
     runner = Runner(queue, works(service), at_once=settings.at_once, listener=service.listener)
-    return [service.listener.run, service.watch.follow, partial(tidy_for_ever, database, settings), runner.run]
+    forgetting = partial(tidy_for_ever, database, settings), partial(forget_for_ever, database)
+    return [service.listener.run, service.watch.follow, *forgetting, runner.run]
 
 
 def make_app(settings: Settings, database: Database) -> web.Application:
@@ -108,22 +111,23 @@ def make_app(settings: Settings, database: Database) -> web.Application:
     shared = make_service(settings, database)
     trusted = Trusted(settings)
     issuers = Issuers(settings, database, trusted)
-    authenticator = Authenticator(database, realm=settings.authority, bearers=(issuers,))
+    authenticator = Authenticator(database, logins=settings.logins, bearers=(issuers,))
     cors = Cors.of(settings.cors)
     app = web.Application(
         middlewares=[
             edge(
                 AccessLog(settings.log),
-                challenges=lambda invalid: [*authenticator.challenges(invalid=invalid), *oidc.challenges(settings)],
+                challenges=lambda invalid: challenges(settings, invalid=invalid),
                 describe=lambda fault: _describe(shared, fault),
             ),
             *([cors.middleware()] if cors else []),
-            identification(shared, authenticator),
+            identification(shared, authenticator, Certificates(settings)),
             limiting(Rates(settings.rates), free={service.live, service.ready}),
             representation,
         ]
     )
     app[SERVICE] = shared
+    app[AUTHENTICATOR] = authenticator
     Proxies.install(app, settings.proxies)
     for base in {"", urlsplit(settings.metadata.public_url).path}:
         _add_routes(app, base)
@@ -163,17 +167,24 @@ def _add_routes(app: web.Application, base: str) -> None:
         add("DELETE", f"/{jobs.name}/{{job}}", jobs.delete)
         add("GET HEAD", f"/{jobs.name}/{{job}}/{{part:{PARTS}}}", jobs.part)
         add("POST", f"/{jobs.name}/{{job}}/{{part:{CHANGED_PARTS}}}", jobs.post_part)
+    add("GET POST", f"/{LOGIN}", logins.log_in)
+    add("DELETE", f"/{LOGIN}", logins.log_out)
+    add("GET HEAD", "/profile/tokens", logins.tokens)
+    add("POST", "/profile/tokens", logins.create_token)
+    add("DELETE", "/profile/tokens/{token:[0-9]{1,18}}", logins.revoke_token)
     add("GET HEAD", "/capabilities", service.capabilities)
     add("GET HEAD", "/availability", service.availability)
     add("POST", "/availability", service.set_state)
     add("GET HEAD", "/protocols", service.protocols)
     add("GET HEAD", "/views", service.views)
     add("GET HEAD", "/properties", service.properties)
+    add("GET HEAD", f"/{gms.GMS}", gms.search)
+    add("GET HEAD", f"/{gms.GMS}/{{group}}", gms.member)
     add("GET HEAD", "/livez", service.live)
     add("GET HEAD", "/readyz", service.ready)
 
 
-def identification(shared: Service, authenticator: Authenticator) -> Middleware:
+def identification(shared: Service, authenticator: Authenticator, certificates: Certificates) -> Middleware:
     """Make the middleware that says who calls, and sees to it that every answer was decided about.
 
     A caller who turns out to have changed since he was identified is identified again, and the request starts over.
@@ -182,8 +193,12 @@ def identification(shared: Service, authenticator: Authenticator) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         on_behalf_of.set(client_of(request))
+        authorization = request.headers.get("Authorization")
         presented = Presented(
-            request.headers.get("Authorization"), remote=client_address(request), request=request[REQUEST_ID]
+            authorization,
+            certificates.name(request) if authorization is None else None,
+            remote=client_address(request),
+            request=request[REQUEST_ID],
         )
         meet = _MEETINGS.get(request.match_info.handler, _meet)
         for _ in range(_STARTS):

@@ -26,7 +26,7 @@ from pyvospace.service.proxies import proxy_header
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from pyvospace.config.settings import ProxySettings
+    from pyvospace.config import Settings
 
 _NAMES: Final = {
     "C": NameOID.COUNTRY_NAME,
@@ -98,24 +98,14 @@ class _Identity:
 
 
 class Certificates:
-    """Finds the certificates that come with requests.
+    """Finds the certificates that come with requests."""
 
-    Parameters
-    ----------
-    direct
-        The server itself asks for certificates.
-    """
-
-    def __init__(self, proxies: ProxySettings, *, direct: bool) -> None:
-        self._direct = direct
+    def __init__(self, settings: Settings) -> None:
+        proxies = settings.proxies
+        self._direct = settings.metadata.tls_client_ca is not None
         self._certificate_header = proxies.certificate_header
         self._name_header = proxies.certificate_name_header
         self._verified_header = proxies.certificate_verified_header
-
-    @property
-    def accepted(self) -> bool:
-        """Say whether certificates can come at all."""
-        return self._direct or bool(self._certificate_header or self._name_header)
 
     def name(self, request: web.Request) -> str | None:
         """Give the canonical name of who shows a certificate; None: nobody does.

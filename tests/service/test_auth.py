@@ -27,7 +27,7 @@ async def authenticator(database: Database) -> AsyncIterator[Authenticator]:
     await set_up(database, authority="localhost~space", group_prefixes=["ivo://localhost/space/gms?"])
     await add_user(database, "alice", password=hash_password("pass:word é"))
     await add_token(database, TOKEN)
-    return Authenticator(database, realm="localhost~space")  # type: ignore[return-value]
+    return Authenticator(database)  # type: ignore[return-value]
 
 
 async def add_token(database: Database, token: str, expires: datetime | None = None) -> int:
@@ -138,10 +138,3 @@ async def test_token_that_expires_while_it_is_remembered(
     )
     with pytest.raises(NotAuthenticated):
         await authenticator.identify(Presented("Bearer short"))
-
-
-async def test_challenges(authenticator: Authenticator) -> None:
-    plain, invalid = authenticator.challenges(invalid=False), authenticator.challenges(invalid=True)
-    assert plain == ['Bearer realm="localhost~space"', 'Basic realm="localhost~space"']
-    assert 'error="invalid_token"' in invalid[0]
-    assert len(invalid) == 2

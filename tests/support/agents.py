@@ -96,7 +96,7 @@ def _check(answer: Answer) -> None:
         return
     assert answer.headers["Content-Type"] == "text/plain"
     if answer.status == 401:
-        assert [one.split()[0] for one in answer.challenges] == ["Bearer", "Basic"]
+        assert [one.split()[0] for one in answer.challenges] == ["Bearer", "ivoa_bearer", "ivoa_bearer", "Basic"]
         assert "X-VO-Authenticated" not in answer.headers
     if answer.body:  # none behind HEAD
         assert answer.fault, answer.text

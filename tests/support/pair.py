@@ -138,6 +138,8 @@ class Pair:
             "PYVOSPACE_STORAGE__HEARTBEAT": "1",
             # Tests run wherever there is room, also on disks that are nearly full.
             "PYVOSPACE_STORAGE__RESERVE": "0",
+            # All tests come from one address.
+            "PYVOSPACE_LOGINS__FAILURES_OF_ADDRESS": "1000000",
             **paths,
             **self.environment,
         }

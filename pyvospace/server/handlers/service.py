@@ -14,14 +14,14 @@ from pyvospace.model.instants import read_instant
 from pyvospace.model.transfers import Protocol
 from pyvospace.model.vocabulary import Direction
 from pyvospace.model.vosi import CLOSED_FOR, Availability, Capability, Standing, State
+from pyvospace.server.handlers.gms import GMS
 from pyvospace.server.handlers.recursive import DELETIONS, SETTINGS
 from pyvospace.server.handlers.requests import context, form, one, parameters, plain, see_other, xml
 from pyvospace.server.handlers.transfers import PACKAGES
 from pyvospace.server.operations import transfers
 from pyvospace.server.policy import Right
 from pyvospace.server.views import ACCEPTED, PROVIDED
-from pyvospace.service import oidc
-from pyvospace.service.auth import challenges
+from pyvospace.service.challenges import challenges, login_url, security_methods
 from pyvospace.service.standing import PATIENCE, within
 from pyvospace.wire import service as wire
 from pyvospace.wire import vosi as vosi_wire
@@ -32,25 +32,25 @@ if TYPE_CHECKING:
     from pyvospace.server.context import Service
 
 _STARTED: Final = time.time()
-_METHODS: Final = (vocabulary.SSO_TOKEN, vocabulary.SSO_BASIC)
 _INTERFACES: Final = (
-    (vocabulary.STANDARD_VOSI_CAPABILITIES, "capabilities", "full", ()),
-    (vocabulary.STANDARD_VOSI_AVAILABILITY, "availability", "full", ()),
-    (vocabulary.STANDARD_NODES, "nodes", "base", _METHODS),
-    (vocabulary.STANDARD_TRANSFERS, "transfers", "base", _METHODS),
-    (vocabulary.STANDARD_SYNC, "synctrans", "full", _METHODS),
-    (vocabulary.STANDARD_SYNC_20, "synctrans", "full", _METHODS),
-    (vocabulary.STANDARD_VIEWS, "views", "full", ()),
-    (vocabulary.STANDARD_PROTOCOLS, "protocols", "full", ()),
-    (vocabulary.STANDARD_PROPERTIES, "properties", "full", _METHODS),
-    (vocabulary.STANDARD_FILES, "files", "base", _METHODS),
-    (vocabulary.PACKAGE_VIEW, PACKAGES, "full", _METHODS),
-    (vocabulary.STANDARD_ASYNC_DELETE, DELETIONS, "full", _METHODS),
-    (vocabulary.STANDARD_ASYNC_SETPROPS, SETTINGS, "full", _METHODS),
-    (vocabulary.STANDARD_SEARCH, "search", "full", _METHODS),
-    (vocabulary.STANDARD_SEARCHES, "searches", "full", _METHODS),
+    (vocabulary.STANDARD_VOSI_CAPABILITIES, "capabilities", "full", False),
+    (vocabulary.STANDARD_VOSI_AVAILABILITY, "availability", "full", False),
+    (vocabulary.STANDARD_NODES, "nodes", "base", True),
+    (vocabulary.STANDARD_TRANSFERS, "transfers", "base", True),
+    (vocabulary.STANDARD_SYNC, "synctrans", "full", True),
+    (vocabulary.STANDARD_SYNC_20, "synctrans", "full", True),
+    (vocabulary.STANDARD_VIEWS, "views", "full", False),
+    (vocabulary.STANDARD_PROTOCOLS, "protocols", "full", False),
+    (vocabulary.STANDARD_PROPERTIES, "properties", "full", True),
+    (vocabulary.STANDARD_FILES, "files", "base", True),
+    (vocabulary.PACKAGE_VIEW, PACKAGES, "full", True),
+    (vocabulary.STANDARD_ASYNC_DELETE, DELETIONS, "full", True),
+    (vocabulary.STANDARD_ASYNC_SETPROPS, SETTINGS, "full", True),
+    (vocabulary.STANDARD_SEARCH, "search", "full", True),
+    (vocabulary.STANDARD_SEARCHES, "searches", "full", True),
+    (vocabulary.STANDARD_GMS, GMS, "full", True),
 )
-"""Standard identifier, path, use (D4 of the clients) and security methods."""
+"""Standard identifier, path, use (D4 of the clients), and whether it matters who calls."""
 _CONTAINS: Final = 1000
 
 
@@ -58,12 +58,16 @@ async def capabilities(request: web.Request) -> web.StreamResponse:
     """Serve VOSI capabilities; the challenges tell who has sent no credential that one may log in (SSO 2.1)."""
     ctx = context(request)
     ctx.policy.exempt()
-    found = [Capability(standard, f"{ctx.service.url}/{path}", use, methods)
-             for standard, path, use, methods in _INTERFACES]  # fmt: skip
+    settings = ctx.service.settings
+    methods = security_methods(settings)
+    found = [Capability(standard, f"{ctx.service.url}/{path}", use, methods if known else ())
+             for standard, path, use, known in _INTERFACES]  # fmt: skip
+    if url := login_url(settings):
+        found.append(Capability(vocabulary.SSO_PASSWORD, url, "full"))
     response = xml(vosi_wire.render_capabilities(found))
     response.headers["Last-Modified"] = formatdate(_STARTED, usegmt=True)
     if "Authorization" not in request.headers:
-        for challenge in [*challenges(ctx.service.settings.authority), *oidc.challenges(ctx.service.settings)]:
+        for challenge in challenges(settings):
             response.headers.add("WWW-Authenticate", challenge)
     return response
 

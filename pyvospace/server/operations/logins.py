@@ -1,0 +1,98 @@
+"""Tokens of users: those that they make, and those that they get for their password."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pyvospace.db import identities, logins
+from pyvospace.db.bootstrap import new_token
+from pyvospace.model.faults import InvalidArgument, NotAuthenticated, NotFound
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from pyvospace.db.identities import TokenRow
+    from pyvospace.model.callers import Caller, Scope
+    from pyvospace.server.context import Context
+
+_NAME: Final = 100
+"""Characters of a token's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """A token, which is shown once."""
+
+    id: int
+    token: str
+    expires: datetime | None
+
+
+async def log_in(ctx: Context, caller: Caller) -> NewToken:
+    """Make a token for somebody who has shown his password."""
+    settings = ctx.service.settings.logins
+    token, digest = new_token()
+    made, expires = await logins.add_session(
+        ctx.database, caller.id, digest, life=settings.life, most=settings.sessions
+    )
+    ctx.policy.settled()
+    return NewToken(made, token, expires)
+
+
+async def log_out(ctx: Context) -> None:
+    """End the token with which the caller comes."""
+    if ctx.caller.token_id is None:
+        raise InvalidArgument("come with the token that is to end")
+    await logins.end_token(ctx.database, ctx.caller.token_id)
+    ctx.policy.settled()
+
+
+async def tokens(ctx: Context) -> list[TokenRow]:
+    """List the caller's tokens, oldest first."""
+    await _require_owner(ctx)
+    return await identities.tokens(ctx.database, ctx.caller.name)
+
+
+async def create_token(ctx: Context, name: str, *, expires: datetime | None, scope: Scope | None) -> NewToken:
+    """Make a token for the caller, which lives no longer than a token with which he comes.
+
+    Raises
+    ------
+    InvalidArgument
+        He has too many, or this is no name.
+    """
+    await _require_owner(ctx)
+    if not name or len(name) > _NAME or not name.isprintable():
+        raise InvalidArgument(f"the name of a token has 1 to {_NAME} characters, all of them printable")
+    token, digest = new_token()
+    most = ctx.service.settings.logins.tokens
+    made = await logins.add_token(
+        ctx.database, ctx.caller.id, name, digest, expires=expires, scope=scope, maker=ctx.caller.token_id, most=most
+    )
+    if made is None:
+        raise InvalidArgument(f"you have {most} tokens, which is the most; revoke one")
+    return NewToken(made[0], token, made[1])
+
+
+async def revoke_token(ctx: Context, token: int) -> None:
+    """Revoke a token of the caller.
+
+    Raises
+    ------
+    NotFound
+        He has no such token.
+    """
+    await _require_owner(ctx)
+    try:
+        await identities.revoke_token(ctx.database, ctx.caller.name, token)
+    except InvalidArgument:
+        raise NotFound(f"you have no token {token}") from None
+
+
+async def _require_owner(ctx: Context) -> None:
+    """Require somebody who may all that he may: what a limited token may not, it cannot get by making another one."""
+    if ctx.caller.anonymous:
+        raise NotAuthenticated("log in to see and make tokens")
+    ctx.policy.require_whole()
+    ctx.policy.check_epoch(await identities.epoch(ctx.database))
