@@ -568,6 +568,16 @@ class GroupServiceSettings(Section):
         return _secure(self, self.url)
 
 
+class AuditSettings(Section):
+    """The audit log, in the database: every change has its row, whatever is set here."""
+
+    reads: Literal["none", "bytes", "all"] = Field(
+        "bytes",
+        description="Which reads have a row too: `none`; `bytes`: those of bytes and archives; `all`: of documents too.",
+    )
+    keep: int = Field(0, ge=0, le=36500, description="Days after which rows are taken away; 0: never.")
+
+
 class LogSettings(Section):
     """The log, on standard error."""
 
@@ -622,6 +632,7 @@ class Settings(BaseSettings):
     gms: tuple[GroupServiceSettings, ...] = Field(
         default=(), description="Group membership services (GMS 1.0) that are asked for groups; a table for each."
     )
+    audit: AuditSettings = Field(default_factory=AuditSettings, description="The audit log.")
     log: LogSettings = Field(default_factory=LogSettings, description="The log, on standard error.")
 
     @property

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
+
+from pyvospace.model.uris import NodeUri
 
 if TYPE_CHECKING:
     from pyvospace.model.stored import Changes
@@ -96,3 +100,46 @@ def _names(names: Iterable[str]) -> list[str]:
     shown = sorted(name[:_NAME] for name in names)
     more = len(shown) - _MOST_NAMES
     return [*shown[:_MOST_NAMES], f"and {more} more"] if more > 0 else shown
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A row of the log."""
+
+    at: datetime
+    id: int
+    user_id: int
+    """Who did it; 0: somebody who had not shown who he is."""
+    name: str
+    credential: str
+    remote: str
+    request: str
+    action: str
+    node_id: int | None
+    path: str | None
+    """Of the node at that moment: names behind slashes."""
+    owner_id: int | None
+    """Whose node it was, or who it is about."""
+    outcome: str
+    details: Mapping[str, Any]
+
+    def told(self, authority: str, viewer: int | None) -> dict[str, Any]:
+        """Give what a user may see of it; None: an administrator, who sees everything.
+
+        What others did to something of his the owner is told with name and time, but not from where and by which
+        credential. A node that is not his has no number for him.
+        """
+        found: dict[str, Any] = {"time": self.at.isoformat(), "user": self.name or None, "action": self.action}
+        found["outcome"] = self.outcome
+        if self.path is not None:
+            found["target"] = str(NodeUri(authority, tuple(filter(None, self.path.split("/")))))
+        if self.node_id is not None and viewer in {None, self.owner_id}:
+            found["node"] = self.node_id
+        if viewer in {None, self.user_id}:
+            found |= {"credential": self.credential, "remote": self.remote, "request": self.request}
+        return found | {"details": self.details}
+
+
+def line(told: Mapping[str, Any]) -> bytes:
+    """Write a row as one line, whatever is in it: JSON in ASCII, in which no control character stands for itself."""
+    return json.dumps(told).encode() + b"\n"

@@ -202,3 +202,60 @@ create trigger jobs_stored after update of phase on jobs
     for each row when (new.phase = 'COMPLETED' and new.kind in ('push', 'pull_to') and not new.discard
                        and new.ended is distinct from old.ended)
     execute function audit_stored();
+
+-- ------------------------------------------------------------------------------------------- refusals, logins, reads
+
+-- The deepest node on the way along `names`, and whether that is the whole way.
+create function place_of(names text[], out id bigint, out owner_id bigint, out whole boolean)
+language plpgsql stable as $$
+begin
+    with recursive walk as (
+        select n.id, n.owner_id, 0 as depth from nodes n where n.id = 1
+        union all
+        select c.id, c.owner_id, w.depth + 1
+          from walk w
+          join nodes c on c.parent_id = w.id and c.name = names[w.depth + 1]
+         where w.depth < cardinality(names)
+    )
+    select w.id, w.owner_id, w.depth = cardinality(names) into place_of.id, place_of.owner_id, place_of.whole
+      from walk w order by w.depth desc limit 1;
+end
+$$;
+
+-- Write what metadata servers have gathered. Who has no right to a node, and who owns it, is found here, where nobody
+-- waits for it: the owner of what is not there is that of the container that it would be in, or below. A 404 is only
+-- worth a row if the node is there, and of a name that was tried only what is a user's.
+create function note_requests(entries jsonb) returns void language plpgsql as $$
+begin
+    insert into audit (at, user_id, name, credential, remote, request, action, node_id, path, owner_id, outcome, details)
+    select e.at, e.user_id, e.who[1], e.who[2], e.who[3], e.who[4], e.action, case when p.whole then p.id end,
+           case when p.whole then '/' || array_to_string(e.names, '/') else e.shown end, coalesce(p.owner_id, u.id),
+           e.outcome, e.details || case when u.id is null then '{}' else jsonb_build_object('user', u.name) end
+      from jsonb_to_recordset(entries) as e (
+               at timestamptz, user_id bigint, who text[], action text, names text[], shown text, tried text,
+               outcome text, details jsonb)
+      left join lateral place_of(e.names) p on e.names is not null
+      left join users u on u.name = e.tried
+     where p.whole or e.outcome not in ('NodeNotFound', 'ContainerNotFound');
+end
+$$;
+
+-- The same of a storage server, which knows nodes by their ids and tells of bytes only. What an endpoint says of a
+-- user is true: a metadata server has signed it.
+create function storage_api.note_bytes(of_uuid uuid, entries jsonb) returns void
+language plpgsql security definer set search_path = public, pg_temp as $$
+begin
+    perform own_storage(of_uuid);
+    insert into audit (at, user_id, name, credential, remote, request, action, node_id, path, owner_id, outcome, details)
+    select e.at, e.user_id, coalesce(u.name, ''), e.who[2], e.who[3], e.who[4], e.action, n.id,
+           case when n.id is not null then path_of(n.parent_id, n.name) end, n.owner_id, e.outcome, e.details
+      from jsonb_to_recordset(entries) as e (
+               at timestamptz, user_id bigint, who text[], action text, node bigint, outcome text, details jsonb)
+      left join jobs j on j.id = e.details ->> 'job'
+      left join nodes n on n.id = coalesce(e.node, j.node_id)
+      left join users u on u.id = e.user_id
+     where e.action in ('readBytes', 'readArchive', 'storeBytes', 'unpackArchive', 'dropAudit');
+end
+$$;
+revoke all on function storage_api.note_bytes(uuid, jsonb) from public;
+grant execute on function storage_api.note_bytes(uuid, jsonb) to pyvospace_storage;
