@@ -10,7 +10,7 @@ import base64
 import binascii
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from pyvospace.config import Settings
+
+_Parts = Sequence[Sequence[tuple[ObjectIdentifier, str | bytes]]]
+"""A name from the root on: attributes with values, most often one at each step."""
 
 _NAMES: Final = {
     "C": NameOID.COUNTRY_NAME,
@@ -50,13 +53,8 @@ _NAMES: Final = {
     "USERID": NameOID.USER_ID,
 }
 """Attributes by the names that OpenSSL, Java and RFC 4514 give them."""
-_WRITTEN: Final = {
-    NameOID.EMAIL_ADDRESS: "EMAILADDRESS",
-    NameOID.GIVEN_NAME: "GN",
-    NameOID.SERIAL_NUMBER: "SERIALNUMBER",
-    NameOID.SURNAME: "SN",
-    NameOID.TITLE: "TITLE",
-}
+_WRITTEN: Final = {oid: name for name, oid in _NAMES.items() if name not in {"E", "EMAIL", "S", "T", "USERID"}}
+_SPECIAL: Final = re.compile(r'[\\"+,;<>]|^#')
 _RANKS: Final = {
     NameOID.COUNTRY_NAME: 0,
     NameOID.DOMAIN_COMPONENT: 0,
@@ -155,18 +153,22 @@ def canonical_name(text: str) -> str:
         raise InvalidArgument(f"{text[:200]!r} is no distinguished name; write CN=…,O=…,C=… or /C=…/O=…/CN=…") from None
 
 
-def _of_slashes(text: str) -> x509.Name:
+def _of_slashes(text: str) -> _Parts:
     """Read the form of OpenSSL, from the root on."""
     parts = [part.partition("=") for part in _SLASH.split(text)[1:]]
-    return x509.Name([x509.NameAttribute(_type(name), value, _validate=False) for name, _, value in parts])
+    return [[(_type(name), value)] for name, _, value in parts]
 
 
-def _of_commas(text: str) -> x509.Name:
+def _of_commas(text: str) -> _Parts:
     """Read the form of RFC 4514 and its kin: with spaces, semicolons, quotes."""
     text = _QUOTED.sub(lambda found: "=" + re.sub(r"(?<!\\)([,;+<>#=])", r"\\\1", found[1]), text)
     text = _COMMA.sub(lambda found: "+" if found[1] == "+" else ",", text)
     text = _PART.sub(lambda found: f"{found[1]}{_type(found[2]).dotted_string}=", text)
-    return x509.Name.from_rfc4514_string(text)
+    return _parts(x509.Name.from_rfc4514_string(text))
+
+
+def _parts(name: x509.Name) -> _Parts:
+    return [[(one.oid, one.value) for one in part] for part in name.rdns]
 
 
 def _type(name: str) -> ObjectIdentifier:
@@ -177,33 +179,26 @@ def _type(name: str) -> ObjectIdentifier:
     return _NAMES[name.upper()]
 
 
-def _canonical(name: x509.Name) -> str:
-    parts = [sorted((one.oid.dotted_string, _value(one)) for one in part) for part in name.rdns]
+def _canonical(parts: _Parts) -> str:
     if not parts or sum(len(value) for part in parts for _, value in part) > _LONGEST_NAME:
         raise ValueError
-    if _rank(parts[0]) > _rank(parts[-1]):  # an authority that writes the nearest first
-        parts.reverse()
-    made = x509.Name([
-        x509.RelativeDistinguishedName([
-            x509.NameAttribute(ObjectIdentifier(oid), value, _validate=False) for oid, value in part
-        ])
-        for part in parts
-    ])  # fmt: skip
-    return made.rfc4514_string(_WRITTEN)
+    if _rank(parts[0]) <= _rank(parts[-1]):  # else the authority writes the nearest first
+        parts = parts[::-1]
+    return ",".join("+".join(sorted(_written(oid, value) for oid, value in part)) for part in parts)
 
 
-def _rank(part: list[tuple[str, str]]) -> int:
-    return min(_RANKS.get(ObjectIdentifier(oid), _NEAREST) for oid, _ in part)
+def _rank(part: Sequence[tuple[ObjectIdentifier, str | bytes]]) -> int:
+    return min(_RANKS.get(oid, _NEAREST) for oid, _ in part)
 
 
-def _value(attribute: x509.NameAttribute[str | bytes]) -> str:
-    """Fold what makes no difference (RFC 5280, 7.1): case, width, how many spaces."""
-    if not isinstance(attribute.value, str):
+def _written(oid: ObjectIdentifier, value: str | bytes) -> str:
+    """Write one value, and fold what makes no difference (RFC 5280, 7.1): case, width, how many spaces."""
+    if not isinstance(value, str):
         raise ValueError  # noqa: TRY004 (of the name, not of the caller)
-    value = " ".join(unicodedata.normalize("NFKC", attribute.value).casefold().split())
+    value = " ".join(unicodedata.normalize("NFKC", value).casefold().split())
     if not value or not value.isprintable():
         raise ValueError
-    return value
+    return f"{_WRITTEN.get(oid, oid.dotted_string)}={_SPECIAL.sub(lambda found: chr(92) + found[0], value)}"
 
 
 def _from_header(text: str) -> bytes:
@@ -276,7 +271,7 @@ def _proxy_info(certificate: x509.Certificate) -> bytes | None:
 
 def _name_of(certificate: x509.Certificate) -> str:
     try:
-        return _canonical(certificate.subject)
+        return _canonical(_parts(certificate.subject))
     except ValueError:
         raise NotAuthenticated("the certificate names nobody") from None
 
