@@ -130,6 +130,7 @@ def _default_url(data: dict[str, Any]) -> str:
 Authority = Annotated[str, AfterValidator(_authority)]
 Dsn = Annotated[SecretStr, AfterValidator(_dsn)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Percent = Annotated[int, Field(ge=1, le=100)]
 Positive = Annotated[int, Field(ge=1)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -283,6 +284,14 @@ class StorageSettings(ServerSettings):
     heartbeat: Seconds = Field(5.0, description="How often the server reports that it is there.")
     options: dict[str, str] = Field(
         default_factory=dict, repr=False, description="Settings of the backend, named in its own documentation."
+    )
+
+
+class QuotaSettings(Section):
+    """Quotas that are nearly used up."""
+
+    warn: Annotated[tuple[Percent, ...], NoDecode, BeforeValidator(_words)] = Field(
+        (80, 95), description="Per cent of a quota at which it is logged, and told in the container's document."
     )
 
 
@@ -609,6 +618,7 @@ class Settings(BaseSettings):
     metadata: MetadataSettings = Field(default_factory=MetadataSettings, description="The metadata server.")
     storage: StorageSettings = Field(default_factory=StorageSettings, description="The storage server.")
     limits: LimitSettings = Field(default_factory=LimitSettings, description="What one request may ask for.")
+    quotas: QuotaSettings = Field(default_factory=QuotaSettings, description="Quotas that are nearly used up.")
     cors: CorsSettings = Field(default_factory=CorsSettings, description="Pages of other origins that may ask.")
     rates: RateSettings = Field(default_factory=RateSettings, description="How often one client may ask.")
     archives: ArchiveSettings = Field(

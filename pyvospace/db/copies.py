@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from pyvospace.db import usage
 from pyvospace.db.statements import QueryFile
+from pyvospace.db.usage import Usage
 from pyvospace.model.faults import InvalidArgument, PermissionDenied
 from pyvospace.model.uris import MAX_DEPTH
 
@@ -49,6 +51,8 @@ async def copy(
         The caller may not read everything below: nothing is copied.
     InvalidArgument
         Paths would become too long.
+    QuotaExceeded
+        It does not fit.
 
     Returns
     -------
@@ -83,7 +87,12 @@ async def _copy(
         caller.epoch,
         caller.who,
     )
-    return _made(row) if row else None
+    if row is None:
+        return None
+    made = _made(row)
+    if row["limited"]:
+        await usage.require_quotas(connection, caller, container.id, Usage(row["bytes"] or 0, made))
+    return made
 
 
 def _made(row: asyncpg.Record) -> int:

@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
+from pyvospace.db import usage
 from pyvospace.db.statements import QueryFile
+from pyvospace.db.usage import Subject
 from pyvospace.model.faults import InvalidArgument, NodeLocked, PermissionDenied
 from pyvospace.model.stored import ROOT_ID, Changes, Resolution, Rights, StoredNode
 from pyvospace.model.uris import MAX_DEPTH
@@ -87,6 +90,9 @@ def stored_node(row: asyncpg.Record) -> StoredNode:
         writable=row["writable"],
         busy=row["busy"],
         available=row.get("available"),
+        used=row.get("used"),
+        quota=row.get("quota"),
+        quota_state=row.get("quota_state"),
         structure=row.get("structure"),
     )
 
@@ -181,8 +187,7 @@ async def insert(
     DuplicateNode
         There is one of that name.
     """
-    row = await database.fetchrow(
-        _Sql.insert,
+    arguments = (
         path[:-1],
         caller.id,
         caller.groups,
@@ -199,9 +204,24 @@ async def insert(
         changes.target,
         caller.id if owner is None else owner,
         changes.immutable or False,
-        subject=path[-1],
     )
-    return stored_node(row) if row else None
+    if changes.quota is None:
+        row = await database.fetchrow(_Sql.insert, *arguments, subject=path[-1])
+        return stored_node(row) if row else None
+
+    async def work(connection: Connection) -> StoredNode | None:
+        row = await connection.fetchrow(_Sql.insert, *arguments)
+        return await _allow(connection, stored_node(row), changes) if row else None
+
+    return await database.transact(work, subject=path[-1])
+
+
+async def _allow(connection: Connection, node: StoredNode, changes: Changes) -> StoredNode:
+    """Give a container its quota; what else is limited there stays so."""
+    if changes.quota is None:
+        return node
+    await usage.set_bytes(connection, Subject(container=node.id), changes.quota.bytes)
+    return replace(node, quota=changes.quota.bytes, quota_state=None)
 
 
 async def update(database: Database, caller: Caller, node: StoredNode, changes: Changes) -> StoredNode | None:
@@ -209,11 +229,15 @@ async def update(database: Database, caller: Caller, node: StoredNode, changes: 
 
     What makes a container immutable, or not any more, does so to all that is below it.
     """
-    if changes.immutable is None:
+    if changes.immutable is None and changes.quota is None:
         return await _update(database, caller, node, changes)
-    return await database.transact(
-        lambda connection: _mark(connection, caller, node, changes), tree=node.is_container, subject=node.name
-    )
+
+    async def work(connection: Connection) -> StoredNode | None:
+        change = _update if changes.immutable is None else _mark
+        changed = await change(connection, caller, node, changes)
+        return await _allow(connection, changed, changes) if changed else None
+
+    return await database.transact(work, tree=node.is_container, subject=node.name)
 
 
 async def _mark(connection: Connection, caller: Caller, node: StoredNode, changes: Changes) -> StoredNode | None:
@@ -391,6 +415,8 @@ async def move(
         The node, or something below it, is locked.
     PermissionDenied
         Something below it is immutable.
+    QuotaExceeded
+        It does not fit into a quota that it was not under before.
 
     Returns
     -------

@@ -43,6 +43,7 @@ class _Sql(QueryFile, file="storages.sql"):
     release: ClassVar[str]
     store: ClassVar[str]
     claim_pull: ClassVar[str]
+    reserve: ClassVar[str]
     store_pulled: ClassVar[str]
     claim_download: ClassVar[str]
     claim_render: ClassVar[str]
@@ -84,6 +85,8 @@ def _upload(row: asyncpg.Record, attempt: str, current: StoredFile | None = None
         id=attempt,
         lease=LEASE,
         limit=row["size_limit"],
+        room=row["room"],
+        refusal=row["words"] or "",
         discard=row["discard"],
         current=current,
         structured=row["structured"] or view is not None,
@@ -134,14 +137,18 @@ class StorageCatalogue:
         self._stores[attempt] = _Sql.store, (self._storage, claims.job_id, claims.user_id, attempt)
         return _upload(row, attempt, _stored(row))
 
-    async def claim_pull(self, job: Claimed) -> UploadClaim:
+    async def claim_pull(self, job: Claimed, *, size: int | None) -> UploadClaim:
         """Check the right to write of the job's owner once more and take the writer's lease for him."""
         attempt = secrets.token_hex(16)
-        row = await self._database.fetchrow(_Sql.claim_pull, self._storage, job.attempt, attempt, LEASE, job.id)
+        row = await self._database.fetchrow(_Sql.claim_pull, self._storage, job.attempt, attempt, LEASE, size, job.id)
         if row is None:
             raise AssertionError
         self._stores[attempt] = _Sql.store_pulled, (self._storage, job.attempt, attempt)
         return _upload(row, attempt)
+
+    async def reserve(self, claim: UploadClaim, *, size: int) -> None:
+        """Have room kept, by all quotas, for bytes that came unannounced."""
+        await self._database.fetchval(_Sql.reserve, claim.id, size, wait=self._upload_wait)
 
     async def renew(self, claim: UploadClaim) -> bool:
         """Extend the lease; False: it was lost."""

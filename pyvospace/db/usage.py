@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pyvospace.db.statements import QueryFile
+from pyvospace.model.faults import NodeNotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import asyncpg
 
     from pyvospace.db.pool import Connection, Database
+    from pyvospace.model.callers import Caller
 
 
 class _Sql(QueryFile, file="usage.sql"):
@@ -26,6 +30,14 @@ class _Sql(QueryFile, file="usage.sql"):
     check: ClassVar[str]
     correct_container: ClassVar[str]
     correct_owner: ClassVar[str]
+    of_group: ClassVar[str]
+    require_quotas: ClassVar[str]
+    lock_quotas: ClassVar[str]
+    quotas: ClassVar[str]
+    add_quota: ClassVar[str]
+    change_quota: ClassVar[str]
+    remove_quota: ClassVar[str]
+    warn: ClassVar[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,59 @@ class Miscount:
     real: Usage
 
 
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a quota is for: one of these."""
+
+    container: int | None = None
+    """What is below it."""
+    user: int | None = None
+    """What he owns."""
+    group: str | None = None
+    """Its URI: what its members own together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How much there may be, and is."""
+
+    subject: Subject
+    name: str
+    """Path of the container, name of the user, URI of the group."""
+    bytes: int | None
+    """None, as for the nodes: any number."""
+    nodes: int | None
+    used: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """A quota that is used by another of the per cents at which the operator wants to be told."""
+
+    quota: Quota
+    before: int
+    now: int
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What a fold has done."""
+
+    changes: int
+    quotas: Sequence[int]
+    """Ids of those that may be nearer now."""
+
+
+def _quota(row: asyncpg.Record) -> Quota:
+    return Quota(
+        Subject(row["container_id"], row["user_id"], row["group_uri"]),
+        row["name"],
+        row["bytes"],
+        row["nodes"],
+        Usage(row["used_bytes"], row["used_nodes"]),
+    )
+
+
 def _usage(row: asyncpg.Record | None) -> Usage:
     return Usage(row["bytes"] or 0, row["nodes"] or 0) if row else Usage(0, 0)
 
@@ -61,8 +126,67 @@ async def of_user(database: Database, user: int) -> Usage:
     return _usage(await database.fetchrow(_Sql.of_owner, user))
 
 
-async def fold(database: Database, *, limit: int, wait: bool = False) -> int | None:
-    """Take up to `limit` changes into the sums; give how many they were, None: somebody changes trees.
+async def of_group(database: Database, uri: str) -> Usage:
+    """Give what the members of a group own together."""
+    return _usage(await database.fetchrow(_Sql.of_group, uri))
+
+
+async def quotas(connection: Connection | Database, subject: Subject | None = None) -> list[Quota]:
+    """Give the quota of somebody or something, if it has one; or all there are."""
+    wanted = subject or Subject()
+    rows = await connection.fetch(_Sql.quotas, wanted.container, wanted.user, wanted.group)
+    return [_quota(row) for row in rows]
+
+
+async def set_quota(connection: Connection, subject: Subject, *, bytes: int | None, nodes: int | None) -> None:  # noqa: A002
+    """Set, change or (both None) remove a quota. What is there already may be more: nothing more comes then.
+
+    Raises
+    ------
+    NodeNotFound
+        There is no such container.
+    """
+    await connection.execute(_Sql.lock_quotas)
+    row = await connection.fetchrow(_Sql.quotas, subject.container, subject.user, subject.group)
+    if bytes is None and nodes is None:
+        if row is not None:
+            await connection.execute(_Sql.remove_quota, row["id"])
+    elif row is not None:
+        await connection.execute(_Sql.change_quota, row["id"], bytes, nodes)
+    else:
+        added = await connection.execute(_Sql.add_quota, subject.container, subject.user, subject.group, bytes, nodes)
+        if added.endswith(" 0"):
+            raise NodeNotFound("there is no such container any more")
+
+
+async def set_bytes(connection: Connection, subject: Subject, most: int | None) -> None:
+    """Set, change or remove the limit of bytes; that of nodes stays."""
+    await connection.execute(_Sql.lock_quotas)
+    known = await quotas(connection, subject)
+    await set_quota(connection, subject, bytes=most, nodes=known[0].nodes if known else None)
+
+
+async def require_quotas(connection: Connection, owner: Caller, container: int, more: Usage) -> None:
+    """Fail unless what this transaction has brought into a container, for its owner, fits into all quotas.
+
+    These quotas are locked until the transaction ends: nothing else is to be locked after them.
+
+    Raises
+    ------
+    QuotaExceeded
+        It does not: roll back.
+    """
+    await connection.execute(_Sql.require_quotas, container, owner.id, more.bytes, more.nodes)
+
+
+async def crossings(database: Database, quotas: Sequence[int], percents: Sequence[int]) -> list[Crossing]:
+    """Note how far some quotas, and those that nobody has looked at, are used; give those that crossed a threshold."""
+    rows = await database.fetch(_Sql.warn, list(quotas), list(percents))
+    return [Crossing(_quota(row), row["before"], row["warned"]) for row in rows]
+
+
+async def fold(database: Database, *, limit: int, wait: bool = False) -> Folded | None:
+    """Take up to `limit` changes into the sums; None: somebody changes trees at this moment.
 
     Parameters
     ----------
@@ -70,12 +194,15 @@ async def fold(database: Database, *, limit: int, wait: bool = False) -> int | N
         For whoever changes trees.
     """
 
-    async def work(connection: Connection) -> int | None:
+    async def work(connection: Connection) -> Folded | None:
         if wait:
             await connection.execute(_Sql.lock)
         elif not await connection.fetchval(_Sql.try_lock):
             return None
-        return int(await connection.fetchval(_Sql.fold, limit))
+        row = await connection.fetchrow(_Sql.fold, limit)
+        if row is None:
+            raise AssertionError
+        return Folded(row["changes"], row["quotas"])
 
     return await database.transact(work)
 

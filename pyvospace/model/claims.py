@@ -46,6 +46,10 @@ class UploadClaim:
     """Seconds until the lease runs out unless it is renewed."""
     limit: int | None = None
     """The most bytes that are welcome."""
+    room: int | None = None
+    """The most bytes that quotas leave room for, of a body of unknown size. None: as many as come."""
+    refusal: str = ""
+    """What to say of more than that."""
     discard: bool = False
     """Receive and count, keep nothing (a push to ``.null``)."""
     current: StoredFile | None = None

@@ -45,7 +45,13 @@ class StoredNode:
     writable: bool
     busy: bool
     available: int | None = None
-    """Of a container by itself: bytes that all storages have room for. None: unknown, or it was listed."""
+    """Of a container: bytes that the caller may still bring there, as storages and quotas tell. None: unknown."""
+    used: int | None = None
+    """Of a container: bytes of all that is below it."""
+    quota: int | None = None
+    """Of a container: bytes that there may be below it; None: it has no quota of its own."""
+    quota_state: int | None = None
+    """Of its quota: per cent, of those at which the operator wants to be told, that are used. None or 0: less."""
     structure: str | None = None
     """Of a StructuredDataNode that was resolved: name of the type that its bytes are of; None: of none we know."""
 
@@ -110,6 +116,14 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowance:
+    """How many bytes there may be in a container."""
+
+    bytes: int | None
+    """None: any number."""
+
+
+@dataclass(frozen=True, slots=True)
 class Changes:
     """What setNode changes; None and empty: nothing."""
 
@@ -124,6 +138,8 @@ class Changes:
     immutable: bool | None = None
     """For a container and all that is below it."""
     target: str | None = None
+    quota: Allowance | None = None
+    """Of a container."""
 
     @property
     def of_rights(self) -> bool:

@@ -112,9 +112,6 @@ MANAGED = frozenset(
 )  # fmt: skip
 """Facts that the service itself keeps: what a client says of them is ignored (rulings of A-07)."""
 
-READ_ONLY = frozenset({QUOTA})
-"""What nobody but an administrator may set to another value: 403 (rulings of A-07)."""
-
 DESCRIPTIVE = frozenset(
     CORE + name
     for name in (
@@ -129,7 +126,7 @@ PERMISSIONS = frozenset({IS_PUBLIC, PUBLIC_READ, GROUP_READ, GROUP_WRITE, INHERI
 
 LOCKS = frozenset({IS_LOCKED, CORE_IS_LOCKED})
 
-ACCEPTED_PROPERTIES = DESCRIPTIVE | PERMISSIONS | LOCKS | {IMMUTABLE}
+ACCEPTED_PROPERTIES = DESCRIPTIVE | PERMISSIONS | LOCKS | {IMMUTABLE, QUOTA}
 """Properties that a client may set and the service understands."""
 
 PROVIDED_PROPERTIES = PERMISSIONS | {
@@ -138,7 +135,7 @@ PROVIDED_PROPERTIES = PERMISSIONS | {
 }  # fmt: skip
 """Properties that the service writes by itself."""
 
-KNOWN_CORE = ACCEPTED_PROPERTIES | PROVIDED_PROPERTIES | MANAGED | READ_ONLY
+KNOWN_CORE = ACCEPTED_PROPERTIES | PROVIDED_PROPERTIES | MANAGED
 """All that may stand below ``ivo://ivoa.net/vospace/core#``; another fragment there is an InvalidArgument."""
 
 

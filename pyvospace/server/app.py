@@ -27,6 +27,7 @@ from pyvospace.model.stored import Resolution
 from pyvospace.model.uris import NodeUri
 from pyvospace.model.vocabulary import Detail
 from pyvospace.server.context import Context, Service
+from pyvospace.server.counting import count_for_ever
 from pyvospace.server.describe import describe
 from pyvospace.server.handlers import files, gms, logins, nodes, recursive, search, service, transfers
 from pyvospace.server.handlers.jobs import CHANGED_PARTS, PARTS, JobList
@@ -102,8 +103,14 @@ def background(service: Service) -> list[Callable[[], Coroutine[None, None, None
     database, settings = service.database, service.settings.jobs
     queue = MetadataQueue(database, settings)
     runner = Runner(queue, works(service), at_once=settings.at_once, listener=service.listener)
-    forgetting = partial(tidy_for_ever, database, settings), partial(forget_for_ever, database)
-    return [service.listener.run, service.watch.follow, *forgetting, runner.run]
+    return [
+        service.listener.run,
+        service.watch.follow,
+        partial(tidy_for_ever, database, settings),
+        partial(forget_for_ever, database),
+        partial(count_for_ever, database, service.settings.quotas),
+        runner.run,
+    ]
 
 
 def make_app(settings: Settings, database: Database) -> web.Application:

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from pyvospace.model.faults import InvalidArgument, PermissionDenied
 from pyvospace.model.instants import write_instant
 from pyvospace.model.nodes import Property
-from pyvospace.model.stored import Changes
+from pyvospace.model.stored import Allowance, Changes
 from pyvospace.model.vocabulary import (
     AVAILABLE_SPACE,
     BTIME,
@@ -34,7 +34,8 @@ from pyvospace.model.vocabulary import (
     MD5,
     MTIME,
     PUBLIC_READ,
-    READ_ONLY,
+    QUOTA,
+    QUOTA_STATE,
     READABLE,
     WRITABLE,
     NodeType,
@@ -43,6 +44,8 @@ from pyvospace.model.vocabulary import (
 if TYPE_CHECKING:
     from pyvospace.model.stored import StoredNode
 
+_DIGITS: Final = 18
+"""Of a number of bytes, at the most."""
 _TRUE: Final = frozenset({"true", "1"})
 _FALSE: Final = frozenset({"false", "0", ""})
 _KNOWN: Final = {uri.casefold(): uri for uri in KNOWN_CORE | {IS_LOCKED, INHERIT_PERMISSIONS, READABLE, WRITABLE}}
@@ -71,7 +74,12 @@ def canonical(uri: str) -> str:
 
 
 def changes_of(
-    properties: Iterable[Property], current: StoredNode | None, *, lenient: bool, target: str | None = None
+    properties: Iterable[Property],
+    current: StoredNode | None,
+    *,
+    lenient: bool,
+    admin: bool = False,
+    target: str | None = None,
 ) -> Changes:
     """Read what a document asks to change of a node; None: of one that is to be made.
 
@@ -79,6 +87,8 @@ def changes_of(
     ----------
     lenient
         Ignore every read-only property, as OpenCADC does.
+    admin
+        An administrator asks, who may set quotas.
     target
         New target of a link.
 
@@ -89,7 +99,12 @@ def changes_of(
     PermissionDenied
         Another value for a property that is read-only (rulings of A-07).
     """
-    kept, plain = _asked(properties, current, lenient=lenient)
+    kept, plain = _asked(properties, current)
+    if lenient and not admin:
+        kept.pop(QUOTA, None)
+    quota = _quota(kept, current)
+    if quota is not None and not admin:
+        raise PermissionDenied(f"{QUOTA} is read-only for you: administrators set it")
     stored = current.properties if current else {}
     return Changes(
         removed=tuple(uri for uri, value in plain.items() if value is None and uri in stored),
@@ -101,6 +116,7 @@ def changes_of(
         locked=_flag(kept, IS_LOCKED, current=current.locked if current else None),
         immutable=_flag(kept, IMMUTABLE, current=current.immutable if current else None),
         target=target if target and (current is None or current.target != target) else None,
+        quota=quota,
     )
 
 
@@ -114,9 +130,11 @@ def changes_of_all(properties: Iterable[Property]) -> Changes:
     PermissionDenied
         A property that is read-only.
     """
-    kept, plain = _asked(properties, None, lenient=False)
+    kept, plain = _asked(properties, None)
     if IMMUTABLE in kept:
         raise InvalidArgument(f"{IMMUTABLE}: set it at the container, it holds for all below")
+    if kept.get(QUOTA) is not None:
+        raise PermissionDenied(f"{QUOTA} is read-only here: set it at one container after the other")
     return Changes(
         removed=tuple(uri for uri, value in plain.items() if value is None),
         properties={uri: value for uri, value in plain.items() if value is not None},
@@ -129,7 +147,7 @@ def changes_of_all(properties: Iterable[Property]) -> Changes:
 
 
 def _asked(
-    properties: Iterable[Property], current: StoredNode | None, *, lenient: bool
+    properties: Iterable[Property], current: StoredNode | None
 ) -> tuple[dict[str, str | None], dict[str, str | None]]:
     """Give what is asked for by its one spelling, without what the service itself keeps; and what of it is plain."""
     asked: dict[str, str | None] = {}
@@ -139,12 +157,11 @@ def _asked(
         twice = uri in asked and asked[uri] != one.value
         asked[uri] = _news(uri, (asked[uri], one.value), current) if twice else one.value
     kept = {uri: value for uri, value in asked.items() if uri not in MANAGED}
-    _refuse_read_only(kept, lenient=lenient)
-    plain = {uri: value for uri, value in kept.items() if uri not in _SPECIAL and uri not in READ_ONLY}
+    plain = {uri: value for uri, value in kept.items() if uri not in _SPECIAL}
     return kept, plain
 
 
-_SPECIAL: Final = frozenset({IS_PUBLIC, GROUP_READ, GROUP_WRITE, INHERIT_PERMISSIONS, IMMUTABLE, *LOCKS})
+_SPECIAL: Final = frozenset({IS_PUBLIC, GROUP_READ, GROUP_WRITE, INHERIT_PERMISSIONS, IMMUTABLE, QUOTA, *LOCKS})
 _TWINS: Final = {PUBLIC_READ: IS_PUBLIC, CORE_IS_LOCKED: IS_LOCKED}
 """Flags with two names: the second one, and the one that is kept."""
 
@@ -159,10 +176,15 @@ def _news(uri: str, values: tuple[str | None, str | None], current: StoredNode |
     raise InvalidArgument(f"{uri}: given twice with different values")
 
 
-def _refuse_read_only(asked: dict[str, str | None], *, lenient: bool) -> None:
-    for uri in READ_ONLY & asked.keys():
-        if asked[uri] is not None and not lenient:
-            raise PermissionDenied(f"{uri} is read-only here")
+def _quota(asked: dict[str, str | None], current: StoredNode | None) -> Allowance | None:
+    """Read a number of bytes; None: not asked for, or as it is already."""
+    if QUOTA not in asked:
+        return None
+    text = (asked[QUOTA] or "").strip()
+    if text and not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
+        raise InvalidArgument(f"{QUOTA}: {text[:80]!r} is no number of bytes")
+    value = int(text) if text else None
+    return None if value == (current.quota if current else None) else Allowance(value)
 
 
 def _flag(asked: dict[str, str | None], uri: str, *, current: bool | None) -> bool | None:
@@ -199,8 +221,8 @@ def describe_properties(node: StoredNode, *, with_rights: bool) -> tuple[Propert
 
 def _facts(node: StoredNode) -> Iterator[Property]:
     if node.type is not NodeType.LINK:
-        # A container holds no bytes itself; vos cannot list one by size that does not say so.
-        yield Property(LENGTH, str(node.size or 0), True)
+        # Of a container: what is below it, all of it, whether or not the caller may see it.
+        yield Property(LENGTH, str((node.used if node.is_container else node.size) or 0), True)
     if node.md5 is not None:
         yield Property(MD5, node.md5.hex(), True)
     yield Property(DATE, write_instant(node.modified or node.changed), True)
@@ -211,6 +233,10 @@ def _facts(node: StoredNode) -> Iterator[Property]:
         yield Property(CONTENT_DATE, write_instant(node.modified), True)
     if node.available is not None:
         yield Property(AVAILABLE_SPACE, str(node.available), True)
+    if node.quota is not None:
+        yield Property(QUOTA, str(node.quota), True)
+    if node.quota_state:
+        yield Property(QUOTA_STATE, str(node.quota_state), True)
     yield Property(CREATOR, node.owner, True)
     public = _bool(node.public)
     yield Property(IS_PUBLIC, public)

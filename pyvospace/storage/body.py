@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from pyvospace.model.faults import Fault, InvalidData, RequestEntityTooLarge
+from pyvospace.model.faults import Fault, InvalidData, QuotaExceeded, RequestEntityTooLarge
 from pyvospace.storage.backend import Body
 from pyvospace.storage.hashing import Announced, Digests, Watch
 from pyvospace.storage.inspection import Inspection
@@ -37,6 +37,8 @@ class CheckedBody(Body):
         """Set at the end of the body, if all is well."""
         self.inspection: Inspection | None = None
         """Shown all bytes; what it finds wrong fails the body. To be set before the body is consumed."""
+        self.room: tuple[int, str] | None = None
+        """Bytes that quotas leave room for, and what to say of more. To be set before the body is consumed."""
         self._limit = limit
         self._announced = announced
         self._begun = False
@@ -67,6 +69,8 @@ class CheckedBody(Body):
         """Compare a number of bytes, announced or received so far, with the limit."""
         if self._limit is not None and size > self._limit:
             raise RequestEntityTooLarge(f"more than {self._limit} bytes are not taken")
+        if self.room is not None and size > self.room[0]:
+            raise QuotaExceeded(self.room[1])
 
     def _verify(self, size: int, digests: Digests) -> None:
         """Compare what came with what was announced; for worker threads as well."""

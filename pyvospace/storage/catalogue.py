@@ -46,15 +46,28 @@ class Catalogue(Protocol):
         ------
         NodeBusy
             Somebody else's lease on the node is alive, or the endpoint is used up.
+        QuotaExceeded
+            A quota leaves no room for `size` bytes.
         """
 
-    async def claim_pull(self, job: Claimed) -> UploadClaim:
+    async def claim_pull(self, job: Claimed, *, size: int | None) -> UploadClaim:
         """Do the same for a job that fetches bytes: check its owner's right now, and take the lease for him.
 
         Raises
         ------
         NodeBusy
             Somebody else's lease on the node is alive, or the job is in other hands.
+        QuotaExceeded
+            A quota leaves no room for `size` bytes.
+        """
+
+    async def reserve(self, claim: UploadClaim, *, size: int) -> None:
+        """Have room kept, by all quotas, for bytes that came unannounced (called if `UploadClaim.room` is set).
+
+        Raises
+        ------
+        QuotaExceeded
+            There is none any more.
         """
 
     async def renew(self, claim: UploadClaim) -> bool:

@@ -51,6 +51,8 @@ class ClaimedUpload:
         self._content_type = content_type
         if claim.structured:
             body.inspection = Inspection(claim, content_type)
+        if claim.room is not None:
+            body.room = claim.room, claim.refusal
         self._state = _State.RECEIVING
         self._location: str | None = None
 
@@ -91,6 +93,8 @@ class ClaimedUpload:
             raise RuntimeError("an upload has one transaction")
         if self._body.received is None:
             raise RuntimeError("the transaction comes after the whole body")
+        if self.claim.room is not None:
+            await self._catalogue.reserve(self.claim, size=self._body.received.size)
         self._state = _State.PUBLISHING
         try:
             async with self._catalogue.transaction(self.claim) as opened:

@@ -104,7 +104,7 @@ class ThirdParty:
         async with Remote(self._outgoing, url) as remote:
             job.progress.bytes_done, job.progress.bytes_total = 0, remote.size
             await self._room.require(remote.size or 0)
-            claim = await self._catalogue.claim_pull(job)
+            claim = await self._catalogue.claim_pull(job, size=remote.size)
             limits = [*self._limits, *([] if claim.limit is None else [claim.limit])]
             body = RemoteBody(
                 remote,

@@ -31,7 +31,7 @@ with recursive place as (
       join nodes n on n.parent_id = t.id
      where t.type = 'ContainerNode' and t.readable
 ), whole as (
-    select count(*) as number, bool_and(readable) as readable, max(nlevel(above)) <= 200 as writable
+    select count(*) as number, sum(size)::bigint as bytes, bool_and(readable) as readable, max(nlevel(above)) <= 200 as writable
       from tree
 ), copied as (
     insert into nodes (id, parent_id, name, type, owner_id, public, group_read, group_write, inherit, properties,
@@ -58,7 +58,7 @@ with recursive place as (
      cross join whole w
      where t.id = $1 and t.new_parent = $4 and w.readable and w.writable
 )
-select number,
+select number, bytes, (select limited from space) as limited,
        case when not readable then 'PermissionDenied' when not writable then 'InvalidArgument' end as refusal
   from whole
  where number > 0;

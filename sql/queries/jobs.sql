@@ -34,7 +34,7 @@ select j.expires, p.url, p.uuid from job j, place p;
 
 -- name: insert_push
 -- A negotiated push, to a storage with space for $13 bytes that was heard of lately: a new job, or one that waited to
--- be run. No row: there is none, or the job does not wait.
+-- be run. No row: there is none, or the job does not wait. It fails if a quota leaves no room for it now.
 with place as (
     select id, url, uuid from storages
      where last_seen > now() - interval '30 seconds' and (free is null or free > coalesce($13::bigint, 0))
@@ -54,7 +54,9 @@ with place as (
      where jobs.phase = 'PENDING'
     returning expires
 )
-select j.expires, p.url, p.uuid from job j, place p;
+select j.expires, p.url, p.uuid,
+       case when (select limited from space) and not $8 then admit_push($5, $4, coalesce($2, 0), $13) end as admitted
+  from job j, place p;
 
 -- name: insert_failed
 -- A transfer that was refused: its job, new or one that waited to be run, tells why.

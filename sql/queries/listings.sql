@@ -21,6 +21,7 @@ with keyed as not materialized (
          select case when not (may_read(n.owner_id, n.public, n.group_read, n.group_write, $2, $3::text[], $4)
                                or $11 and n.type <> 'ContainerNode')
                      then case when $6 then 0 else 946684800000000 end
+                     when $6 and n.type = 'ContainerNode' then (select b.bytes from usage_of(n.id) b)
                      when $6 then coalesce(n.size, 0)
                      else (extract(epoch from coalesce(n.modified, n.changed)) * 1000000)::bigint
                 end as value
@@ -49,8 +50,13 @@ select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public,
        may_read(n.owner_id, n.public, n.group_read, n.group_write, $2, $3::text[], $4) as readable,
        may_write(n.owner_id, n.group_write, $2, $3::text[], $4) as writable,
        coalesce((select b.until > now() from writers b where b.parent_id = n.parent_id and b.name = n.name), false)
-           as busy
+           as busy, c.bytes as used, q.bytes as quota, q.warned as quota_state,
+       case when n.type = 'ContainerNode' then
+           greatest(least((select room_for($1, $2)), q.bytes - c.bytes), case when q.bytes is not null then 0 end)
+       end as available
   from unnest($5::bigint[]) with ordinality as wanted (id, place)
   join nodes n on n.id = wanted.id and n.parent_id = $1
   join users u on u.id = n.owner_id
+  left join lateral (select b.bytes from usage_of(n.id) b where n.type = 'ContainerNode') c on true
+  left join quotas q on q.container_id = n.id
  order by wanted.place;

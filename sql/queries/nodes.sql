@@ -26,11 +26,14 @@ select w.depth, w.visible, w.parent_writable, w.parent_owner_id, w.parent_public
        may_write(n.owner_id, n.group_write, $2, $3::text[], $4) as writable,
        coalesce((select b.until > now() from writers b where b.parent_id = n.parent_id and b.name = n.name), false)
            as busy,
-       case when n.type = 'ContainerNode' then free_space() end as available
+       case when n.type = 'ContainerNode' then (select b.bytes from usage_of(n.id) b) end as used, q.bytes as quota,
+       q.warned as quota_state,
+       case when n.type = 'ContainerNode' then room_for(n.id, $2) end as available
   from (select * from walk order by depth desc limit 1) w
   join nodes n on n.id = w.id
   join users u on u.id = n.owner_id
-  left join storages t on t.id = n.storage_id;
+  left join storages t on t.id = n.storage_id
+  left join quotas q on q.container_id = n.id;
 
 -- name: children
 -- Up to $5 children of container $1 in the order of their names, from the name $6 on (itself included if $7),
@@ -41,9 +44,14 @@ select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public,
        may_read(n.owner_id, n.public, n.group_read, n.group_write, $2, $3::text[], $4) as readable,
        may_write(n.owner_id, n.group_write, $2, $3::text[], $4) as writable,
        coalesce((select b.until > now() from writers b where b.parent_id = n.parent_id and b.name = n.name), false)
-           as busy
+           as busy, c.bytes as used, q.bytes as quota, q.warned as quota_state,
+       case when n.type = 'ContainerNode' then
+           greatest(least((select room_for($1, $2)), q.bytes - c.bytes), case when q.bytes is not null then 0 end)
+       end as available
   from nodes n
   join users u on u.id = n.owner_id
+  left join lateral (select b.bytes from usage_of(n.id) b where n.type = 'ContainerNode') c on true
+  left join quotas q on q.container_id = n.id
  where n.parent_id = $1 and n.name >= $6 and ($7 or n.name > $6)
  order by n.name
  limit $5;
@@ -85,7 +93,8 @@ with recursive walk as (
 select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public, n.group_read, n.group_write,
        n.inherit, n.locked, n.immutable, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
        null as storage_url, null::uuid as storage, true as readable, true as writable, false as busy,
-       case when n.type = 'ContainerNode' then free_space() end as available
+       case when n.type = 'ContainerNode' then room_for(n.parent_id, $2) end as available,
+       case when (select limited from space) then admit_node(n.parent_id, n.owner_id, $2) end as admitted
   from node n
   join users u on u.id = n.owner_id;
 
@@ -115,10 +124,13 @@ select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public,
        t.url as storage_url, t.uuid as storage, true as readable, true as writable,
        coalesce((select b.until > now() from writers b where b.parent_id = n.parent_id and b.name = n.name), false)
            as busy,
-       case when n.type = 'ContainerNode' then free_space() end as available
+       case when n.type = 'ContainerNode' then (select b.bytes from usage_of(n.id) b) end as used, q.bytes as quota,
+       q.warned as quota_state,
+       case when n.type = 'ContainerNode' then room_for(n.id, $4) end as available
   from node n
   join users u on u.id = n.owner_id
-  left join storages t on t.id = n.storage_id;
+  left join storages t on t.id = n.storage_id
+  left join quotas q on q.container_id = n.id;
 
 -- name: mark_tree
 -- Make all below the container at the path $1 immutable, or not any more: $2.
@@ -278,10 +290,13 @@ select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public,
        may_read(n.owner_id, n.public, n.group_read, n.group_write, $4, $5::text[], $6) as readable,
        may_write(n.owner_id, n.group_write, $4, $5::text[], $6) as writable,
        coalesce((select b.until > now() from writers b where b.parent_id = n.parent_id and b.name = n.name), false)
-           as busy
+           as busy,
+       case when n.type = 'ContainerNode' then (select b.bytes from usage_of(n.id) b) end as used, q.bytes as quota,
+       q.warned as quota_state, case when n.type = 'ContainerNode' then room_for(n.id, $4) end as available
   from node n
   join users u on u.id = n.owner_id
-  left join storages t on t.id = n.storage_id;
+  left join storages t on t.id = n.storage_id
+  left join quotas q on q.container_id = n.id;
 
 -- name: names_in_use
 -- Property URIs, up to $4, of those of the newest 10,000 nodes that the caller $1 (groups $2, administrator $3) may

@@ -8,11 +8,14 @@ select f.way, f.place, f.place_name, (select epoch from space) as epoch,
        null as storage_url, null::uuid as storage, true as readable,
        may_write(n.owner_id, n.group_write, $5, $6::text[], $7) as writable,
        coalesce((select b.until > now() from writers b where b.parent_id = n.parent_id and b.name = n.name), false)
-           as busy
+           as busy,
+       case when n.type = 'ContainerNode' then (select b.bytes from usage_of(n.id) b) end as used, q.bytes as quota,
+       q.warned as quota_state
   from search_tree($1, $2, $3, $4::jsonb, $5, $6::text[], $7, $8, $9)
        with ordinality as f (id, way, place, place_name, number)
   left join nodes n on n.id = f.id
   left join users u on u.id = n.owner_id
+  left join quotas q on q.container_id = n.id
  order by f.number;
 
 -- name: forget
@@ -40,10 +43,13 @@ select names_of(n.parent_id) as way,
        null as storage_url, null::uuid as storage, true as readable,
        may_write(n.owner_id, n.group_write, $4, $5::text[], $6) as writable,
        coalesce((select b.until > now() from writers b where b.parent_id = n.parent_id and b.name = n.name), false)
-           as busy
+           as busy,
+       case when n.type = 'ContainerNode' then (select b.bytes from usage_of(n.id) b) end as used, q.bytes as quota,
+       q.warned as quota_state
   from found f
   join nodes n on n.id = f.node_id
   join users u on u.id = n.owner_id
+  left join quotas q on q.container_id = n.id
  where f.job_id = $1 and f.position > $2 and f.position <= $2 + $3
    and may_read(n.owner_id, n.public, n.group_read, n.group_write, $4, $5::text[], $6)
    and way_is_readable(n.parent_id, $4, $5::text[], $6)

@@ -19,7 +19,10 @@ select storage_api.store($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
 -- name: claim_pull
 select c.*, i.structured, i.view
-  from storage_api.claim_pull($1, $2, $3, $4) c, storage_api.import_of($1, $5) i;
+  from storage_api.claim_pull($1, $2, $3, $4, $5) c, storage_api.import_of($1, $6) i;
+
+-- name: reserve
+select storage_api.reserve($1, $2);
 
 -- name: store_pulled
 select storage_api.store_pulled($1, $2, $3, $4, $5, $6, $7, $8);

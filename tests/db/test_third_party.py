@@ -58,7 +58,7 @@ async def test_bytes_come_to_whoever_has_room(world: World, storage: Storage, st
         assert await queue_of(full).claim(KINDS, lost=False) is None
     found = await claimed(storage)
     assert (found.id, found.kind, found.name, found.attempts) == (job, "pull_to", "a", 1)
-    claim = await storage.catalogue.claim_pull(found)
+    claim = await storage.catalogue.claim_pull(found, size=None)
     stored = stored_file()
     await storage.store(claim, stored)
     assert await phase(world, job) is Phase.COMPLETED
@@ -97,17 +97,17 @@ async def test_a_dead_worker_is_followed_up_to_a_limit(world: World, storage: St
     job = await queued(world, Kind.PULL_TO, "a", admin)
     first = await claimed(storage)
     assert await queue_of(storage).claim(KINDS, lost=True) is None
-    writer = await storage.catalogue.claim_pull(first)
+    writer = await storage.catalogue.claim_pull(first, size=None)
     await age(world, "jobs", "until", 3600)
     second = await claimed(storage, lost=True)
     assert (second.id, second.attempts) == (job, 2)
     with pytest.raises(NodeBusy, match="other hands"):
         await storage.store(writer, stored_file())
     with pytest.raises(NodeBusy, match="other hands"):
-        await storage.catalogue.claim_pull(first)
+        await storage.catalogue.claim_pull(first, size=None)
     await queue_of(storage).fail(first, PermissionDenied("late"))
     assert await phase(world, job) is Phase.EXECUTING
-    await storage.store(await storage.catalogue.claim_pull(second), stored_file())
+    await storage.store(await storage.catalogue.claim_pull(second, size=None), stored_file())
     assert await phase(world, job) is Phase.COMPLETED
 
     await queued(world, Kind.PULL_TO, "b", admin)
@@ -151,9 +151,9 @@ async def test_rights_are_those_of_now(world: World, storage: Storage) -> None:
     await world.add("shared", changes=Changes(public=True, group_write=()))
     await queued(world, Kind.PULL_TO, "shared/a", stranger)
     with pytest.raises(PermissionDenied, match="withdrawn"):
-        await storage.catalogue.claim_pull(await claimed(storage))
+        await storage.catalogue.claim_pull(await claimed(storage), size=None)
     await queued(world, Kind.PULL_TO, "shared/b", owner)
-    writer = await storage.catalogue.claim_pull(await claimed(storage))
+    writer = await storage.catalogue.claim_pull(await claimed(storage), size=None)
     await world.database.fetchrow("update users set disabled = true where name = 'owner'")
     with pytest.raises(PermissionDenied, match="not known any more"):
         await storage.store(writer, stored_file())
@@ -165,12 +165,12 @@ async def test_one_writer_at_a_time(world: World, storage: Storage) -> None:
     await storage.catalogue.claim_upload(await push(world, "data", admin), size=1)
     await queued(world, Kind.PULL_TO, "data", admin)
     with pytest.raises(NodeBusy, match="another transfer"):
-        await storage.catalogue.claim_pull(await claimed(storage))
+        await storage.catalogue.claim_pull(await claimed(storage), size=None)
 
 
 async def test_bytes_for_null_are_dropped(world: World, storage: Storage) -> None:
     job = await queued(world, Kind.PULL_TO, ".null", await world.caller())
-    claim = await storage.catalogue.claim_pull(await claimed(storage))
+    claim = await storage.catalogue.claim_pull(await claimed(storage), size=None)
     assert claim.discard
     async with storage.catalogue.transaction(claim):
         pass

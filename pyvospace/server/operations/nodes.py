@@ -37,7 +37,10 @@ async def create(context: Context, path: tuple[str, ...], document: Node) -> tup
         raise InvalidURI(".null is the bit bucket and cannot be created")
     kind = NodeType.DATA if document.type is NodeType.NODE else document.type
     target = _target_of(document)
-    changes = changes_of(document.properties, None, lenient=context.service.opencadc, target=target)
+    changes = changes_of(
+        document.properties, None, lenient=context.service.opencadc, admin=context.caller.admin, target=target
+    )
+    _check_quota(kind, changes)
     place = path
     for _ in range(_ATTEMPTS):
         context.policy.require_scope(Right.CREATE, place)
@@ -97,7 +100,10 @@ async def set_properties(context: Context, path: tuple[str, ...], document: Node
         node = context.policy.require(Right.SET, found := await follow(context, path, last=False))
         _check_type(document, node)
         target = _target_of(document) if node.type is NodeType.LINK and document.target else None
-        changes = changes_of(document.properties, node, lenient=context.service.opencadc, target=target)
+        changes = changes_of(
+            document.properties, node, lenient=context.service.opencadc, admin=context.caller.admin, target=target
+        )
+        _check_quota(node.type, changes)
         _check_rights(context, found, changes)
         _check_number(context, node, changes)
         changed = await nodes.update(context.database, context.caller, node, changes)
@@ -115,6 +121,11 @@ def _check_rights(context: Context, found: Resolution, changes: Changes) -> None
     ):
         if needed:
             context.policy.require(right, found)
+
+
+def _check_quota(kind: NodeType, changes: Changes) -> None:
+    if changes.quota is not None and kind is not NodeType.CONTAINER:
+        raise InvalidArgument(f"a {kind} has no quota: set one at a container")
 
 
 def _check_type(document: Node, node: StoredNode) -> None:

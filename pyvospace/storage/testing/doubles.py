@@ -17,7 +17,7 @@ from pyvospace.model.claims import (
     StoredFile,
     UploadClaim,
 )
-from pyvospace.model.faults import Fault, NodeBusy, NodeNotFound
+from pyvospace.model.faults import Fault, NodeBusy, NodeNotFound, QuotaExceeded
 from pyvospace.model.jobs import Claimed
 from pyvospace.model.nodes import Param
 from pyvospace.storage.body import CheckedBody, Received
@@ -59,6 +59,7 @@ class MemoryCatalogue:
         self.sweeps = 0
         self.lease = LEASE
         self.limit: int | None = None
+        self.room: int | None = None
         self.discard = False
         self.structured = False
         self.import_view: str | None = None
@@ -92,8 +93,9 @@ class MemoryCatalogue:
         self.before("claim_upload")
         return self._claim(_node_id(claims))
 
-    async def claim_pull(self, job: Claimed) -> UploadClaim:
+    async def claim_pull(self, job: Claimed, *, size: int | None) -> UploadClaim:
         """See `Catalogue.claim_pull`."""
+        del size
         self.before("claim_pull")
         return self._claim(job.node_id or 0)
 
@@ -111,7 +113,15 @@ class MemoryCatalogue:
             current=node.stored,
             structured=self.structured,
             view=self.import_view,
+            room=self.room,
+            refusal="the quota of /: limit 1000 bytes, 0 left",
         )
+
+    async def reserve(self, claim: UploadClaim, *, size: int) -> None:
+        """See `Catalogue.reserve`."""
+        self.before("reserve")
+        if claim.room is not None and size > claim.room:
+            raise QuotaExceeded(claim.refusal)
 
     async def renew(self, claim: UploadClaim) -> bool:
         """See `Catalogue.renew`."""

@@ -1,0 +1,64 @@
+"""Counters in the background: changes are taken into the sums, and quotas that are nearly used up are told of."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from typing import TYPE_CHECKING, Final
+
+from pyvospace.db import usage
+from pyvospace.model.faults import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyvospace.config.settings import QuotaSettings
+    from pyvospace.db.pool import Database
+    from pyvospace.db.usage import Crossing
+
+log = logging.getLogger(__name__)
+
+_EVERY: Final = 1.0
+_BATCH: Final = 5000
+_PATIENCE: Final = 10
+"""Attempts that somebody who changes trees may turn away before we queue up behind him."""
+
+
+async def count_for_ever(database: Database, settings: QuotaSettings) -> None:
+    """Fold and warn again and again. Every metadata server does so; one at a time gets to."""
+    turned_away = 0
+    while True:
+        try:
+            folded = await _fold(database, wait=turned_away >= _PATIENCE)
+            turned_away = turned_away + 1 if folded is None else 0
+            if folded is not None:
+                _tell(await usage.crossings(database, sorted(folded), settings.warn))
+        except Fault as fault:
+            log.warning("usage was not summed up: %s", fault)
+        await asyncio.sleep(_EVERY * (0.5 + secrets.randbelow(1000) / 1000))
+
+
+async def _fold(database: Database, *, wait: bool) -> set[int] | None:
+    """Fold until nothing is left; give the quotas that may be nearer now."""
+    touched: set[int] = set()
+    while (folded := await usage.fold(database, limit=_BATCH, wait=wait)) is not None:
+        touched.update(folded.quotas)
+        if folded.changes < _BATCH:
+            return touched
+    return touched or None
+
+
+def _tell(crossings: Sequence[Crossing]) -> None:
+    for one in crossings:
+        if one.now > one.before:
+            quota = one.quota
+            log.warning(
+                "quota of %r: %d per cent are used: %d of %s bytes, %d of %s nodes",
+                quota.name,
+                one.now,
+                quota.used.bytes,
+                "any number of" if quota.bytes is None else quota.bytes,
+                quota.used.nodes,
+                "any number of" if quota.nodes is None else quota.nodes,
+            )
