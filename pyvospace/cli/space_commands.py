@@ -30,7 +30,7 @@ Uris = Annotated[list[str], typer.Argument(metavar="URI", help="Nodes: vos://aut
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (ls, cp, mv, mkdir, rm, ln, cat, tag, info, find, pack, unpack, share):
+    for command in (ls, cp, mv, mkdir, rm, ln, cat, tag, info, why, find, pack, unpack, share):
         app.command(rich_help_panel="Use a space")(command)
 
 
@@ -258,6 +258,33 @@ def info(
     from pyvospace.cli import node_actions
 
     run_on_spaces(url, token, ca_file, lambda session: node_actions.info(session, uris, as_json=as_json))
+
+
+def why(
+    asked: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[RIGHT] URI", help="read, write, set, share, create, delete, ...; default: all rights."
+        ),
+    ],
+    *,
+    user: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Somebody else, of your own nodes; anonymous: who is not logged in."),
+    ] = None,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    ca_file: CaOption = None,
+) -> None:
+    """Say who may do what with a node, and by which rule.
+
+    Leaves with 0 if the right is there, and with 1 if it is not. What the rights
+    and rules are is in docs/reference/permissions.md.
+    """
+    from pyvospace.cli import why_actions
+
+    run_on_spaces(url, token, ca_file, lambda session: why_actions.why(session, asked, user=user, as_json=as_json))
 
 
 def find(

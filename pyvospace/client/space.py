@@ -41,6 +41,7 @@ from pyvospace.model.faults import (
     ViewNotSupported,
 )
 from pyvospace.model.nodes import Node, Param, Property, View
+from pyvospace.model.permissions import Permissions
 from pyvospace.model.searches import Conditions
 from pyvospace.model.transfers import Transfer
 from pyvospace.model.uris import NodeUri, encode_path
@@ -48,6 +49,7 @@ from pyvospace.model.vocabulary import (
     FORMAT,
     PACKAGE_VIEW,
     STANDARD_NODES,
+    STANDARD_PERMISSIONS,
     STANDARD_SEARCH,
     STANDARD_SYNC,
     STANDARD_SYNC_20,
@@ -57,6 +59,7 @@ from pyvospace.model.vocabulary import (
     NodeType,
 )
 from pyvospace.wire.nodes import read_node, render_node
+from pyvospace.wire.permissions import parse_permissions
 from pyvospace.wire.service import parse_views
 from pyvospace.wire.transfers import render_transfer
 
@@ -493,6 +496,30 @@ class Space(Jobs):
                 given += 1
                 if given == limit:
                     return
+
+    async def permissions(
+        self, uri: NodeUri | str, *, right: str | None = None, user: str | None = None
+    ) -> Permissions:
+        """Tell who may do what with a node, and by which rule (an extension of our own).
+
+        Parameters
+        ----------
+        right
+            One of docs/reference/permissions.md; None: all of them.
+        user
+            Whose rights; None: the caller's own; empty: of those who are not logged in.
+
+        Raises
+        ------
+        PermissionDenied
+            The caller may not ask about others here.
+        OperationNotSupported
+            The service tells nothing of this.
+        """
+        asked = {"target": str(await self.uri(uri)), "right": right, "user": user}
+        query = urlencode({name: value for name, value in asked.items() if value is not None})
+        answer = await self._http.ask("GET", f"{await self._url(STANDARD_PERMISSIONS)}?{query}")
+        return parse_permissions(answer.body)
 
     async def delete_tree(self, uri: NodeUri | str, *, watch: Watch | None = None) -> Counts:
         """Delete of a tree what may be deleted, and leave the rest (OpenCADC's async-delete).

@@ -21,6 +21,7 @@ from pyvospace.client.upload import Stored
 from pyvospace.model.archives import TAR, ArchiveFormat
 from pyvospace.model.jobs import Job
 from pyvospace.model.nodes import Node, Property, View
+from pyvospace.model.permissions import Permissions
 from pyvospace.model.searches import Conditions
 from pyvospace.model.transfers import Transfer
 from pyvospace.model.uris import NodeUri
@@ -243,6 +244,10 @@ class Space:
     ) -> Iterator[Node]:
         """Give what is below a container and fulfils all conditions."""
         return self._iterate(self._space.search(below, wanted, detail=detail, limit=limit))
+
+    def permissions(self, uri: NodeUri | str, *, right: str | None = None, user: str | None = None) -> Permissions:
+        """Tell who may do what with a node, and by which rule."""
+        return self._wait(self._space.permissions(uri, right=right, user=user))
 
     def delete_tree(self, uri: NodeUri | str, *, watch: Watch | None = None) -> Counts:
         """Delete of a tree what may be deleted, and leave the rest."""

@@ -29,7 +29,7 @@ from pyvospace.model.vocabulary import Detail
 from pyvospace.server.context import Context, Service
 from pyvospace.server.counting import count_for_ever
 from pyvospace.server.describe import describe
-from pyvospace.server.handlers import files, gms, logins, nodes, recursive, search, service, transfers
+from pyvospace.server.handlers import files, gms, logins, nodes, permissions, recursive, search, service, transfers
 from pyvospace.server.handlers.jobs import CHANGED_PARTS, PARTS, JobList
 from pyvospace.server.handlers.requests import CONTEXT, SERVICE, expect, representation
 from pyvospace.server.operations.jobs import TRANSFERS
@@ -164,6 +164,7 @@ def _add_routes(app: web.Application, base: str) -> None:
     add("POST", f"/{transfers.PACKAGES}", transfers.post_package)
     add("GET HEAD", f"/{transfers.PACKAGES}/{{job}}/run", transfers.get_package)
     add("GET HEAD", "/transfers/{job}/results/transferDetails", transfers.get_details)
+    add("GET HEAD", "/permissions", permissions.get)
     add("GET HEAD", "/search", search.get)
     add("GET HEAD", f"/{SEARCHES}/{{job}}/results/searchDetails", search.get_details)
     for jobs in _LISTS:

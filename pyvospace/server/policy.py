@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from pyvospace.model.stored import Resolution, Rights, StoredNode
     from pyvospace.model.vosi import Standing
 
+    Held = StoredNode | Rights | None
+    """The node whose owner and groups decide; None: there is none."""
+
 
 class Right(StrEnum):
     """What an operation needs to be allowed, by the name that ``/permissions`` gives it, and in words."""
@@ -75,7 +78,7 @@ class Question:
         return NodeUri(self.authority, self.found.names)
 
     @property
-    def held(self) -> StoredNode | Rights | None:
+    def held(self) -> Held:
         """Give the node whose owner and groups decide; None: there is none."""
         found = self.found
         if self.right is Right.CREATE:
@@ -105,7 +108,8 @@ class Grant:
 
     name: str
     words: str
-    applies: Callable[[Question], bool]
+    applies: Callable[[Question, Held], bool]
+    """Looks at who the caller is, and at the node whose owner and groups decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +117,13 @@ class OneOf:
     """Rules of which one must apply."""
 
     grants: tuple[Grant, ...]
+    words: str
     fault: Callable[[Question], Fault]
     name: str = "private"
-    words: str = "none of the rules before applies"
+
+    def find(self, question: Question, held: Held) -> Grant | None:
+        """Give the first that applies."""
+        return next((grant for grant in self.grants if grant.applies(question, held)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,24 +199,19 @@ def _missing(question: Question) -> Fault:
     return ContainerNotFound(question.uri)
 
 
-def _belongs(question: Question) -> bool:
-    held, caller = question.held, question.caller
-    return held is not None and not caller.anonymous and held.owner_id == caller.id
+def _belongs(question: Question, held: Held) -> bool:
+    return held is not None and not question.caller.anonymous and held.owner_id == question.caller.id
 
 
-def _in_readers(question: Question) -> bool:
-    return question.held is not None and not set(question.held.group_read).isdisjoint(question.caller.groups)
+def _in_readers(question: Question, held: Held) -> bool:
+    return held is not None and not set(held.group_read).isdisjoint(question.caller.groups)
 
 
-def _in_writers(question: Question) -> bool:
-    return question.held is not None and not set(question.held.group_write).isdisjoint(question.caller.groups)
+def _in_writers(question: Question, held: Held) -> bool:
+    return held is not None and not set(held.group_write).isdisjoint(question.caller.groups)
 
 
-def _is_public(question: Question) -> bool:
-    return question.held is not None and question.held.public
-
-
-def _is_seen_leaf(question: Question) -> bool:
+def _is_seen_leaf(question: Question, _: Held) -> bool:
     node = question.found.node
     return question.opencadc and node is not None and not node.is_container
 
@@ -308,21 +311,32 @@ _LOCKED: Final = Bar(
 )
 _LOCKED_PLACE: Final = Bar("locked-container", "the container is locked", _container_is("locked"), _in_locked)
 
-_ADMINISTRATOR: Final = Grant("administrator", "an administrator", lambda question: question.caller.admin)
+_ADMINISTRATOR: Final = Grant("administrator", "an administrator", lambda question, _: question.caller.admin)
 _OWNER: Final = Grant("owner", "the owner", _belongs)
 _WRITERS: Final = Grant("group-write", "a member of a group in core#groupwrite", _in_writers)
 _READERS: Final = Grant("group-read", "a member of a group in core#groupread", _in_readers)
-_EVERYBODY: Final = Grant("public", "everybody, since core#ispublic is true", _is_public)
+_EVERYBODY: Final = Grant(
+    "public", "everybody, since core#ispublic is true", lambda _, held: held is not None and held.public
+)
 _LEAF: Final = Grant("leaf", "whoever may read the way to a leaf (interop = opencadc)", _is_seen_leaf)
 
 _OF_OWNER: Final = (_ADMINISTRATOR, _OWNER)
 _OF_WRITERS: Final = (*_OF_OWNER, _WRITERS)
 _OF_READERS: Final = (*_OF_WRITERS, _READERS, _EVERYBODY)
-_MAY_READ: Final = OneOf(_OF_READERS, lambda question: question.refusal("read"))
-_MAY_SEE: Final = OneOf((*_OF_READERS, _LEAF), lambda question: question.refusal("read"))
-_MAY_WRITE: Final = OneOf(_OF_WRITERS, lambda question: question.refusal("write"))
-_MAY_OWN: Final = OneOf(_OF_OWNER, lambda question: question.refusal("write"))
-_MAY_ADMINISTER: Final = OneOf((_ADMINISTRATOR,), lambda question: _no_administrator(question.caller))
+_PRIVATE: Final = "nobody but its owner, the groups that it names and administrators"
+_MAY_READ: Final = OneOf(_OF_READERS, _PRIVATE, lambda question: question.refusal("read"))
+_MAY_SEE: Final = OneOf((*_OF_READERS, _LEAF), _PRIVATE, lambda question: question.refusal("read"))
+_MAY_WRITE: Final = OneOf(
+    _OF_WRITERS,
+    "nobody but its owner, the groups in core#groupwrite and administrators",
+    lambda question: question.refusal("write"),
+)
+_MAY_OWN: Final = OneOf(
+    _OF_OWNER, "nobody but its owner and administrators", lambda question: question.refusal("write")
+)
+_MAY_ADMINISTER: Final = OneOf(
+    (_ADMINISTRATOR,), "nobody but administrators", lambda question: _no_administrator(question.caller)
+)
 
 _TO_READ: Final = (*_TOKEN, _WAY, _ABSENT)
 _TO_CHANGE: Final = (_CLOSED, *_TOKEN, _WAY, _ABSENT)
@@ -352,12 +366,10 @@ def _decide(question: Question) -> Decision:
             if step.applies(question):
                 return Decision(question.right, step.name, step.words, step.fault(question), tuple(trail))
             continue
-        for grant in step.grants:
-            trail.append(grant.name)
-            if grant.applies(question):
-                last = grant
-                break
-        else:
+        last = step.find(question, question.held)
+        names = [grant.name for grant in step.grants]
+        trail += names[: names.index(last.name) + 1] if last is not None else [*names, step.name]
+        if last is None:
             return Decision(question.right, step.name, step.words, step.fault(question), tuple(trail))
     if last is None:
         raise AssertionError
@@ -438,13 +450,20 @@ class Policy:
         PermissionDenied
             It is a token that may less.
         """
-        scope = self.caller.scope
-        if scope is None:
-            return
-        if not scope.covers(path):
-            raise _elsewhere(NodeUri(self._authority, path))
-        if NEEDED[right] not in scope.rights:
+        self.require_place(path)
+        if self.caller.scope is not None and NEEDED[right] not in self.caller.scope.rights:
             raise _too_little(self.caller, right)
+
+    def require_place(self, path: tuple[str, ...]) -> None:
+        """Require that the caller's credential is good for something at a place.
+
+        Raises
+        ------
+        PermissionDenied
+            It is a token that is limited to others.
+        """
+        if self.caller.scope is not None and not self.caller.scope.covers(path):
+            raise _elsewhere(NodeUri(self._authority, path))
 
     def require_whole(self) -> None:
         """Require a credential that may all that its user may.
@@ -478,6 +497,28 @@ class Policy:
         """
         self.check_epoch(found.epoch)
         return _decide(self._question(right, found))
+
+    def held(self, right: Right, found: Resolution) -> Held:
+        """Give the node whose owner and groups decide."""
+        return self._question(right, found).held
+
+    def reading(self, found: Resolution, held: Rights) -> str:
+        """Name the rule by which a container on the way may be read, or may not: ``private``."""
+        grant = _MAY_READ.find(self._question(Right.READ, found), held)
+        return _MAY_READ.name if grant is None else grant.name
+
+    def require_owner(self, found: Resolution) -> None:
+        """Require the owner of the node, or of the container in which it is not, or an administrator.
+
+        Raises
+        ------
+        PermissionDenied, NotAuthenticated
+            The caller is neither, or his token is not for this.
+        """
+        self.check_epoch(found.epoch)
+        self.require_scope(Right.OWN, found.names)
+        if not _MAY_OWN.find(self._question(Right.OWN, found), found.last):
+            raise self.refusal(found, "ask about others at")
 
     def require(self, right: Right, found: Resolution) -> StoredNode:
         """Give the node, or for CREATE its container to be.

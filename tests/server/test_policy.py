@@ -39,6 +39,9 @@ PUBLIC = {
 TELLS_EACH_HIS_OWN = {("GET", "/properties")}
 """Routes that ask, and give to each what he may know."""
 
+TELLS_EACH_OF_HIMSELF = {("GET", "/permissions")}
+"""Routes that say to each what he may: that he may not is no refusal."""
+
 LISTS = {
     "transfers": transfer_document(SECRET, "pullFromVoSpace", [CORE + "httpsget"]),
     "searches": f"target={uri_of('/home/alice')}",
@@ -189,7 +192,10 @@ def routes(app: web.Application) -> set[tuple[str, str]]:
 
 async def test_every_route_is_known_here(world: World) -> None:
     """A new route is to be added to one of the tables above, and so is tested below."""
-    assert routes(world.app) == REQUESTS.keys() | PUBLIC | TELLS_EACH_HIS_OWN | JOB_LISTS | JOB_MAKERS
+    assert (
+        routes(world.app)
+        == REQUESTS.keys() | PUBLIC | TELLS_EACH_HIS_OWN | TELLS_EACH_OF_HIMSELF | JOB_LISTS | JOB_MAKERS
+    )
 
 
 async def new_job(world: World, name: str) -> str:
@@ -246,6 +252,16 @@ async def test_public_routes_say_so(world: World) -> None:
             assert asked.epochs or user == "nobody", f"{route}: he may have changed meanwhile"
             answers.add(text)
         assert len(answers) == 1, "the secret node has no properties yet"
+
+
+async def test_everybody_is_told_of_himself(world: World) -> None:
+    for route in TELLS_EACH_OF_HIMSELF:
+        for user in USERS:
+            status, text, asked = await world.send(user, route[0], f"{route[1]}?target={uri_of(SECRET)}")
+            assert status == 200
+            assert asked.epochs
+            assert not asked.exempted
+            assert ('"rule": "owner"' in text) == (user == "alice")
 
 
 async def test_who_forgets_to_ask_gets_no_answer_out(world: World) -> None:

@@ -240,6 +240,11 @@ def xml(text: bytes, *, status: int = 200) -> web.Response:
     return _Document(status=status, body=text, headers={"Content-Type": "text/xml"})
 
 
+def json_answer(text: bytes) -> web.Response:
+    """Answer with what is JSON only."""
+    return web.Response(body=text, headers={"Content-Type": JSON})
+
+
 def plain(text: str, *, status: int = 200) -> web.Response:
     """Answer with a bare word or sentence, without a newline (T5 of the clients)."""
     return web.Response(status=status, body=text.encode(), headers={"Content-Type": "text/plain"})

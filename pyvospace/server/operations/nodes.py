@@ -10,7 +10,7 @@ from pyvospace.db import listings, nodes
 from pyvospace.model.faults import DuplicateNode, InvalidArgument, InvalidURI, ServiceBusy
 from pyvospace.model.uris import AUTO, NULL
 from pyvospace.model.vocabulary import NodeType
-from pyvospace.server.operations.paths import follow, resolve
+from pyvospace.server.operations.paths import approach, follow
 from pyvospace.server.policy import Right
 from pyvospace.server.properties import changes_of
 
@@ -52,14 +52,9 @@ async def create(context: Context, path: tuple[str, ...], document: Node) -> tup
         if made:
             context.policy.settled()
             return path, made
-        context.policy.require(Right.CREATE, found := await _approach(context, path))
+        context.policy.require(Right.CREATE, found := await approach(context, path))
         place = found.names
     raise ServiceBusy("others keep changing the container; try again")
-
-
-async def _approach(context: Context, path: tuple[str, ...]) -> Resolution:
-    """Walk to where something is made or deleted: links on the way are in the way, but not for OpenCADC (A-15)."""
-    return await (follow(context, path, last=False) if context.service.opencadc else resolve(context, path))
 
 
 def _target_of(document: Node) -> str | None:
@@ -151,7 +146,7 @@ async def delete(context: Context, path: tuple[str, ...]) -> None:
         A container with something in it, which OpenCADC does not delete.
     """
     for _ in range(_ATTEMPTS):
-        node = context.policy.require(Right.DELETE, await _approach(context, path))
+        node = context.policy.require(Right.DELETE, await approach(context, path))
         if await nodes.delete(context.database, context.caller, node, only_empty=context.service.opencadc):
             return
     raise ServiceBusy(f"others keep changing {context.uri(path)}; try again")

@@ -43,6 +43,11 @@ async def follow(context: Context, path: tuple[str, ...], *, last: bool) -> Reso
     raise UnreadableLinkTarget(f"{context.uri(path)}: a loop, or more than {hops} links")
 
 
+async def approach(context: Context, path: tuple[str, ...]) -> Resolution:
+    """Walk to where something is made or deleted: links on the way are in the way, but not for OpenCADC (A-15)."""
+    return await (follow(context, path, last=False) if context.service.opencadc else resolve(context, path))
+
+
 def _target(context: Context, found: Resolution) -> tuple[str, ...]:
     target = found.last.target or ""
     try:

@@ -9,7 +9,7 @@ from pyvospace.db import nodes, recursive
 from pyvospace.model.crash import crash_point
 from pyvospace.model.faults import NodeNotFound, PermissionDenied
 from pyvospace.model.stored import ROOT_ID
-from pyvospace.server.operations.paths import follow, resolve
+from pyvospace.server.operations.paths import approach
 from pyvospace.server.policy import Right
 from pyvospace.server.works.tally import PIECE, Tally
 
@@ -38,7 +38,7 @@ async def _work(context: Context, claimed: Claimed, deletion: _Deletion) -> None
 
 async def _target(context: Context, claimed: Claimed) -> StoredNode:
     path = context.own_path(claimed.request["parameters"]["target"])
-    found = await (follow(context, path, last=False) if context.service.opencadc else resolve(context, path))
+    found = await approach(context, path)
     context.policy.require_scope(Right.DELETE, found.names)
     node = context.policy.require(Right.SEE, found)
     if node.id == ROOT_ID:

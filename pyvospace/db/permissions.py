@@ -1,0 +1,30 @@
+"""Rows about who may do what, for those who ask why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pyvospace.db.statements import QueryFile
+from pyvospace.model.stored import Rights
+
+if TYPE_CHECKING:
+    from pyvospace.db.pool import Database
+
+
+class _Sql(QueryFile, file="permissions.sql"):
+    way: ClassVar[str]
+
+
+async def way(database: Database, names: tuple[str, ...]) -> list[Rights]:
+    """Give the rights of the nodes on a path, from the root down, as far as they are there."""
+    return [
+        Rights(
+            row["owner_id"],
+            row["public"],
+            tuple(row["group_read"]),
+            tuple(row["group_write"]),
+            row["locked"],
+            row["immutable"],
+        )
+        for row in await database.fetch(_Sql.way, names)
+    ]
