@@ -140,6 +140,7 @@ class Pair:
             "PYVOSPACE_STORAGE__RESERVE": "0",
             # All tests come from one address.
             "PYVOSPACE_LOGINS__FAILURES_OF_ADDRESS": "1000000",
+            "PYVOSPACE_LOGINS__LONGEST_DELAY": "0.05",
             **paths,
             **self.environment,
         }

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from pyvospace.server.context import Context
 
 _SECRET: Final = {"Cache-Control": "no-store"}
-_MEMBERS: Final = frozenset({"name", "expires", "life", "paths", "rights"})
+_MEMBERS: Final = frozenset({"name", "expires", "days", "paths", "rights"})
 """Of the document that asks for a token."""
-_LONGEST_LIFE: Final = 100 * 365 * 86400
+_MOST_DAYS: Final = 36_500
 
 
 async def log_in(request: web.Request) -> web.StreamResponse:
@@ -70,17 +70,21 @@ async def log_out(request: web.Request) -> web.StreamResponse:
 async def tokens(request: web.Request) -> web.StreamResponse:
     """List the tokens of the caller."""
     found = await logins.tokens(context(request))
-    return web.json_response({"tokens": [_token(one) for one in found]}, headers=_SECRET)
+    return web.json_response({"items": [_token(one) for one in found], "next": None}, headers=_SECRET)
 
 
 async def create_token(request: web.Request) -> web.StreamResponse:
     """Make a token for the caller, as a JSON document says; it is shown only this once."""
     asked = _document(await body(request))
-    made = await logins.create_token(
-        context(request), _text(asked, "name"), expires=_expires(asked), scope=_scope(asked)
-    )
+    name = _text(asked, "name")
+    made = await logins.create_token(context(request), name, expires=_expires(asked), scope=_scope(asked))
     return web.json_response(
-        {"id": made.id, "token": made.token, "expires": write_instant(made.expires) if made.expires else None},
+        {
+            "id": made.id,
+            "name": name,
+            "token": made.token,
+            "expires": write_instant(made.expires) if made.expires else None,
+        },
         status=HTTPStatus.CREATED,
         headers=_SECRET,
     )
@@ -93,14 +97,14 @@ async def revoke_token(request: web.Request) -> web.StreamResponse:
 
 
 def _token(row: TokenRow) -> dict[str, object]:
-    """Give what is told of a token; without paths and rights it may all that its user may."""
+    """Give what is told of a token; with null for paths and rights it may all that its user may."""
     return {
         "id": row.id,
         "name": row.name,
         "created": write_instant(row.created),
         "expires": write_instant(row.expires) if row.expires else None,
-        "lastUsed": write_instant(row.last_used) if row.last_used else None,
-        **(row.scope.pack() if row.scope else {}),
+        "last_used": write_instant(row.last_used) if row.last_used else None,
+        **(row.scope.pack() if row.scope else {"paths": None, "rights": None}),
     }
 
 
@@ -129,15 +133,15 @@ def _words(asked: dict[str, Any], name: str) -> list[str]:
 
 
 def _expires(asked: dict[str, Any]) -> datetime | None:
-    """Read until when the token is good: `expires`, an instant, or `life`, in seconds; neither: for ever."""
-    life = asked.get("life")
-    if life is None:
+    """Read until when the token is good: `expires`, an instant, or how many `days`; neither: for ever."""
+    days = asked.get("days")
+    if days is None:
         return read_instant(_text(asked, "expires")) if asked.get("expires") is not None else None
     if asked.get("expires") is not None:
-        raise InvalidArgument("give expires or life")
-    if isinstance(life, bool) or not isinstance(life, int) or not 0 < life <= _LONGEST_LIFE:
-        raise InvalidArgument("life is a number of seconds")
-    return datetime.now(UTC) + timedelta(seconds=life)
+        raise InvalidArgument("give expires or days")
+    if isinstance(days, bool) or not isinstance(days, int) or not 0 < days <= _MOST_DAYS:
+        raise InvalidArgument(f"days is a number up to {_MOST_DAYS}")
+    return datetime.now(UTC) + timedelta(days=days)
 
 
 def _scope(asked: dict[str, Any]) -> Scope | None:
