@@ -123,7 +123,7 @@ class Session:
         if isinstance(error, ContainerNotFound):
             return "; pyvospace mkdir -p makes the containers above"
         if isinstance(error, NotAuthenticated) and all(one.authorization() is None for one in self._open):
-            return "; no token is given: set VOSPACE_TOKEN, or use --token"
+            return "; no token is given: set VOSPACE_TOKEN, use --token, or log in with `pyvospace login`"
         if isinstance(error, ServiceUnreachable) and "certificate not trusted" in error.detail:
             return "; --ca-file or SSL_CERT_FILE names one to trust"
         return ""

@@ -121,7 +121,7 @@ def find_spaces(options: Access, environ: Mapping[str, str] = os.environ) -> Spa
     InvalidArgument, InvalidURI
         A setting is wrong or unknown.
     """
-    file = _file(environ)
+    file = config_file(environ)
     top, others = _read(file)
     default = options.over(_from_environment(environ)).over(top)
     return Spaces(default=default, others=others, file=file)
@@ -132,7 +132,8 @@ def _from_environment(environ: Mapping[str, str]) -> Access:
     return _access(said, "the environment")
 
 
-def _file(environ: Mapping[str, str]) -> Path:
+def config_file(environ: Mapping[str, str] = os.environ) -> Path:
+    """Give the path of the file, whether it is there or not."""
     if FILE in environ:
         return Path(environ[FILE])
     base = environ.get("XDG_CONFIG_HOME")

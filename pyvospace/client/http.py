@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -35,6 +35,8 @@ _ANSWER_BYTES: Final = 64 << 20
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _GATEWAY: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
 
+Authorization = str | Callable[[], Awaitable[str]]
+"""Value of the header, or what gives the one of the moment."""
 Body = bytes | Callable[[], AsyncIterable[bytes]]
 """What is sent; a stream is made anew for each time that it is sent."""
 
@@ -69,7 +71,7 @@ class Http:
     origin
         URL of the service. Only requests to its scheme, host and port carry the credential.
     authorization
-        Value of the header Authorization; None: anonymous.
+        Value of the header Authorization, or what gives the one of the moment; None: anonymous.
     ca_file
         Certificates (PEM) to trust besides the system's, or those that the variable SSL_CERT_FILE names.
     connections
@@ -80,7 +82,7 @@ class Http:
         self,
         origin: str,
         *,
-        authorization: str | None = None,
+        authorization: Authorization | None = None,
         ca_file: Path | None = None,
         timeouts: Timeouts | None = None,
         retry: Retry | None = None,
@@ -93,6 +95,10 @@ class Http:
         self.retry = retry or Retry()
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
+
+    def authorize(self, authorization: Authorization | None) -> None:
+        """Use another credential from now on."""
+        self._authorization = authorization
 
     async def close(self) -> None:
         """Close all connections."""
@@ -110,6 +116,7 @@ class Http:
         repeatable: bool = True,
         read: float | None = None,
         follow: bool = True,
+        refused: bool = True,
     ) -> Answer:
         """Send a request and read the whole answer, with as many tries as allowed.
 
@@ -119,6 +126,8 @@ class Http:
             Whether a second request does no harm if the first one had its effect and only the answer was lost.
         follow
             Whether to go where a redirect leads, or to give the redirect itself.
+        refused
+            Whether an answer that refuses is raised as a fault, or given like any other.
 
         Raises
         ------
@@ -128,7 +137,9 @@ class Http:
         attempts = Attempts(self.retry)
         while True:
             try:
-                async with self.open(method, url, body=body, headers=headers, read=read, follow=follow) as response:
+                async with self.open(
+                    method, url, body=body, headers=headers, read=read, follow=follow, refused=refused
+                ) as response:
                     whole = b"".join([piece async for piece in pieces(response, limit=_ANSWER_BYTES)])
                     return Answer(status=response.status, headers=response.headers, url=str(response.url), body=whole)
             except Fault as fault:
@@ -145,6 +156,7 @@ class Http:
         credential: bool = True,
         read: float | None = None,
         follow: bool = True,
+        refused: bool = True,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request once, follow redirects if that is wanted, and give the answer with its body still to be read.
 
@@ -166,7 +178,8 @@ class Http:
             try:
                 location = response.headers.get("Location")
                 if response.status not in _REDIRECTS or location is None or not follow:
-                    await self._refuse(response, credential=credential)
+                    if refused:
+                        await self._refuse(response, credential=credential)
                     yield response
                     return
                 await _beginning(response, _FAULT_BYTES)
@@ -191,7 +204,8 @@ class Http:
     ) -> aiohttp.ClientResponse:
         sent = {**headers, "Accept-Encoding": "identity"}
         if credential and self._authorization is not None and url.origin() == self._origin:
-            sent["Authorization"] = self._authorization
+            found = self._authorization
+            sent["Authorization"] = found if isinstance(found, str) else await found()
         log.debug("%s %s", method, shown(url))
         with translated(url):
             return await self._open_session().request(

@@ -10,6 +10,7 @@ from typing import Self
 from pyvospace.client.access import Access
 from pyvospace.client.http import Http, Timeouts
 from pyvospace.client.locations import resolve
+from pyvospace.client.logins import StoredLogin
 from pyvospace.client.retry import Retry
 from pyvospace.model.faults import InvalidData, InvalidURI, NotFound, OperationNotSupported
 from pyvospace.model.uris import NodeUri
@@ -52,14 +53,17 @@ class Service:
 
     @classmethod
     def of(cls, access: Access, *, timeouts: Timeouts | None = None, retry: Retry | None = None) -> Self:
-        """Make the client of a space that the configuration knows.
+        """Make the client of a space that the configuration knows; without another credential, by a login.
 
         Raises
         ------
         InvalidArgument
             The configuration names no URL.
         """
-        return cls(**access.parameters(), timeouts=timeouts, retry=retry)
+        made = cls(**access.parameters(), timeouts=timeouts, retry=retry)
+        if access.authorization() is None:
+            made._http.authorize(StoredLogin.find(made.url, ca_file=access.ca_file))
+        return made
 
     async def __aenter__(self) -> Self:
         """Connect when the first request comes."""

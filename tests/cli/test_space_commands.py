@@ -296,7 +296,7 @@ def test_options_come_before_the_environment(shell: Shell, pair: Pair) -> None:
 def test_without_a_token(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VOSPACE_TOKEN")
     assert shell("ls") == 5
-    assert shell.err.endswith("; no token is given: set VOSPACE_TOKEN, or use --token\n")
+    assert shell.err.endswith("; no token is given: set VOSPACE_TOKEN, use --token, or log in with `pyvospace login`\n")
 
 
 def test_a_url_of_something_else(shell: Shell, pair: Pair) -> None:

@@ -1,0 +1,56 @@
+"""Commands to log in at a service."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pyvospace.cli.space_commands import CaOption, UrlOption
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyvospace.client import Access
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (login, logout):
+        app.command(rich_help_panel="Use a space")(command)
+
+
+def _access(url: str | None, ca_file: Path | None) -> Access:
+    from pyvospace.client import Access, find_spaces
+
+    return find_spaces(Access(url=url, ca_file=ca_file)).default
+
+
+def login(
+    *,
+    oidc: Annotated[bool, typer.Option("--oidc", help="Log in at an OpenID provider, with a browser.")] = False,
+    issuer: Annotated[str | None, typer.Option(metavar="URL", help="Provider, if the service names several.")] = None,
+    client: Annotated[
+        str | None, typer.Option(metavar="ID", help="Client at the provider, if the service names none.")
+    ] = None,
+    url: UrlOption = None,
+    ca_file: CaOption = None,
+) -> None:
+    """Log in at a service, and stay so until you log out or the provider ends it.
+
+    The token is kept in logins.json beside client.toml. A token of the environment or of an option comes before it.
+    """
+    from pyvospace.cli import login_actions
+    from pyvospace.model.faults import InvalidArgument
+
+    if not oidc:
+        raise InvalidArgument("say how to log in: --oidc")
+    asyncio.run(login_actions.by_provider(_access(url, ca_file), issuer=issuer, client=client))
+
+
+def logout(*, url: UrlOption = None, ca_file: CaOption = None) -> None:
+    """Forget the login at a service."""
+    from pyvospace.cli import login_actions
+
+    asyncio.run(login_actions.log_out(_access(url, ca_file)))
