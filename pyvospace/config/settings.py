@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pyvospace.model.faults import InvalidURI
-from pyvospace.model.uris import normalise_authority
+from pyvospace.model.uris import decode_path, normalise_authority
 
 PREFIX = "PYVOSPACE_"
 """What the name of each environment variable begins with."""
@@ -114,6 +114,16 @@ def _origins(words: tuple[str, ...]) -> tuple[str, ...]:
     return words
 
 
+def _node_path(text: str) -> str:
+    try:
+        names = decode_path(text)
+    except InvalidURI as error:
+        raise ValueError(str(error)) from None
+    if not names or not text.startswith("/"):
+        raise ValueError("write it as /home")
+    return text
+
+
 def _networks(words: tuple[str, ...]) -> tuple[str, ...]:
     for word in words:
         if network_of(word) is None:
@@ -142,6 +152,7 @@ Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 Ports = Annotated[Words, AfterValidator(_ports)]
 Places = Annotated[Words, AfterValidator(_places)]
 Origins = Annotated[Words, AfterValidator(_origins)]
+NodePath = Annotated[str, AfterValidator(_node_path)]
 Networks = Annotated[Words, AfterValidator(_networks)]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,80}$")]
 
@@ -420,6 +431,31 @@ class GroupSettings(Section):
         description="What the URI of a local group begins with; its name follows. If it is not given: "
         "ivo://AUTHORITY/gms? (with / for ~) and ivo://cadc.nrc.ca/gms?.",
     )
+    self_service: bool = Field(default=False, description="Let users make groups of their own.")
+    most: Positive = Field(100, description="Number of groups that one of them may have.")
+
+
+class HomeSettings(Section):
+    """Homes: a container of his own for each user."""
+
+    parent: NodePath = Field("/home", description="Container that they are in.")
+    self_service: bool = Field(
+        default=False, description="Let a user without a home make it, by createNode of /home/HIS-NAME."
+    )
+    at_login: bool = Field(default=False, description="Make it when he first comes, if he may make it himself.")
+    group: str | None = Field(None, description="URI of the group whose members may. Not given: every user.")
+    quota: Positive | None = Field(None, description="Bytes that there may be in a new home. Not given: any number.")
+
+    @model_validator(mode="after")
+    def _check_login(self) -> Self:
+        if self.at_login and not self.self_service:
+            raise ValueError("at_login needs self_service = true")
+        return self
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The names on the way to the container."""
+        return decode_path(self.parent)
 
 
 class ProxySettings(Section):
@@ -582,7 +618,7 @@ class AuditSettings(Section):
 
     reads: Literal["none", "bytes", "all"] = Field(
         "bytes",
-        description="Which reads have a row too: `none`; `bytes`: those of bytes and archives; `all`: of documents too.",
+        description="Which reads have a row too: `none`; `bytes`: of bytes and archives; `all`: of documents too.",
     )
     keep: int = Field(0, ge=0, le=36500, description="Days after which rows are taken away; 0: never.")
 
@@ -632,6 +668,7 @@ class Settings(BaseSettings):
         default_factory=OutgoingSettings, description="Requests of the service to URLs that users name."
     )
     groups: GroupSettings = Field(default_factory=GroupSettings, description="Local groups.")
+    homes: HomeSettings = Field(default_factory=HomeSettings, description="A container of his own for each user.")
     proxies: ProxySettings = Field(default_factory=ProxySettings, description="Proxies in front of the servers.")
     logins: LoginSettings = Field(
         default_factory=LoginSettings, description="Passwords, tokens, and those who try wrong ones."

@@ -109,7 +109,7 @@ async def records(
         yield found
 
 
-async def _page(  # noqa: PLR0913, PLR0917 (what one statement takes)
+async def _page(  # noqa: PLR0917 (what one statement takes)
     database: Database,
     wanted: Wanted,
     confirmed: Confirmed,

@@ -17,8 +17,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from pyvospace.db import usage
+from pyvospace.db.pool import tell_who_acts
 from pyvospace.db.statements import QueryFile
 from pyvospace.db.usage import Subject
+from pyvospace.model.audit import audited
 from pyvospace.model.faults import InvalidArgument, NodeLocked, PermissionDenied
 from pyvospace.model.stored import ROOT_ID, Changes, Resolution, Rights, StoredNode
 from pyvospace.model.uris import MAX_DEPTH
@@ -204,6 +206,7 @@ async def insert(
         changes.target,
         caller.id if owner is None else owner,
         changes.immutable or False,
+        caller.who,
     )
     if changes.quota is None:
         row = await database.fetchrow(_Sql.insert, *arguments, subject=path[-1])
@@ -211,15 +214,16 @@ async def insert(
 
     async def work(connection: Connection) -> StoredNode | None:
         row = await connection.fetchrow(_Sql.insert, *arguments)
-        return await _allow(connection, stored_node(row), changes) if row else None
+        return await _allow(connection, caller, stored_node(row), changes) if row else None
 
     return await database.transact(work, subject=path[-1])
 
 
-async def _allow(connection: Connection, node: StoredNode, changes: Changes) -> StoredNode:
+async def _allow(connection: Connection, caller: Caller, node: StoredNode, changes: Changes) -> StoredNode:
     """Give a container its quota; what else is limited there stays so."""
     if changes.quota is None:
         return node
+    await tell_who_acts(connection, caller)
     await usage.set_bytes(connection, Subject(container=node.id), changes.quota.bytes)
     return replace(node, quota=changes.quota.bytes, quota_state=None)
 
@@ -235,7 +239,7 @@ async def update(database: Database, caller: Caller, node: StoredNode, changes: 
     async def work(connection: Connection) -> StoredNode | None:
         change = _update if changes.immutable is None else _mark
         changed = await change(connection, caller, node, changes)
-        return await _allow(connection, changed, changes) if changed else None
+        return await _allow(connection, caller, changed, changes) if changed else None
 
     return await database.transact(work, tree=node.is_container, subject=node.name)
 
@@ -278,6 +282,8 @@ async def _update(
         changes.target,
         changes.of_rights,
         changes.immutable,
+        caller.who,
+        audited(changes),
     )
     return stored_node(row) if row else None
 
@@ -328,6 +334,7 @@ async def _delete_leaf(connection: Connection | Database, caller: Caller, node: 
         caller.groups,
         caller.admin,
         caller.epoch,
+        caller.who,
     )
     return gone is not None
 
@@ -339,7 +346,7 @@ async def _delete_tree(connection: Connection, caller: Caller, node: StoredNode,
     if only_empty and await connection.fetchval(_Sql.has_children, node.id):
         raise InvalidArgument(f"container node '{node.name}' is not empty")
     _raise_obstacle(await connection.fetchval(_Sql.obstacle, path, caller.id, caller.groups, caller.admin))
-    return bool(await connection.fetchval(_Sql.delete_tree, node.id, path))
+    return bool(await connection.fetchval(_Sql.delete_tree, node.id, path, caller.id, caller.who))
 
 
 async def delete_free_tree(connection: Connection, caller: Caller, node: StoredNode) -> int:
@@ -347,7 +354,7 @@ async def delete_free_tree(connection: Connection, caller: Caller, node: StoredN
     path = await _lock_for_deletion(connection, caller, node)
     if path is None or await connection.fetchval(_Sql.obstacle, path, caller.id, caller.groups, caller.admin):
         return 0
-    return int(await connection.fetchval(_Sql.delete_tree, node.id, path))
+    return int(await connection.fetchval(_Sql.delete_tree, node.id, path, caller.id, caller.who))
 
 
 async def _lock_for_deletion(connection: Connection, caller: Caller, node: StoredNode) -> str | None:
@@ -448,7 +455,18 @@ async def _move(
         return None
     if source.is_container:
         await _turn(connection, source, container)
-    row = await connection.fetchrow(_Sql.rename, source.id, container.id, name, caller.id, caller.groups, caller.admin)
+    row = await connection.fetchrow(
+        _Sql.rename,
+        source.id,
+        container.id,
+        name,
+        caller.id,
+        caller.groups,
+        caller.admin,
+        caller.who,
+        source.parent_id,
+        source.name,
+    )
     return stored_node(row) if row else None
 
 

@@ -295,6 +295,11 @@ class Held:
                 self._shares.give_back(self._client)
 
 
+async def tell_who_acts(connection: Connection, caller: Caller) -> None:
+    """Tell the triggers of the audit log, until the transaction ends, who changes users, quotas and the like."""
+    await connection.execute("select set_config('pyvospace.caller', $1, true)", caller.told)
+
+
 def _server_settings(settings: DatabaseSettings, name: str, acting: Caller) -> dict[str, str]:
     return {
         "application_name": name,

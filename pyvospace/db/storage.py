@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 import asyncpg
 
 from pyvospace.db.errors import translated
+from pyvospace.db.pool import acting
 from pyvospace.db.statements import QueryFile
 from pyvospace.model.claims import (
     DownloadClaim,
@@ -251,4 +252,4 @@ class _Store:
 
     async def _store(self, *values: object) -> None:
         with translated():
-            await self._connection.execute(self._statement, *self._ends, *values)
+            await self._connection.execute(self._statement, *self._ends, *values, acting.get().told)

@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.http import StreamWriter
 
 from pyvospace.config.requirements import require_safe_versions
-from pyvospace.db import identities, keys
+from pyvospace.db import audit, identities, keys
 from pyvospace.db.bootstrap import WrongSpaceError
 from pyvospace.db.errors import Unavailable
 from pyvospace.db.listening import Listener
@@ -26,15 +26,29 @@ from pyvospace.model.faults import Fault, InternalFault, LinkFound, ServiceBusy
 from pyvospace.model.stored import Resolution
 from pyvospace.model.uris import NodeUri
 from pyvospace.model.vocabulary import Detail
+from pyvospace.server.administration.operation import STATE
+from pyvospace.server.auditing import auditing
 from pyvospace.server.context import Context, Service
 from pyvospace.server.counting import count_for_ever
 from pyvospace.server.describe import describe
-from pyvospace.server.handlers import files, gms, logins, nodes, permissions, recursive, search, service, transfers
+from pyvospace.server.handlers import (
+    administration,
+    files,
+    gms,
+    logins,
+    nodes,
+    permissions,
+    recursive,
+    search,
+    service,
+    transfers,
+)
 from pyvospace.server.handlers.jobs import CHANGED_PARTS, PARTS, JobList
 from pyvospace.server.handlers.requests import CONTEXT, SERVICE, expect, representation
 from pyvospace.server.operations.jobs import TRANSFERS
 from pyvospace.server.operations.search import SEARCHES
 from pyvospace.server.works import works
+from pyvospace.service.audit import AuditWriter, prune_for_ever
 from pyvospace.service.auth import AUTHENTICATOR, Authenticator, Presented
 from pyvospace.service.certificates import Certificates
 from pyvospace.service.challenges import LOGIN, challenges
@@ -95,7 +109,8 @@ def make_service(settings: Settings, database: Database) -> Service:
     )
     listener = Listener(database)
     watch = StandingWatch(database, listener)
-    return Service(settings, database, signer, limits, listener, watch, Waiting(listener))
+    writer = AuditWriter(partial(audit.note, database))
+    return Service(settings, database, signer, limits, listener, watch, Waiting(listener), writer)
 
 
 def background(service: Service) -> list[Callable[[], Coroutine[None, None, None]]]:
@@ -103,14 +118,10 @@ def background(service: Service) -> list[Callable[[], Coroutine[None, None, None
     database, settings = service.database, service.settings.jobs
     queue = MetadataQueue(database, settings)
     runner = Runner(queue, works(service), at_once=settings.at_once, listener=service.listener)
-    return [
-        service.listener.run,
-        service.watch.follow,
-        partial(tidy_for_ever, database, settings),
-        partial(forget_for_ever, database),
-        partial(count_for_ever, database, service.settings.quotas),
-        runner.run,
-    ]
+    counting = partial(count_for_ever, database, service.settings.quotas)
+    forgetting = partial(tidy_for_ever, database, settings), partial(forget_for_ever, database)
+    logging_ = service.audit.run, partial(prune_for_ever, database, service.settings.audit)
+    return [service.listener.run, service.watch.follow, counting, *forgetting, *logging_, runner.run]
 
 
 def make_app(settings: Settings, database: Database) -> web.Application:
@@ -128,6 +139,7 @@ def make_app(settings: Settings, database: Database) -> web.Application:
                 describe=lambda fault: _describe(shared, fault),
             ),
             *([cors.middleware()] if cors else []),
+            auditing(shared),
             identification(shared, authenticator, Certificates(settings)),
             limiting(Rates(settings.rates), free={service.live, service.ready}),
             representation,
@@ -183,6 +195,8 @@ def _add_routes(app: web.Application, base: str) -> None:
     add("GET HEAD", "/capabilities", service.capabilities)
     add("GET HEAD", "/availability", service.availability)
     add("POST", "/availability", service.set_state)
+    for route, handler in administration.HANDLERS.items():
+        add("GET HEAD" if route.method == "GET" else route.method, route.path, handler)
     add("GET HEAD", "/protocols", service.protocols)
     add("GET HEAD", "/views", service.views)
     add("GET HEAD", "/properties", service.properties)
@@ -258,6 +272,7 @@ async def _meet_lightly(shared: Service, authenticator: Authenticator, presented
 
 _MEETINGS: Final[dict[object, Callable[[Service, Authenticator, Presented], Awaitable[Context]]]] = {
     service.set_state: _meet_anyway,
+    **{handler: _meet_anyway for route, handler in administration.HANDLERS.items() if route.path == STATE},
     **dict.fromkeys(service.ALWAYS, _meet_lightly),
 }
 """How to receive the callers of some handlers, also of a service that is offline."""

@@ -9,12 +9,16 @@ from pyvospace.model.faults import InvalidURI
 from pyvospace.model.uris import NodeUri
 from pyvospace.model.vosi import Standing
 from pyvospace.server.policy import Policy
+from pyvospace.service.audit import REFUSED, Entry
 
 if TYPE_CHECKING:
     from pyvospace.config.settings import Settings
     from pyvospace.db.listening import Listener
     from pyvospace.db.pool import Database
+    from pyvospace.model.audit import Action
     from pyvospace.model.callers import Caller
+    from pyvospace.model.faults import Fault
+    from pyvospace.service.audit import AuditWriter
     from pyvospace.service.endpoints import EndpointSigner
     from pyvospace.service.standing import StandingWatch
     from pyvospace.uws.waiting import Waiting
@@ -39,6 +43,8 @@ class Service:
     """The state of the service."""
     waiting: Waiting
     """Those who wait for jobs."""
+    audit: AuditWriter
+    """Takes what the audit log is told of, besides changes."""
 
     @property
     def authority(self) -> str:
@@ -79,6 +85,11 @@ class Context:
     def database(self) -> Database:
         """The catalogue."""
         return self.service.database
+
+    def note_refusal(self, fault: Fault, action: Action) -> None:
+        """Tell the audit log of a refusal that the caller learns from his job."""
+        if fault.status in REFUSED:
+            self.service.audit.add(Entry(self.caller, action, fault.code, names=self.policy.place))
 
     def uri(self, path: tuple[str, ...]) -> NodeUri:
         """Give the URI of a node of this space."""

@@ -398,6 +398,8 @@ class Policy:
         """Somebody has decided whether there may be an answer."""
         self.confirmed = caller.anonymous
         """The caller is still who he was when he was identified."""
+        self.place: tuple[str, ...] | None = None
+        """The path that was asked about last."""
 
     def exempt(self) -> None:
         """Say that an answer tells nothing that depends on who asks."""
@@ -462,6 +464,7 @@ class Policy:
         PermissionDenied
             It is a token that is limited to others.
         """
+        self.place = path
         if self.caller.scope is not None and not self.caller.scope.covers(path):
             raise _elsewhere(NodeUri(self._authority, path))
 
@@ -548,4 +551,5 @@ class Policy:
         return self._question(Right.READ, found).refusal(what)
 
     def _question(self, right: Right, found: Resolution) -> Question:
+        self.place = found.names
         return Question(self.caller, right, found, self._standing, self._authority, self._opencadc)

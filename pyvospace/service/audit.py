@@ -9,19 +9,21 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from aiohttp import web
-
+from pyvospace.db import audit
 from pyvospace.model.audit import DONE, Action
 from pyvospace.model.callers import SERVICE
 from pyvospace.model.faults import Fault
 from pyvospace.service.logs import masked
 
 if TYPE_CHECKING:
+    from pyvospace.config.settings import AuditSettings
+    from pyvospace.db.pool import Database
     from pyvospace.model.callers import Caller
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,8 @@ _GATHERED: Final = 0.1
 """Seconds for which entries gather."""
 _AGAIN: Final = 1.0
 """Seconds after which a database that failed is tried again."""
+_PRUNED: Final = 3600.0
+"""Seconds between two looks for rows that are too old."""
 _LONGEST: Final = 1000
 """Characters of a text that a stranger has sent."""
 
@@ -101,7 +105,6 @@ class AuditWriter:
         self._waiting: dict[tuple[object, ...], tuple[datetime, Entry, int]] = {}
         self._dropped = 0
         self._there = asyncio.Event()
-        self._ending = False
 
     def add(self, entry: Entry) -> None:
         """Take an entry; of too many the oldest are dropped, and counted."""
@@ -114,22 +117,23 @@ class AuditWriter:
         self._there.set()
 
     async def run(self) -> None:
-        """Write until told to end, and then what is left."""
-        while not self._ending:
-            await self._there.wait()
-            if len(self._waiting) < _BATCH:
-                await asyncio.sleep(_GATHERED)
-            if not self._ending and not await self._flush():
-                await asyncio.sleep(_AGAIN)
-        while self._waiting or self._dropped:
-            if not await self._flush():
-                log.error("%d entries of the audit log are lost", len(self._waiting) + self._dropped)
-                return
-
-    def end(self) -> None:
-        """Let `run` come to its end."""
-        self._ending = True
-        self._there.set()
+        """Write until cancelled, and then what is left."""
+        flushing: asyncio.Task[bool] | None = None
+        try:
+            while True:
+                await self._there.wait()
+                if len(self._waiting) < _BATCH:
+                    await asyncio.sleep(_GATHERED)
+                flushing = asyncio.create_task(self._flush())
+                if not await asyncio.shield(flushing):
+                    await asyncio.sleep(_AGAIN)
+        finally:
+            if flushing is not None:
+                await flushing
+            while self._waiting or self._dropped:
+                if not await self._flush():
+                    log.error("%d entries of the audit log are lost", len(self._waiting) + self._dropped)
+                    break
 
     async def _flush(self) -> bool:
         """Write a batch; False: it stays for another attempt."""
@@ -162,9 +166,12 @@ class AuditWriter:
         self._there.set()
 
 
-async def running(writer: AuditWriter, _app: web.Application) -> AsyncIterator[None]:
-    """Have entries written as long as an application runs, and what is left at its end."""
-    task = asyncio.create_task(writer.run())
-    yield
-    writer.end()
-    await task
+async def prune_for_ever(database: Database, settings: AuditSettings) -> None:
+    """Take away rows that are older than the settings say, again and again."""
+    while settings.keep:
+        try:
+            while await audit.prune(database, days=settings.keep):
+                pass
+        except Fault as fault:
+            log.warning("the audit log was not pruned: %s", fault)
+        await asyncio.sleep(_PRUNED * (0.5 + secrets.randbelow(1000) / 1000))

@@ -139,6 +139,7 @@ declare
     after jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) else '{}' end;
     row_now jsonb := case when tg_op = 'DELETE' then before else after end;
     changed text[];
+    about nodes;
     a record;
 begin
     select * into a from acting();
@@ -148,15 +149,20 @@ begin
     if tg_op = 'UPDATE' and changed = '{}' then
         return null;
     end if;
+    select * into about from nodes n where n.id = (row_now ->> 'container_id')::bigint;
     perform write_audit(
-        a.actor, a.who, case tg_op when 'INSERT' then tg_argv[0] when 'UPDATE' then tg_argv[1] else tg_argv[2] end, null,
-        null, case tg_table_name when 'users' then (row_now ->> 'id')::bigint else (row_now ->> 'user_id')::bigint end,
+        a.actor, a.who, case tg_op when 'INSERT' then tg_argv[0] when 'UPDATE' then tg_argv[1] else tg_argv[2] end,
+        about.id, case when about.id is not null then path_of(about.parent_id, about.name) end,
+        case tg_table_name when 'users' then (row_now ->> 'id')::bigint
+                           else coalesce(about.owner_id, (row_now ->> 'user_id')::bigint) end,
         case tg_op
         when 'UPDATE' then jsonb_build_object(
             'of', row_now - secrets - ignored - changed,
             'changed', to_jsonb(changed),
-            'from', (select coalesce(jsonb_object_agg(k, before -> k), '{}') from unnest(changed) k where k <> all (secrets)),
-            'to', (select coalesce(jsonb_object_agg(k, after -> k), '{}') from unnest(changed) k where k <> all (secrets)))
+            'from', (select coalesce(jsonb_object_agg(k, before -> k), '{}')
+                       from unnest(changed) k where k <> all (secrets)),
+            'to', (select coalesce(jsonb_object_agg(k, after -> k), '{}')
+                     from unnest(changed) k where k <> all (secrets)))
         else row_now - secrets - ignored end);
     return null;
 end

@@ -59,7 +59,7 @@ select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public,
 -- name: insert
 -- Make a node named $6 in the container at the end of the names $1 for the caller $2 (groups $3, administrator $4),
 -- identified at the epoch $5, if he may write there and read the way to it; it belongs to $15. Rights that are NULL are
--- the container's, if it hands them down. No row: it cannot be, or something has just changed.
+-- the container's, if it hands them down. No row: it cannot be, or something has just changed. $17: `Caller.who`.
 with recursive walk as (
     select n.id, 0 as depth, may_read(n.owner_id, n.public, n.group_read, n.group_write, $2, $3::text[], $4) as readable
       from nodes n where n.id = 1
@@ -89,6 +89,11 @@ with recursive walk as (
 ), container as (
     insert into containers (id, path, immutable)
     select n.id, p.path || n.id::text, n.immutable from node n, parent p where n.type = 'ContainerNode'
+), audited as (
+    insert into audit (user_id, name, credential, remote, request, action, node_id, path, owner_id, details)
+    select $2, ($17::text[])[1], ($17::text[])[2], ($17::text[])[3], ($17::text[])[4], 'createNode', n.id,
+           '/' || array_to_string($1::text[] || $6::text, '/'), n.owner_id, jsonb_build_object('type', $7)
+      from node n
 )
 select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public, n.group_read, n.group_write,
        n.inherit, n.locked, n.immutable, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
@@ -102,21 +107,33 @@ select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public,
 -- Change the node $1, still the child of $2 named $3, for the caller $4 (groups $5, administrator $6), identified at
 -- the epoch $7: properties $8 are taken away and $9 set, rights and the rest set where not NULL; $16: the change needs
 -- the owner; $17 makes it immutable, or lets an administrator change it again unless its container is immutable.
--- No row: something has changed.
-with node as (
+-- No row: something has changed. $18: `Caller.who`, $19 what the audit log says of it besides rights.
+with old as materialized (
+    select * from nodes where id = $1 for update
+), node as (
     update nodes n
        set properties = (n.properties - $8::text[]) || $9::jsonb, public = coalesce($10, n.public),
            group_read = coalesce($11::text[], n.group_read), group_write = coalesce($12::text[], n.group_write),
            inherit = coalesce($13, n.inherit), locked = coalesce($14, n.locked), target = coalesce($15, n.target),
            immutable = coalesce($17, n.immutable), changed = now()
-     where n.id = $1 and n.parent_id is not distinct from $2 and n.name = $3 and (select epoch from space) = $7
+      from old o
+     where n.id = o.id and n.parent_id is not distinct from $2 and n.name = $3 and (select epoch from space) = $7
        and may_write(n.owner_id, n.group_write, $4, $5::text[], $6)
        and (n.parent_id is null or way_is_readable(n.parent_id, $4, $5::text[], $6))
        and (not $16::boolean or n.owner_id = $4 or $6)
        and ($15::text is null or not n.immutable)
        and ($17 is distinct from false
             or $6 and not coalesce((select p.immutable from nodes p where p.id = n.parent_id), false))
-    returning *
+    returning n.*
+), audited as (
+    insert into audit (user_id, name, credential, remote, request, action, node_id, path, owner_id, details)
+    select $4, ($18::text[])[1], ($18::text[])[2], ($18::text[])[3], ($18::text[])[4], 'setNode', n.id,
+           path_of(n.parent_id, n.name), n.owner_id,
+           $19::jsonb || case when $16 or $14 is not null or $17 is not null
+                              then changed_rights(o, n.public, n.group_read, n.group_write, n.inherit, n.locked,
+                                                  n.immutable)
+                              else '{}' end
+      from node n, old o
 )
 select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public, n.group_read, n.group_write,
        n.inherit, n.locked, n.immutable, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
@@ -144,7 +161,7 @@ update nodes n set immutable = $2, changed = now() from tree t where n.parent_id
 -- name: delete_leaf
 -- Delete the node $1, no container, still the child of $2 named $3, for the caller $4 (groups $5, administrator $6),
 -- identified at the epoch $7. The row of its container is shared before its own: who deletes a tree locks them in this
--- order too. No row: something has changed.
+-- order too. No row: something has changed. $8: `Caller.who`.
 with place as materialized (
     select id from containers where id = $2 for share
 ), gone as (
@@ -153,10 +170,15 @@ with place as materialized (
      where n.id = $1 and n.parent_id = $2 and n.name = $3 and n.type <> 'ContainerNode' and not n.locked
        and not n.immutable and p.id = k.id and not p.locked and (select epoch from space) = $7
        and may_write(p.owner_id, p.group_write, $4, $5::text[], $6) and way_is_readable(p.id, $4, $5::text[], $6)
-    returning n.id, n.storage_id, n.location
+    returning n.id, n.parent_id, n.name, n.owner_id, n.storage_id, n.location
 ), kept as (
     insert into obsolete (storage_id, location) select storage_id, location from gone where location is not null
     on conflict (storage_id, location) do update set since = now()
+), audited as (
+    insert into audit (user_id, name, credential, remote, request, action, node_id, path, owner_id, details)
+    select $4, ($8::text[])[1], ($8::text[])[2], ($8::text[])[3], ($8::text[])[4], 'deleteNode', id,
+           path_of(parent_id, name), owner_id, audit_details($8, '{}')
+      from gone
 )
 select id from gone;
 
@@ -204,20 +226,25 @@ select case when exists (
 select exists (select from nodes where parent_id = $1);
 
 -- name: delete_tree
--- Delete the container $1 at the path $2 with all that is in it; count them.
+-- Delete the container $1 at the path $2 with all that is in it, for the caller $3 (`Caller.who` $4); count them.
 with doomed as (
     select id from containers where path >= $2::text::ltree and path < ($2::text || '0')::ltree
 ), gone as (
     delete from nodes n using doomed d where n.parent_id = d.id
     returning n.storage_id, n.location
 ), top as (
-    delete from nodes where id = $1 returning id
+    delete from nodes where id = $1 returning id, parent_id, name, owner_id
 ), folders as (
     delete from containers c using doomed d where c.id = d.id
 ), kept as (
     insert into obsolete (storage_id, location)
     select distinct storage_id, location from gone where location is not null
     on conflict (storage_id, location) do update set since = now()
+), audited as (
+    insert into audit (user_id, name, credential, remote, request, action, node_id, path, owner_id, details)
+    select $3, ($4::text[])[1], ($4::text[])[2], ($4::text[])[3], ($4::text[])[4], 'deleteNode', id,
+           path_of(parent_id, name), owner_id, audit_details($4, jsonb_build_object('nodes', (select count(*) from gone) + 1))
+      from top
 )
 select (select count(*) from gone) + (select count(*) from top);
 
@@ -279,10 +306,16 @@ update containers
  where path >= $1::text::ltree and path < ($1::text || '0')::ltree;
 
 -- name: rename
--- Put the node $1 into the container $2 under the name $3, and show it to the caller $4 (groups $5, administrator $6).
+-- Put the node $1 into the container $2 under the name $3, and show it to the caller $4 (groups $5, administrator $6,
+-- `Caller.who` $7). It was in the container $8, named $9.
 with node as (
     update nodes set parent_id = $2, name = $3, changed = now() where id = $1
     returning *
+), audited as (
+    insert into audit (user_id, name, credential, remote, request, action, node_id, path, owner_id, details)
+    select $4, ($7::text[])[1], ($7::text[])[2], ($7::text[])[3], ($7::text[])[4], 'moveNode', n.id,
+           path_of($8, $9), n.owner_id, audit_details($7, jsonb_build_object('to', path_of($2, $3)))
+      from node n
 )
 select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public, n.group_read, n.group_write,
        n.inherit, n.locked, n.immutable, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,

@@ -15,7 +15,9 @@ select storage_api.renew($1, $2);
 select storage_api.release($1, $2);
 
 -- name: store
-select storage_api.store($1, $2, $3, $4, $5, $6, $7, $8, $9);
+-- The audit log is told where the bytes came from: $10.
+select storage_api.store($1, $2, $3, $4, $5, $6, $7, $8, $9)
+  from (select set_config('pyvospace.caller', $10, true) as said) told where said is not null;
 
 -- name: claim_pull
 select c.*, i.structured, i.view
@@ -25,7 +27,9 @@ select c.*, i.structured, i.view
 select storage_api.reserve($1, $2);
 
 -- name: store_pulled
-select storage_api.store_pulled($1, $2, $3, $4, $5, $6, $7, $8);
+-- Likewise: $9.
+select storage_api.store_pulled($1, $2, $3, $4, $5, $6, $7, $8)
+  from (select set_config('pyvospace.caller', $9, true) as said) told where said is not null;
 
 -- name: set_structure
 select storage_api.set_structure($1, $2, $3, $4);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from pyvospace.model.audit import Action
 from pyvospace.model.faults import Fault, InvalidArgument, NotFound
 from pyvospace.model.vocabulary import Phase
 from pyvospace.server.handlers.jobs import NewJob
@@ -76,6 +77,7 @@ async def _negotiate(ctx: Context, wanted: Transfer) -> str:
             raise
         # Also of what nobody could decide about, like a target that is no URI: the job tells the caller's own mistake.
         ctx.policy.exempt()
+        ctx.note_refusal(fault, Action.TRANSFER)
         return await jobs.refuse(ctx.database, ctx.service.settings, ctx.caller, wanted, fault)
 
 

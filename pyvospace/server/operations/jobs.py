@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+from pyvospace.model.audit import Action
 from pyvospace.model.faults import Fault, PermissionDenied
 from pyvospace.model.jobs import Job, Kind, Progress, Result
 from pyvospace.model.vocabulary import Direction, Phase
@@ -88,6 +89,7 @@ async def start(context: Context, row: JobRow) -> None:
         if isinstance(fault, jobs.RunAlreadyError) or not transfers.is_refusal(context, fault):
             raise
         context.policy.exempt()
+        context.note_refusal(fault, Action.TRANSFER)
         await jobs.refuse(context.database, context.service.settings, context.caller, wanted, fault, job=row.id)
 
 

@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from pyvospace.model.audit import Action
 from pyvospace.model.callers import StaleCallerError
-from pyvospace.model.faults import ServiceBusy
+from pyvospace.model.faults import Fault, ServiceBusy
 from pyvospace.model.jobs import Kind
 from pyvospace.server.context import Context
 from pyvospace.server.works import copy, delete, move, search, set_properties
@@ -32,6 +33,14 @@ WORKS: Final[Mapping[Kind, Callable[[Context, Claimed], Awaitable[None]]]] = {
     Kind.SET_PROPERTIES: set_properties.run,
     Kind.SEARCH: search.run,
 }
+_ACTIONS: Final[Mapping[Kind, Action]] = {
+    Kind.MOVE: Action.MOVE_NODE,
+    Kind.COPY: Action.COPY_NODE,
+    Kind.DELETE: Action.DELETE_NODE,
+    Kind.SET_PROPERTIES: Action.SET_NODE,
+    Kind.SEARCH: Action.SEARCH,
+}
+"""What the audit log calls it if a job is refused."""
 
 
 def works(service: Service) -> dict[str, Work]:
@@ -42,8 +51,17 @@ def works(service: Service) -> dict[str, Work]:
 async def _run(service: Service, work: Callable[[Context, Claimed], Awaitable[None]], claimed: Claimed) -> None:
     for _ in range(_STARTS):
         try:
-            await work(Context(service, await owner_of(service, claimed)), claimed)
+            context = Context(service, await owner_of(service, claimed))
+            await _noting(work, context, claimed)
         except StaleCallerError:
             continue
         return
     raise ServiceBusy("users and groups are changing; try again")
+
+
+async def _noting(work: Callable[[Context, Claimed], Awaitable[None]], context: Context, claimed: Claimed) -> None:
+    try:
+        await work(context, claimed)
+    except Fault as fault:
+        context.note_refusal(fault, _ACTIONS[Kind(claimed.kind)])
+        raise
