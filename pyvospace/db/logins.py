@@ -12,7 +12,7 @@ from pyvospace.db.statements import QueryFile
 from pyvospace.model.faults import InvalidArgument
 
 if TYPE_CHECKING:
-    from pyvospace.db.pool import Database
+    from pyvospace.db.pool import Connection, Database
     from pyvospace.model.callers import Scope
 
 
@@ -59,7 +59,9 @@ async def forgive(database: Database, keys: Sequence[bytes]) -> None:
     await database.fetchval(_Sql.forgive_login, list(keys))
 
 
-async def add_session(database: Database, user: int, digest: bytes, *, life: float, most: int) -> tuple[int, datetime]:
+async def add_session(
+    connection: Connection, user: int, digest: bytes, *, life: float, most: int
+) -> tuple[int, datetime]:
     """Keep the SHA-256 of a token that is given for a password, end the oldest above `most`; give its id and its end.
 
     Raises
@@ -67,15 +69,15 @@ async def add_session(database: Database, user: int, digest: bytes, *, life: flo
     InvalidArgument
         There is no such user any more.
     """
-    row = await database.fetchrow(_Sql.add_session, user, digest, life)
+    row = await connection.fetchrow(_Sql.add_session, user, digest, life)
     if row is None:
         raise InvalidArgument("the user is gone")
-    await database.fetch(_Sql.end_sessions, user, most)
+    await connection.fetch(_Sql.end_sessions, user, most)
     return row["id"], row["expires"]
 
 
 async def add_token(
-    database: Database,
+    connection: Connection,
     user: int,
     name: str,
     digest: bytes,
@@ -93,13 +95,13 @@ async def add_token(
         The token with which he comes: it is not outlived, unless it was given for a password.
     """
     packed = json.dumps(scope.pack()) if scope else None
-    row = await database.fetchrow(_Sql.add_token, user, name, digest, expires, packed, maker, most)
+    row = await connection.fetchrow(_Sql.add_token, user, name, digest, expires, packed, maker, most)
     return (row["id"], row["expires"]) if row else None
 
 
-async def end_token(database: Database, token: int) -> None:
+async def end_token(connection: Connection, token: int) -> None:
     """Revoke a token, if it is still there."""
-    await database.fetchval(_Sql.end_token, token)
+    await connection.fetchval(_Sql.end_token, token)
 
 
 async def tidy(database: Database, *, batch: int) -> int:

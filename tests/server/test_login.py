@@ -130,7 +130,8 @@ async def test_only_so_many_sessions_and_their_ends(
 ) -> None:
     tokens = [(await log_in(nobody, name)).text for _ in range(3)]
     user = await catalogue.fetchval("select id from users where name = $1", name)
-    await logins.add_session(catalogue, user, b"x" * 32, life=60, most=2)
+    async with catalogue.connection() as connection:
+        await logins.add_session(connection, user, b"x" * 32, life=60, most=2)
     statuses = [(await with_token(space, one).send("GET", "/profile/tokens")).status for one in tokens]
     assert statuses == [401, 401, 200]
     await catalogue.fetch("update tokens set expires = now() - interval '2 days' where user_id = $1", user)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from pyvospace.db import identities, logins
+from pyvospace.db import administration, identities, logins
 from pyvospace.db.bootstrap import new_token
-from pyvospace.model.faults import InvalidArgument, NotAuthenticated, NotFound
+from pyvospace.model.faults import InvalidArgument, NotAuthenticated
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -33,8 +33,12 @@ async def log_in(ctx: Context, caller: Caller) -> NewToken:
     """Make a token for somebody who has shown his password."""
     settings = ctx.service.settings.logins
     token, digest = new_token()
-    made, expires = await logins.add_session(
-        ctx.database, caller.id, digest, life=settings.life, most=settings.sessions
+    made, expires = await administration.change(
+        ctx.database,
+        caller,
+        lambda connection: logins.add_session(
+            connection, caller.id, digest, life=settings.life, most=settings.sessions
+        ),
     )
     ctx.policy.settled()
     return NewToken(made, token, expires)
@@ -42,15 +46,17 @@ async def log_in(ctx: Context, caller: Caller) -> NewToken:
 
 async def log_out(ctx: Context) -> None:
     """End the token with which the caller comes."""
-    if ctx.caller.token_id is None:
+    token = ctx.caller.token_id
+    if token is None:
         raise InvalidArgument("come with the token that is to end")
-    await logins.end_token(ctx.database, ctx.caller.token_id)
+    await administration.change(ctx.database, ctx.caller, lambda connection: logins.end_token(connection, token))
     ctx.policy.settled()
 
 
 async def tokens(ctx: Context) -> list[TokenRow]:
     """List the caller's tokens, oldest first."""
-    await _require_owner(ctx)
+    _require_owner(ctx)
+    ctx.policy.check_epoch(await identities.epoch(ctx.database))
     return await identities.tokens(ctx.database, ctx.caller.name)
 
 
@@ -62,14 +68,19 @@ async def create_token(ctx: Context, name: str, *, expires: datetime | None, sco
     InvalidArgument
         He has too many, or this is no name.
     """
-    await _require_owner(ctx)
+    _require_owner(ctx)
     if not name or len(name) > _NAME or not name.isprintable():
         raise InvalidArgument(f"the name of a token has 1 to {_NAME} characters, all of them printable")
     token, digest = new_token()
-    most = ctx.service.settings.logins.tokens
-    made = await logins.add_token(
-        ctx.database, ctx.caller.id, name, digest, expires=expires, scope=scope, maker=ctx.caller.token_id, most=most
+    caller, most = ctx.caller, ctx.service.settings.logins.tokens
+    made = await administration.change(
+        ctx.database,
+        caller,
+        lambda connection: logins.add_token(
+            connection, caller.id, name, digest, expires=expires, scope=scope, maker=caller.token_id, most=most
+        ),
     )
+    ctx.policy.settled()
     if made is None:
         raise InvalidArgument(f"you have {most} tokens, which is the most; revoke one")
     return NewToken(made[0], token, made[1])
@@ -83,16 +94,16 @@ async def revoke_token(ctx: Context, token: int) -> None:
     NotFound
         He has no such token.
     """
-    await _require_owner(ctx)
-    try:
-        await identities.revoke_token(ctx.database, ctx.caller.name, token)
-    except InvalidArgument:
-        raise NotFound(f"you have no token {token}") from None
+    _require_owner(ctx)
+    user = ctx.caller.name
+    await administration.change(
+        ctx.database, ctx.caller, lambda connection: identities.revoke_token(connection, user, token)
+    )
+    ctx.policy.settled()
 
 
-async def _require_owner(ctx: Context) -> None:
+def _require_owner(ctx: Context) -> None:
     """Require somebody who may all that he may: what a limited token may not, it cannot get by making another one."""
     if ctx.caller.anonymous:
         raise NotAuthenticated("log in to see and make tokens")
     ctx.policy.require_whole()
-    ctx.policy.check_epoch(await identities.epoch(ctx.database))
