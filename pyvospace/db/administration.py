@@ -37,6 +37,7 @@ class _Sql(QueryFile, file="administration.sql"):
     let_go_jobs: ClassVar[str]
     retire_storage: ClassVar[str]
     jobs: ClassVar[str]
+    has_job: ClassVar[str]
     waiting_jobs: ClassVar[str]
 
 
@@ -175,6 +176,11 @@ async def retire_storage(connection: Connection, storage: int) -> None:
 async def jobs(database: Database, *, user: str | None, phase: str | None, after: str, limit: int) -> list[JobSummary]:
     """List jobs of everybody, or of one user, in the order of their ids."""
     return [JobSummary(**row) for row in await database.fetch(_Sql.jobs, user, phase, after, limit)]
+
+
+async def has_job(connection: Connection, job: str) -> bool:
+    """Say whether there is a job of that id."""
+    return bool(await connection.fetchval(_Sql.has_job, job))
 
 
 async def waiting_jobs(database: Database, user: int) -> int:

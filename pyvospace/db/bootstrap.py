@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pyvospace.db import identities, nodes
 from pyvospace.db.pool import Database
 from pyvospace.model.faults import AlreadyExists, DuplicateNode, InvalidArgument, NotFound
-from pyvospace.model.stored import Changes
+from pyvospace.model.stored import Allowance, Changes
 from pyvospace.model.uris import check_name, normalise_authority
 from pyvospace.model.vocabulary import NodeType
 
@@ -89,7 +89,7 @@ async def set_up(database: Database, *, authority: str, group_prefixes: Sequence
             await identities.add_user(database, ADMIN, password=None, admin=True)
     if admin := await identities.by_name(database, ADMIN):
         await identities.make_root(database, admin[0].id)
-        await _container_once(database, ADMIN, (HOME,), public=True)
+        await _container_once(database, ADMIN, (HOME,), Changes(public=True))
 
 
 async def add_user(
@@ -110,9 +110,25 @@ async def add_user(
         await make_home(database, name)
 
 
-async def make_home(database: Database, name: str) -> None:
-    """Make the home of a user unless there is one."""
-    await _container_once(database, name, (HOME, name), public=False)
+async def make_home(
+    database: Database,
+    name: str,
+    *,
+    parent: tuple[str, ...] = (HOME,),
+    quota: int | None = None,
+    by: Caller | None = None,
+) -> bool:
+    """Make the home of a user; False: there is one.
+
+    Parameters
+    ----------
+    quota
+        Bytes that there may be in it; None: any number.
+    by
+        Who makes it, for the audit log; None: the user himself.
+    """
+    changes = Changes(public=False, quota=None if quota is None else Allowance(quota))
+    return await _container_once(database, name, (*parent, name), changes, by=by)
 
 
 async def create_token(database: Database, user: str, label: str, *, expires: datetime | None = None) -> str:
@@ -139,13 +155,17 @@ async def _caller(database: Database, name: str) -> Caller:
     return found[0]
 
 
-async def _container_once(database: Database, owner: str, path: tuple[str, ...], *, public: bool) -> None:
+async def _container_once(
+    database: Database, name: str, path: tuple[str, ...], changes: Changes, *, by: Caller | None = None
+) -> bool:
     """Make a container that its owner could not make himself, since he may not write to its parent."""
     for _ in range(_ATTEMPTS):
-        maker = replace(await _caller(database, owner), admin=True)
+        owner = await _caller(database, name)
+        maker = replace(by or owner, admin=True, epoch=owner.epoch)
         try:
-            if await nodes.insert(database, maker, path, kind=NodeType.CONTAINER, changes=Changes(public=public)):
-                return
+            made = await nodes.insert(database, maker, path, kind=NodeType.CONTAINER, changes=changes, owner=owner.id)
         except DuplicateNode:
-            return
+            return False
+        if made:
+            return True
     raise InvalidArgument(f"/{'/'.join(path)} cannot be made: its container is missing or locked")

@@ -32,8 +32,8 @@ class Group:
     members: int
     owned: bool
     """It belongs to whoever asks."""
-    joined: bool = True
-    """He is a member, or the list did not look."""
+    joined: bool
+    """He is a member."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,9 @@ class Membership:
     """Not believed from here on; None: no end."""
 
 
-async def groups(database: Database, *, after: str, limit: int, user: int | None = None) -> list[Group]:
-    """List groups by name: all, or those that a user owns or is in."""
-    return [Group(**row) for row in await database.fetch(_Sql.groups, after, limit, user)]
+async def groups(database: Database, *, after: str, limit: int, user: int, every: bool) -> list[Group]:
+    """List groups by name, as they are for a user: all, or those that he owns or is in."""
+    return [Group(**row) for row in await database.fetch(_Sql.groups, after, limit, user, every)]
 
 
 async def group(database: Database, name: str, *, user: int) -> Group | None:

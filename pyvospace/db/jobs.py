@@ -451,9 +451,9 @@ async def finish(
     return row is not None
 
 
-async def abort(database: Database, job: str, message: str) -> bool:
+async def abort(connection: Connection | Database, job: str, message: str) -> bool:
     """Abort a job; False: it had ended."""
-    return await database.fetchval(_Sql.abort, job, message) is not None
+    return await connection.fetchval(_Sql.abort, job, message) is not None
 
 
 async def forsake(database: Database, kinds: Sequence[str], *, seconds: float, batch: int) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from pyvospace.db import jobs
+from pyvospace.db import administration, jobs
 from pyvospace.model.faults import Fault, InvalidArgument, NotAuthenticated, NotFound, PermissionDenied, ServiceBusy
 from pyvospace.model.jobs import Kind, LostJobError
 from pyvospace.model.vocabulary import SHARE_LIFE, Direction, Phase
@@ -332,6 +332,19 @@ async def await_phase(
 async def abort(database: Database, job: JobRow) -> None:
     """Abort a job on its owner's word; one that has ended stays as it is. Its endpoints die with it."""
     await jobs.abort(database, job.id, "aborted by its owner")
+
+
+async def abort_any(connection: Connection, job: str) -> None:
+    """Abort anybody's job on the word of an administrator; one that has ended stays as it is.
+
+    Raises
+    ------
+    NotFound
+        There is no such job.
+    """
+    aborted = await jobs.abort(connection, job, "aborted by an administrator")
+    if not aborted and not await administration.has_job(connection, job):
+        raise NotFound(f"there is no job {job[:80]}")
 
 
 async def queue(database: Database, job: JobRow, prepared: Prepared | None = None) -> None:

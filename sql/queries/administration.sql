@@ -51,6 +51,9 @@ select j.id, j.list, j.kind, j.phase, u.name as owner, j.created, j.started, j.e
    and ($2::text is null or j.phase = $2) and j.id > $3
  order by j.id limit $4;
 
+-- name: has_job
+select exists (select from jobs where id = $1);
+
 -- name: waiting_jobs
 -- Number of jobs of the user $1 that wait, up to $2.
 select count(*) from (select from jobs

@@ -1,10 +1,11 @@
 -- name: groups
--- Up to $2 groups behind the name $1, of which the user $3 is the owner or a member (NULL: all).
+-- Up to $2 groups behind the name $1, as they are for the user $3; only those that he owns or is in, unless $4.
 select g.name, o.name as owner, (select count(*) from members m where m.group_id = g.id) as members,
-       coalesce(g.owner_id = $3, false) as owned
+       coalesce(g.owner_id = $3, false) as owned,
+       exists (select from members m where m.group_id = g.id and m.user_id = $3) as joined
   from groups g left join users o on o.id = g.owner_id
  where g.name > $1
-   and ($3::bigint is null or g.owner_id = $3
+   and ($4 or g.owner_id = $3
         or exists (select from members m where m.group_id = g.id and m.user_id = $3))
  order by g.name limit $2;
 

@@ -10,6 +10,7 @@ from pyvospace.db import listings, nodes
 from pyvospace.model.faults import DuplicateNode, InvalidArgument, InvalidURI, ServiceBusy
 from pyvospace.model.uris import AUTO, NULL
 from pyvospace.model.vocabulary import NodeType
+from pyvospace.server.operations import homes
 from pyvospace.server.operations.paths import approach, follow
 from pyvospace.server.policy import Right
 from pyvospace.server.properties import changes_of
@@ -46,7 +47,8 @@ async def create(context: Context, path: tuple[str, ...], document: Node) -> tup
         context.policy.require_scope(Right.CREATE, place)
         # One statement if all is well; what is wrong, if it is not, the second look tells.
         try:
-            made = place and await nodes.insert(context.database, context.caller, place, kind=kind, changes=changes)
+            maker, allowed = homes.maker(context, place, kind, changes)
+            made = place and await nodes.insert(context.database, maker, place, kind=kind, changes=allowed)
         except DuplicateNode:
             raise DuplicateNode(context.uri(place)) from None
         if made:
