@@ -390,7 +390,16 @@ class JobSettings(Section):
     archive: float = Field(
         0.0, ge=0, description="How long a job is kept as ARCHIVED, without its results, when that time is over."
     )
-    waiting: Positive = Field(1000, description="Number of jobs of one user that may wait to be run, or for a worker.")
+    waiting: Positive = Field(
+        1000,
+        description="Number of jobs of one user, or of anonymous ones from one address, that may wait to be run, or "
+        "for a worker.",
+    )
+    kept: Positive = Field(
+        10_000,
+        description="Number of ended jobs that are kept of one user, and of all anonymous ones together; the oldest "
+        "are forgotten first, also before their destruction.",
+    )
     at_once: int = Field(
         4,
         ge=0,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pyvospace.db.pool import on_behalf_of
 from pyvospace.db.statements import QueryFile
 from pyvospace.model.callers import Scope
 from pyvospace.model.jobs import Claimed, Kind, Progress
@@ -50,6 +51,7 @@ class _Sql(QueryFile, file="jobs.sql"):
     archive: ClassVar[str]
     forget: ClassVar[str]
     forget_leases: ClassVar[str]
+    forget_oldest: ClassVar[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,7 @@ async def insert(
     waiting: int,
     duration: int,
 ) -> bool:
-    """Keep a new job; False: its owner has `waiting` jobs that wait."""
+    """Keep a new job; False: its owner, or an anonymous client, has `waiting` jobs that wait."""
     made = await database.fetchval(
         _Sql.insert,
         job,
@@ -198,6 +200,7 @@ async def insert(
         waiting,
         duration,
         *owner.credential,
+        on_behalf_of.get(),
     )
     return made is not None
 
@@ -459,6 +462,11 @@ async def abort(connection: Connection | Database, job: str, message: str) -> bo
 async def forsake(database: Database, kinds: Sequence[str], *, seconds: float, batch: int) -> int:
     """End jobs whose worker is dead and that nobody took over for so long; give how many, up to a batch."""
     return len(await database.fetch(_Sql.forsake, batch, kinds, seconds))
+
+
+async def forget_oldest(database: Database, *, kept: int, batch: int) -> int:
+    """Forget the oldest ended jobs of each owner who has more than `kept`, up to a batch of each; give how many."""
+    return len(await database.fetch(_Sql.forget_oldest, kept, batch))
 
 
 async def tidy(database: Database, *, batch: int, attempts: int, archive: float) -> int:

@@ -42,6 +42,8 @@ _ELSEWHERE: Final = (Kind.PULL_TO, Kind.PUSH_FROM)
 """What no worker of the metadata servers does: if no storage server is there, nobody takes it over."""
 _FORSAKEN: Final = 20.0
 """Seconds behind the end of a lease in which another worker would have come."""
+_COUNT_EVERY: Final = 60.0
+"""Seconds after which ended jobs are counted, which takes longer than to look for those whose time is over."""
 _SETTLED: Final = 60.0
 """Seconds after which storage servers are there that were started together with us."""
 ACTIVE: Final = frozenset({Phase.PENDING, Phase.QUEUED, Phase.EXECUTING, Phase.HELD, Phase.SUSPENDED})
@@ -450,7 +452,7 @@ async def tidy_for_ever(database: Database, settings: JobSettings) -> None:
     Every metadata server does so; the rows of one are skipped by the others.
     """
     clock = asyncio.get_running_loop().time
-    begun = clock()
+    begun = counted = clock()
     while True:
         try:
             while (
@@ -459,6 +461,9 @@ async def tidy_for_ever(database: Database, settings: JobSettings) -> None:
                 pass
             if clock() - begun > _SETTLED:
                 await jobs.forsake(database, _ELSEWHERE, seconds=_FORSAKEN, batch=_BATCH)
+            if clock() - counted > _COUNT_EVERY:
+                counted = clock()
+                await jobs.forget_oldest(database, kept=settings.kept, batch=_BATCH)
         except Fault as fault:
             log.warning("jobs were not tidied: %s", fault)
         await asyncio.sleep(_TIDY_EVERY * (0.5 + secrets.randbelow(1000) / 1000))

@@ -1,10 +1,19 @@
 -- name: insert
--- A job of the kind $4 in the list $3 for the owner $2 (token $11 with the scope $12), in the phase $6. No row: the owner has $9 jobs that wait.
-insert into jobs (id, owner_id, list, kind, request, phase, run_id, destruction, execution_duration, token_id, scope)
-select $1, $2::bigint, $3, $4, $5::jsonb, $6, $7, now() + make_interval(secs => $8), $10, $11, $12::jsonb
- where (select count(*) from (select from jobs
-                               where coalesce(owner_id, 0) = coalesce($2::bigint, 0) and phase in ('PENDING', 'QUEUED')
-                               limit $9) waiting) < $9
+-- A job of the kind $4 in the list $3 for the owner $2 (token $11 with the scope $12), in the phase $6. No row: he has
+-- $9 jobs that wait; of who is anonymous those from the same address $13 count.
+insert into jobs (id, owner_id, list, kind, request, phase, run_id, destruction, execution_duration, token_id, scope,
+                  client)
+select $1, $2::bigint, $3, $4, $5::jsonb, $6, $7, now() + make_interval(secs => $8), $10, $11, $12::jsonb,
+       case when $2::bigint is null then $13::text end
+ where case when $2::bigint is null then
+           (select count(*) from (select from jobs
+                                   where owner_id is null and client = $13::text and phase in ('PENDING', 'QUEUED')
+                                   limit $9) waiting)
+       else
+           (select count(*) from (select from jobs
+                                   where coalesce(owner_id, 0) = $2::bigint and phase in ('PENDING', 'QUEUED')
+                                   limit $9) waiting)
+       end < $9
 returning id;
 
 -- name: insert_pull
@@ -303,6 +312,29 @@ with due as (
      order by destruction limit $1 for update skip locked
 ), lease as (
     delete from writers w using due where w.job_id = due.id
+)
+delete from jobs j using due where j.id = due.id returning j.id;
+
+-- name: forget_oldest
+-- Up to $2 of the ended jobs of each owner who has more than $1 of them, the oldest first; all who are anonymous count
+-- as one.
+with recursive owners as (
+    (select owner_id from jobs where owner_id is not null order by owner_id limit 1)
+     union all
+    select (select j.owner_id from jobs j where j.owner_id > o.owner_id order by j.owner_id limit 1)
+      from owners o
+     where o.owner_id is not null
+), due as (
+    select d.id
+      from owners o
+     cross join lateral (select j.id from jobs j
+                          where j.owner_id = o.owner_id and j.phase in ('COMPLETED', 'ERROR', 'ABORTED', 'ARCHIVED')
+                          order by j.created desc, j.id desc offset $1 limit $2) d
+     union all
+    select d.id
+      from (select j.id from jobs j
+             where j.owner_id is null and j.phase in ('COMPLETED', 'ERROR', 'ABORTED', 'ARCHIVED')
+             order by j.created desc, j.id desc offset $1 limit $2) d
 )
 delete from jobs j using due where j.id = due.id returning j.id;
 
