@@ -11,8 +11,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.message import Message
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from jose import jws
 from pyvospace.db import identities
 from pyvospace.db.pool import Database
 from pyvospace.supervisor.data import STORAGE_ROLE
+from tests.interop.machine import Machine
 from tests.support.pair import Pair, running_pair
 from tests.support.postgres import PostgresServer
 from tests.support.provider import (
@@ -414,6 +416,24 @@ def test_real_provider(real: tuple[World, Provider]) -> None:
     assert "." not in opaque
     assert world.ask(opaque, "/nodes/home/rita")[0] == 200
     assert world.ask(opaque[:-1] + "x", "/nodes")[0] == 401
+
+
+def test_vos_takes_a_token_of_the_provider(real: tuple[World, Provider], tmp_path: Path) -> None:
+    world, provider = real
+    provider.know("vera", preferred_username="vera")
+    token = provider.person("vera")["access_token"]
+    machine = Machine(tmp_path / "home", world.pair.url, world.pair.authority, token)
+    machine.home.mkdir()
+    machine.connect()
+    (machine.home / "a.txt").write_text("from vos\n")
+    home = f"vos://{world.pair.authority.replace('~', '!')}/home/vera"
+    assert world.ask(token, "/nodes/home/vera")[0] == 200  # makes her a user
+    machine.vos("vmkdir", f"{home}/data")
+    machine.vos("vcp", "a.txt", f"{home}/data/a.txt")
+    machine.vos("vcp", f"{home}/data/a.txt", "back.txt")
+    assert (machine.home / "back.txt").read_text() == "from vos\n"
+    assert "a.txt" in machine.vos("vls", f"{home}/data").out
+    replace(machine, token=token[:-8] + "AAAAAAAA").vos("vls", f"{home}/data", code=13)
 
 
 def test_keys_of_the_real_provider_rotate_and_outlive_it(real: tuple[World, Provider]) -> None:

@@ -50,6 +50,9 @@ LISTS = {
 }
 """Lists of jobs, with a request that makes one."""
 
+ABOUT_GROUPS = {("GET", "/gms/search"), ("GET", "/gms/search/{group}")}
+"""Routes that tell whoever is logged in what groups he is in."""
+
 JOB_LISTS = {("GET", f"/{name}") for name in LISTS}
 """Routes that show to each who is logged in what is his."""
 
@@ -194,7 +197,7 @@ async def test_every_route_is_known_here(world: World) -> None:
     """A new route is to be added to one of the tables above, and so is tested below."""
     assert (
         routes(world.app)
-        == REQUESTS.keys() | PUBLIC | TELLS_EACH_HIS_OWN | TELLS_EACH_OF_HIMSELF | JOB_LISTS | JOB_MAKERS
+        == REQUESTS.keys() | PUBLIC | TELLS_EACH_HIS_OWN | JOB_LISTS | JOB_MAKERS | ABOUT_GROUPS | TELLS_EACH_OF_HIMSELF
     )
 
 
@@ -240,6 +243,14 @@ async def test_lists_show_to_each_his_own_jobs(world: World) -> None:
         for user, expected in (("alice", 200), ("bea", 200), ("nobody", 401)):
             status, text, _ = await world.send(user, "GET", f"/{name}")
             assert (status, job in text) == (expected, user == "alice"), text
+
+
+async def test_groups_are_told_to_whoever_is_logged_in(world: World) -> None:
+    for _, path in ABOUT_GROUPS:
+        for user, expected in (("bea", {200, 404}), ("nobody", {401})):
+            status, _, asked = await world.send(user, "GET", path.replace("{group}", "staff"))
+            assert status in expected
+            assert asked.epochs or user == "nobody"
 
 
 async def test_public_routes_say_so(world: World) -> None:
