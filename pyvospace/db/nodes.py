@@ -284,6 +284,7 @@ async def _update(
         changes.immutable,
         caller.who,
         audited(changes),
+        changes.owner,
     )
     return stored_node(row) if row else None
 

@@ -83,6 +83,8 @@ def audited(changes: Changes, *, below: bool = False) -> str:
         found["removed"] = _names(changes.removed)
     if changes.target is not None:
         found["target"] = True
+    if changes.owner is not None:
+        found["owner"] = changes.owner
     if below:
         rights = {
             "public": changes.public,

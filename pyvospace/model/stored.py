@@ -140,9 +140,11 @@ class Changes:
     target: str | None = None
     quota: Allowance | None = None
     """Of a container."""
+    owner: str | None = None
+    """Name of the user to whom it is to belong."""
 
     @property
     def of_rights(self) -> bool:
         """Say whether they change who may do what, which takes the owner."""
-        rights = (self.public, self.group_read, self.group_write, self.inherit, self.immutable)
+        rights = (self.public, self.group_read, self.group_write, self.inherit, self.immutable, self.owner)
         return any(value is not None for value in rights)

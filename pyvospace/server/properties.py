@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
@@ -74,7 +74,7 @@ def canonical(uri: str) -> str:
 
 
 def changes_of(
-    properties: Iterable[Property],
+    properties: Sequence[Property],
     current: StoredNode | None,
     *,
     lenient: bool,
@@ -88,7 +88,7 @@ def changes_of(
     lenient
         Ignore every read-only property, as OpenCADC does.
     admin
-        An administrator asks, who may set quotas.
+        An administrator asks, who may set quotas and owners; from others a creator is ignored.
     target
         New target of a link.
 
@@ -117,6 +117,7 @@ def changes_of(
         immutable=_flag(kept, IMMUTABLE, current=current.immutable if current else None),
         target=target if target and (current is None or current.target != target) else None,
         quota=quota,
+        owner=_owner(properties, current) if admin else None,
     )
 
 
@@ -185,6 +186,14 @@ def _quota(asked: dict[str, str | None], current: StoredNode | None) -> Allowanc
         raise InvalidArgument(f"{QUOTA}: {text[:80]!r} is no number of bytes")
     value = int(text) if text else None
     return None if value == (current.quota if current else None) else Allowance(value)
+
+
+def _owner(properties: Sequence[Property], current: StoredNode | None) -> str | None:
+    """Read whose a node is to be; None: not asked for, or as it is already."""
+    asked = {one.value for one in properties if one.value and canonical(one.uri) == CREATOR}
+    if len(asked) > 1:
+        raise InvalidArgument(f"{CREATOR}: given twice with different values")
+    return next((name for name in asked if current is None or name != current.owner), None)
 
 
 def _flag(asked: dict[str, str | None], uri: str, *, current: bool | None) -> bool | None:

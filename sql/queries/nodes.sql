@@ -107,6 +107,7 @@ select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public,
 -- Change the node $1, still the child of $2 named $3, for the caller $4 (groups $5, administrator $6), identified at
 -- the epoch $7: properties $8 are taken away and $9 set, rights and the rest set where not NULL; $16: the change needs
 -- the owner; $17 makes it immutable, or lets an administrator change it again unless its container is immutable.
+-- $20 names its new owner, if an administrator wants another one.
 -- No row: something has changed. $18: `Caller.who`, $19 what the audit log says of it besides rights.
 with old as materialized (
     select * from nodes where id = $1 for update
@@ -115,13 +116,15 @@ with old as materialized (
        set properties = (n.properties - $8::text[]) || $9::jsonb, public = coalesce($10, n.public),
            group_read = coalesce($11::text[], n.group_read), group_write = coalesce($12::text[], n.group_write),
            inherit = coalesce($13, n.inherit), locked = coalesce($14, n.locked), target = coalesce($15, n.target),
-           immutable = coalesce($17, n.immutable), changed = now()
+           immutable = coalesce($17, n.immutable),
+           owner_id = coalesce((select u.id from users u where u.name = $20::text), n.owner_id), changed = now()
       from old o
      where n.id = o.id and n.parent_id is not distinct from $2 and n.name = $3 and (select epoch from space) = $7
        and may_write(n.owner_id, n.group_write, $4, $5::text[], $6)
        and (n.parent_id is null or way_is_readable(n.parent_id, $4, $5::text[], $6))
        and (not $16::boolean or n.owner_id = $4 or $6)
        and ($15::text is null or not n.immutable)
+       and ($20::text is null or $6 and exists (select from users u where u.name = $20::text))
        and ($17 is distinct from false
             or $6 and not coalesce((select p.immutable from nodes p where p.id = n.parent_id), false))
     returning n.*

@@ -6,10 +6,10 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
-from pyvospace.db import listings, nodes
+from pyvospace.db import identities, listings, nodes
 from pyvospace.model.faults import DuplicateNode, InvalidArgument, InvalidURI, ServiceBusy
 from pyvospace.model.uris import AUTO, NULL
-from pyvospace.model.vocabulary import NodeType
+from pyvospace.model.vocabulary import CREATOR, NodeType
 from pyvospace.server.operations import homes
 from pyvospace.server.operations.paths import approach, follow
 from pyvospace.server.policy import Right
@@ -42,13 +42,14 @@ async def create(context: Context, path: tuple[str, ...], document: Node) -> tup
         document.properties, None, lenient=context.service.opencadc, admin=context.caller.admin, target=target
     )
     _check_quota(kind, changes)
+    owner = await _check_owner(context, path, changes)
     place = path
     for _ in range(_ATTEMPTS):
         context.policy.require_scope(Right.CREATE, place)
         # One statement if all is well; what is wrong, if it is not, the second look tells.
         try:
             maker, allowed = homes.maker(context, place, kind, changes)
-            made = place and await nodes.insert(context.database, maker, place, kind=kind, changes=allowed)
+            made = place and await nodes.insert(context.database, maker, place, kind=kind, changes=allowed, owner=owner)
         except DuplicateNode:
             raise DuplicateNode(context.uri(place)) from None
         if made:
@@ -102,6 +103,7 @@ async def set_properties(context: Context, path: tuple[str, ...], document: Node
         )
         _check_quota(node.type, changes)
         _check_rights(context, found, changes)
+        await _check_owner(context, found.names, changes)
         _check_number(context, node, changes)
         changed = await nodes.update(context.database, context.caller, node, changes)
         if changed is not None:
@@ -123,6 +125,17 @@ def _check_rights(context: Context, found: Resolution, changes: Changes) -> None
 def _check_quota(kind: NodeType, changes: Changes) -> None:
     if changes.quota is not None and kind is not NodeType.CONTAINER:
         raise InvalidArgument(f"a {kind} has no quota: set one at a container")
+
+
+async def _check_owner(context: Context, path: tuple[str, ...], changes: Changes) -> int | None:
+    """Require that a new owner is somebody; give his id. None: there is to be no other owner."""
+    if changes.owner is None:
+        return None
+    context.policy.require_scope(Right.ADMINISTER, path)
+    found = await identities.by_name(context.database, changes.owner)
+    if found is None:
+        raise InvalidArgument(f"{CREATOR}: there is no user {changes.owner[:80]!r}, or he is disabled")
+    return found[0].id
 
 
 def _check_type(document: Node, node: StoredNode) -> None:
