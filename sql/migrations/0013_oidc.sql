@@ -50,6 +50,9 @@ begin
     if wanted <> '' and not exists (select from users where lower(name) = lower(wanted)) then
         chosen := wanted;
     end if;
+    -- For the audit log: nobody else has made him.
+    perform set_config('pyvospace.caller', jsonb_build_object(
+        'id', 0, 'who', jsonb_build_array('', 'oidc ' || of_issuer || ' ' || of_subject, '', '', ''))::text, true);
     insert into users (name) values (chosen) returning id into made;
     insert into identities (user_id, kind, issuer, subject) values (made, 'oidc', of_issuer, of_subject);
     return chosen;

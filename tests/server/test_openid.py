@@ -290,6 +290,8 @@ def test_users_are_made_at_first_sight(world: World) -> None:
     assert world.ask(token, "/nodes/home/dora")[0] == 200
     assert world.ask(None, "/nodes/home/dora")[0] == 401
     assert come("dora-1", preferred_username="somebody", jti="2")[0] == "dora"
+    made = world.database(lambda database: database.fetch("select action, credential from audit where name = ''"))
+    assert {("addUser", f"oidc {them} dora-1"), ("linkIdentity", f"oidc {them} dora-1")} <= {*map(tuple, made)}
     for subject, wanted in (
         ("x1", "dora"),
         ("x2", "ALICE"),
