@@ -25,6 +25,7 @@ from pyvospace.model.vocabulary import GROUP_WRITE, IS_PUBLIC
 from pyvospace.supervisor.data import STORAGE_ROLE
 from tests.interop.machine import Folder, Machine
 from tests.support.agents import Agent, node_document
+from tests.support.certificates import Authority
 from tests.support.pair import PREFIXES, Pair
 from tests.support.postgres import PostgresServer
 
@@ -42,6 +43,8 @@ class SecureSpace:
     context: ssl.SSLContext
     authority: Path
     """Certificate of the authority that signed for it."""
+    users: Authority
+    """Certifies users."""
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +56,11 @@ def secure_space(postgres_server: PostgresServer, tmp_path_factory: pytest.TempP
     (folder / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     context = ssl.create_default_context(cafile=folder / "ca.pem")
-    environment: dict[str, str] = {}
+    users = Authority()
+    environment = {
+        "PYVOSPACE_METADATA__TLS_CLIENT_CA": str(users.write(folder / "users.pem")),
+        "PYVOSPACE_METADATA__TLS_CLIENT_PROXIES": "true",
+    }
     with postgres_server.clone() as name:
         pair = Pair(
             postgres_server.dsn(name),
@@ -68,7 +75,7 @@ def secure_space(postgres_server: PostgresServer, tmp_path_factory: pytest.TempP
         environment["PYVOSPACE_STORAGE__PUBLIC_URL"] = f"{pair.storage_url}/store"
         try:
             pair.start()
-            yield SecureSpace(pair, f"{pair.url}/space", context, folder / "ca.pem")
+            yield SecureSpace(pair, f"{pair.url}/space", context, folder / "ca.pem", users)
         finally:
             pair.stop()
 
