@@ -16,12 +16,14 @@ from aiohttp.typedefs import Handler, Middleware
 
 from pyvospace.config import Settings
 from pyvospace.db.archives import PostgresArchives
+from pyvospace.db.audit import note_bytes
 from pyvospace.db.keys import verification_keys
 from pyvospace.db.listening import Listener
 from pyvospace.db.pool import Database
 from pyvospace.db.storage import StorageCatalogue
 from pyvospace.model.claims import StorageState
 from pyvospace.model.faults import Fault, ServiceBusy
+from pyvospace.service.audit import AuditWriter
 from pyvospace.service.endpoints import EndpointVerifier
 from pyvospace.service.faults import edge
 from pyvospace.service.headers import Cors, dress
@@ -33,6 +35,7 @@ from pyvospace.service.serving import serve, stop_event
 from pyvospace.service.standing import StandingWatch
 from pyvospace.storage.archives.catalogue import ArchiveCatalogue
 from pyvospace.storage.archives.serving import Archives
+from pyvospace.storage.auditing import auditing, writing
 from pyvospace.storage.backend import BackendConfig, StorageBackend
 from pyvospace.storage.catalogue import Catalogue
 from pyvospace.storage.deliver import CONTENT_RANGE
@@ -90,17 +93,19 @@ def make_app(
     jobs: Jobs | None = None,
     watch: StandingWatch | None = None,
     archives: ArchiveCatalogue | None = None,
+    audit: AuditWriter | None = None,
 ) -> web.Application:
     """Put the server together; `backend` is started already and says that it is `identity`.
 
     Without `jobs` it does what clients ask for and nothing else, without `watch` always; without `archives` it knows
-    only single files.
+    only single files, without `audit` nobody learns who has read.
     """
     cors = Cors.of(settings.cors, open_to_all=True)
     app = web.Application(
         middlewares=[
             edge(AccessLog(settings.log)),
             *([cors.middleware()] if cors else []),
+            *([auditing(audit, reads=settings.audit.reads != "none")] if audit else []),
             limiting(Rates(settings.rates)),
             *([_closing(watch)] if watch else []),
         ]
@@ -135,6 +140,8 @@ def make_app(
     app.cleanup_ctx.append(lambda _: _background(herald, _sweeper(settings, backend, catalogue)))
     if served is not None:
         app.on_cleanup.append(partial(_close, served))
+    if audit is not None:
+        app.cleanup_ctx.append(partial(writing, audit))
     if watch is not None:
         app.cleanup_ctx.append(lambda _: _follow(watch))
     if jobs is not None:
@@ -336,6 +343,7 @@ async def _main(settings: Settings) -> None:
             ),
             jobs=Jobs(StorageQueue(database, identity, settings.jobs), listener),
             watch=StandingWatch(database, listener),
+            audit=AuditWriter(partial(note_bytes, database, identity)),
         )
         await serve(
             app,

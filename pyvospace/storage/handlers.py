@@ -19,6 +19,7 @@ from pyvospace.model.faults import (
 from pyvospace.model.ranges import Version
 from pyvospace.service.content import storable_type
 from pyvospace.storage.archives.serving import ARCHIVES, UNPACK, Archives
+from pyvospace.storage.auditing import CLAIMS
 from pyvospace.storage.backend import StorageBackend
 from pyvospace.storage.catalogue import Catalogue
 from pyvospace.storage.deliver import Deliverer, Delivery, answer_head, conditions_of
@@ -86,7 +87,7 @@ class Files:
             return await self._put(request)
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
-        claims = await self._verifier.verify(request.match_info["token"])
+        claims = request[CLAIMS] = await self._verifier.verify(request.match_info["token"])
         if self._archives is not None and claims.operation in ARCHIVES:
             return await self._archives.get(request, claims)
         if claims.operation == PUT and request.method == "HEAD":
@@ -108,7 +109,7 @@ class Files:
         return delivery.response
 
     async def _put(self, request: web.Request) -> web.Response:
-        claims = await self._verifier.verify(request.match_info["token"])
+        claims = request[CLAIMS] = await self._verifier.verify(request.match_info["token"])
         if self._archives is not None and claims.operation == UNPACK:
             return await self._archives.put(request, claims, _acceptable(request))
         if claims.operation != PUT:

@@ -254,11 +254,14 @@ begin
     perform own_storage(of_uuid);
     insert into audit (at, user_id, name, credential, remote, request, action, node_id, path, owner_id, outcome, details)
     select e.at, e.user_id, coalesce(u.name, ''), e.who[2], e.who[3], e.who[4], e.action, n.id,
-           case when n.id is not null then path_of(n.parent_id, n.name) end, n.owner_id, e.outcome, e.details
+           case when n.id is not null then path_of(n.parent_id, n.name)
+                when p.id is not null then path_of(p.id, j.name) end,
+           coalesce(n.owner_id, p.owner_id), e.outcome, e.details
       from jsonb_to_recordset(entries) as e (
                at timestamptz, user_id bigint, who text[], action text, node bigint, outcome text, details jsonb)
       left join jobs j on j.id = e.details ->> 'job'
       left join nodes n on n.id = coalesce(e.node, j.node_id)
+      left join nodes p on p.id = j.parent_id
       left join users u on u.id = e.user_id
      where e.action in ('readBytes', 'readArchive', 'storeBytes', 'unpackArchive', 'dropAudit');
 end
