@@ -1,4 +1,6 @@
-"""Writes the reference pages from the code: settings, commands, faults. ``--check`` only says whether they are true.
+"""Writes the reference pages from the code: settings, commands, faults, permissions.
+
+``--check`` only says whether they are true.
 
 python docs/generate.py [--check]
 """
@@ -14,6 +16,7 @@ import typer
 from pyvospace.cli.main import make_app
 from pyvospace.config.reference import heading, reference, sections
 from pyvospace.model.faults import FAULTS
+from pyvospace.server.policy import NEEDED, TABLE, Bar, OneOf
 
 FOLDER = Path(__file__).parent / "reference"
 _NOTE = "<!-- Written by docs/generate.py from the code: change it there. -->\n"
@@ -98,7 +101,40 @@ def faults_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"settings.md": settings_page, "commands.md": commands_page, "faults.md": faults_page}
+def permissions_page() -> str:
+    """Write the page of rules."""
+    lines = [
+        _NOTE,
+        "# Permissions",
+        "",
+        "For each right the rules in the order in which the service looks at them: a rule that *refuses* and applies",
+        "ends it; of those that *grant* one must apply, or the answer is the rule `private`. `/permissions` and",
+        "`pyvospace why` say by which rule somebody may do something or not; how to ask them, and what follows of the",
+        "rules, is in [Who may do what](../howto/permissions.md). Of `create` and `delete`, owner and groups are those",
+        "of the container. A token that is limited needs the right in brackets.",
+        "",
+    ]
+    for right, steps in TABLE.items():
+        lines += [f"## {right}", "", f"{right.words} (Tokens: `{NEEDED[right]}`.)", ""]
+        lines += ["| rule | | when |", "| --- | --- | --- |"]
+        lines += [row for step in steps for row in _rule_rows(step)]
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _rule_rows(step: Bar | OneOf) -> list[str]:
+    if isinstance(step, Bar):
+        return [f"| `{step.name}` | refuses | {step.words} |"]
+    granting = [f"| `{grant.name}` | grants | {grant.words} |" for grant in step.grants]
+    return [*granting, f"| `{step.name}` | refuses | {step.words} |"]
+
+
+PAGES = {
+    "settings.md": settings_page,
+    "commands.md": commands_page,
+    "faults.md": faults_page,
+    "permissions.md": permissions_page,
+}
 
 
 def main() -> int:

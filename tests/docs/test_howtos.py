@@ -15,6 +15,7 @@ __all__ = ["environment"]
 PAGES = {
     "search.md": 'export AUTH="Authorization: Bearer $VOSPACE_TOKEN"; pyvospace cp image.fits vos:',
     "sharing.md": "pyvospace cp image.fits vos:",
+    "permissions.md": "true",
     "json.md": "pyvospace cp image.fits vos:",
     "archives.md": "pyvospace mkdir vos:survey; pyvospace cp image.fits vos:survey/",
     "structured-data.md": "true",
