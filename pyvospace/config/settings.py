@@ -283,6 +283,9 @@ class StorageSettings(ServerSettings):
     threads: Positive = Field(32, description="Most threads that read, write and hash bytes.")
     buffer_size: int = Field(2 * 1024**2, ge=4096, description="Size of a buffer of the threads.")
     idle_timeout: Seconds = Field(60.0, description="How long a client may send or take no byte of a transfer.")
+    least_rate: float = Field(
+        256.0, ge=0, description="Bytes a second that a client has to send, on average over that time."
+    )
     sweep_interval: Seconds = Field(3600.0, description="How often leftovers of broken uploads are looked for.")
     sweep_grace: Seconds = Field(86400.0, description="Age at which bytes that no node knows are deleted.")
     obsolete_grace: Seconds = Field(

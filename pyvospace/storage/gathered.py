@@ -16,7 +16,7 @@ from pyvospace.storage.threads import Workers, ended, outlast, run
 T = TypeVar("T")
 
 LEAST_RATE: Final = 256
-"""Bytes a second, on average over one idle time-out."""
+"""Bytes a second, on average over one idle time-out, if the settings say nothing else."""
 _GATHERED_FOR: Final = 1.0
 """Seconds after which a batch is written though not full: slow senders keep no memory."""
 
@@ -24,8 +24,9 @@ _GATHERED_FOR: Final = 1.0
 class Pace:
     """Refuses senders of whom nothing, or next to nothing, comes for `idle` seconds."""
 
-    def __init__(self, idle: float) -> None:
+    def __init__(self, idle: float, least_rate: float) -> None:
         self._idle = idle
+        self._least = least_rate * idle
         self._since = asyncio.get_running_loop().time()
         self._received = 0
 
@@ -43,7 +44,7 @@ class Pace:
         now = asyncio.get_running_loop().time()
         if now - self._since < self._idle:
             return
-        if self._received < LEAST_RATE * self._idle:
+        if self._received < self._least:
             raise RequestTimeout(f"{self._received} bytes in {now - self._since:.0f} seconds are too few")
         self._since, self._received = now, 0
 
@@ -57,14 +58,24 @@ class GatheredBody(CheckedBody):
         See `CheckedBody`.
     idle
         Seconds for which the sender may be silent.
+    least_rate
+        Bytes a second that he has to send, on average over these.
     """
 
     def __init__(
-        self, *, workers: Workers, size: int | None, limit: int | None, idle: float, announced: Announced
+        self,
+        *,
+        workers: Workers,
+        size: int | None,
+        limit: int | None,
+        idle: float,
+        announced: Announced,
+        least_rate: float = LEAST_RATE,
     ) -> None:
         super().__init__(size=size, limit=limit, announced=announced)
         self._workers = workers
         self._idle = idle
+        self._least_rate = least_rate
 
     @abstractmethod
     async def _more(self) -> tuple[bytes, bool]:
@@ -130,7 +141,7 @@ class GatheredBody(CheckedBody):
 
     async def _gather(self) -> AsyncGenerator[tuple[list[bytes], bool], None]:
         """Give batches of pieces as they come; the last batch says so and may be empty."""
-        pace = Pace(self._idle)
+        pace = Pace(self._idle, self._least_rate)
         received, last = 0, False
         loop = asyncio.get_running_loop()
         with self._workers as workers:

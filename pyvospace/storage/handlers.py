@@ -68,6 +68,7 @@ class Files:
         self.ongoing = Ongoing()
         self._limit = settings.limits.upload_bytes
         self._idle = settings.storage.idle_timeout
+        self._least_rate = settings.storage.least_rate
         self._deliverer = Deliverer(
             backend,
             workers,
@@ -128,6 +129,7 @@ class Files:
             limit=min(limits, default=None),
             idle=self._idle,
             announced=digests,
+            least_rate=self._least_rate,
         )
         job = ClaimedUpload(claim, self._catalogue, body, storable_type(request.headers.get("Content-Type")))
         await carry_out(job, self._backend, body, self._catalogue)

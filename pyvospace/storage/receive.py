@@ -40,14 +40,28 @@ class HttpBody(GatheredBody):
     ----------
     limit, announced
         See `CheckedBody`.
-    idle
-        Seconds that the client may be silent.
+    idle, least_rate
+        See `GatheredBody`.
     """
 
     def __init__(
-        self, request: web.Request, *, workers: Workers, limit: int | None, idle: float, announced: Announced
+        self,
+        request: web.Request,
+        *,
+        workers: Workers,
+        limit: int | None,
+        idle: float,
+        announced: Announced,
+        least_rate: float,
     ) -> None:
-        super().__init__(workers=workers, size=request.content_length, limit=limit, idle=idle, announced=announced)
+        super().__init__(
+            workers=workers,
+            size=request.content_length,
+            limit=limit,
+            idle=idle,
+            announced=announced,
+            least_rate=least_rate,
+        )
         self._request = request
 
     async def write_to(self, open_file: Callable[[], int]) -> None:
@@ -80,7 +94,7 @@ class HttpBody(GatheredBody):
         """Let threads read the socket, a slice of time each, as long as there is something to read."""
         assert self.size is not None  # noqa: S101 (for mypy: _take_socket asked)
         pump = Pump(taken.socket, sink, head=taken.head, total=self.size, buffer_size=self._workers.buffer_size)
-        pace = Pace(self._idle)
+        pace = Pace(self._idle, self._least_rate)
         outcome = Pumped.SLICE
         try:
             while outcome is not Pumped.ALL:

@@ -50,11 +50,17 @@ def assert_dressed(headers: Mapping[str, str], path: str) -> None:
         assert not headers.get("Content-Type", "").startswith("text/html")
 
 
-@pytest.mark.parametrize("name", ["alice", "nobody", "admin"])
+@pytest.fixture(scope="module")
+def passer_by(pair: Pair) -> str:
+    """The token of somebody who asks for everything, the end of his token included."""
+    return pair.add_user("passer-by")
+
+
+@pytest.mark.parametrize("known", [True, False])
 async def test_every_route_of_the_metadata_server(
-    space: Space, database: Database, database_settings: Settings, name: str
+    space: Space, database: Database, database_settings: Settings, passer_by: str, *, known: bool
 ) -> None:
-    agent = space.agent(name)
+    agent = Agent(space.session, space.pair, passer_by if known else None)
     asked = sorted(set(routes(make_app(database_settings, database))))
     assert len(asked) > 40
     for method, path in [*asked, ("GET", "/no/such"), ("PATCH", "/nodes"), ("OPTIONS", "/nodes")]:

@@ -241,7 +241,7 @@ async def test_silent_client(tmp_path: Path, big: bytes, size: int) -> None:
 
 @pytest.mark.parametrize("size", [100, 2_000_000])
 async def test_trickling_client(tmp_path: Path, size: int) -> None:
-    settings = make_settings(tmp_path, idle_timeout=0.5)
+    settings = make_settings(tmp_path, idle_timeout=0.5, least_rate=100)
     async with serving(settings) as server:
         connection = await server.connect()
         await connection.send(connection.head("PUT", "/files/put-1/x", {"Content_Length": str(size)}))

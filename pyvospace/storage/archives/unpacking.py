@@ -66,6 +66,7 @@ class Unpacker:
         self.room = room
         self.authority = settings.authority
         self.idle = settings.storage.idle_timeout
+        self._least_rate = settings.storage.least_rate
         self._staging = settings.storage.path / "staging"
         self._limit = settings.limits.upload_bytes
         self._archives = settings.archives
@@ -76,7 +77,12 @@ class Unpacker:
         claim = await self.archives.claim_unpack(claims, size=request.content_length)
         limits = [limit for limit in (claim.limit, self._limit) if limit is not None]
         body = HttpBody(
-            request, workers=self.workers, limit=min(limits, default=None), idle=self.idle, announced=announced
+            request,
+            workers=self.workers,
+            limit=min(limits, default=None),
+            idle=self.idle,
+            announced=announced,
+            least_rate=self._least_rate,
         )
         await Unpacking(self, claims, claim).carry_out(body)
         return web.Response(status=HTTPStatus.CREATED, headers=body.digests().headers())
