@@ -1,10 +1,9 @@
-"""Commands of the administrator: users, tokens, groups, the state. They reach the database, not the service."""
+"""Commands of the administrator: users, groups, the state. They reach the database, not the service."""
 
 from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,13 +25,12 @@ GroupName = Annotated[str, typer.Argument(metavar="GROUP", help="Name of the gro
 _PANEL = "Administer a space"
 
 _user = typer.Typer(no_args_is_help=True, help="Users.")
-_token = typer.Typer(no_args_is_help=True, help="API tokens.")
 _group = typer.Typer(no_args_is_help=True, help="Local groups.")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for name, commands in (("user", _user), ("token", _token), ("group", _group)):
+    for name, commands in (("user", _user), ("group", _group)):
         app.add_typer(commands, name=name, rich_help_panel=_PANEL)
     app.command("state", rich_help_panel=_PANEL)(state)
 
@@ -104,52 +102,6 @@ def list_users(*, as_json: JsonOption = False, config: ConfigOption = None, data
                 if true
             ]
             typer.echo(" ".join([user.name, *marks]))
-
-
-@_token.command("create")
-def create_token(
-    name: UserName,
-    *,
-    label: Annotated[str, typer.Option(help="What the token is for.")] = "command line",
-    days: Annotated[int | None, typer.Option(min=1, help="Days until it expires; default: never.")] = None,
-    config: ConfigOption = None,
-    data: DataOption = None,
-) -> None:
-    """Make a token for a user and print it, and nothing else. It is shown only this once."""
-    from pyvospace.db import bootstrap
-
-    expires = datetime.now(UTC) + timedelta(days=days) if days else None
-    typer.echo(with_database(config, data, lambda db: bootstrap.create_token(db, name, label, expires=expires)))
-
-
-@_token.command("list")
-def list_tokens(
-    name: UserName, *, as_json: JsonOption = False, config: ConfigOption = None, data: DataOption = None
-) -> None:
-    """List the tokens of a user: number, creation, expiry, label."""
-    from pyvospace.db import identities
-
-    for token in with_database(config, data, lambda db: identities.tokens(db, name)):
-        created = token.created.isoformat(timespec="seconds")
-        expires = token.expires.isoformat(timespec="seconds") if token.expires else None
-        if as_json:
-            typer.echo(json.dumps({"id": token.id, "name": token.name, "created": created, "expires": expires}))
-        else:
-            typer.echo(f"{token.id}\t{created}\t{expires or 'never'}\t{token.name}")
-
-
-@_token.command("revoke")
-def revoke_token(
-    name: UserName,
-    token: Annotated[int, typer.Argument(metavar="NUMBER", help="Number of the token, from `token list`.")],
-    *,
-    config: ConfigOption = None,
-    data: DataOption = None,
-) -> None:
-    """Revoke a token: it is refused from the next request on."""
-    from pyvospace.db import identities
-
-    with_database(config, data, lambda db: identities.revoke_token(db, name, token))
 
 
 @_group.command("add")

@@ -24,6 +24,7 @@ PARTS = (
     "pyvospace.cli.login_commands",
     "pyvospace.cli.server_commands",
     "pyvospace.cli.admin_commands",
+    "pyvospace.cli.token_commands",
 )
 """Modules with a function ``register(app)`` that adds their commands."""
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from pyvospace.config.settings import DatabaseSettings
-    from pyvospace.model.callers import Caller
+    from pyvospace.model.callers import Caller, Scope
 
 ADMIN = "admin"
 """Name of the administrator who owns root and /home."""
@@ -131,10 +131,12 @@ async def make_home(
     return await _container_once(database, name, (*parent, name), changes, by=by)
 
 
-async def create_token(database: Database, user: str, label: str, *, expires: datetime | None = None) -> str:
+async def create_token(
+    database: Database, user: str, label: str, *, expires: datetime | None = None, scope: Scope | None = None
+) -> str:
     """Make a token for a user. It is not kept anywhere: show it now or never."""
     token, digest = new_token()
-    await identities.add_token(database, user, label, digest, expires)
+    await identities.add_token(database, user, label, digest, expires, scope=scope)
     return token
 
 
