@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -174,33 +174,54 @@ async def mkdir(session: Session, uris: Sequence[str], *, parents: bool) -> None
                     write_line(str(made.uri))
 
 
-async def rm(session: Session, uris: Sequence[str], *, recursive: bool, force: bool, in_part: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """How nodes are to be deleted."""
+
+    recursive: bool = False
+    force: bool = False
+    in_part: bool = False
+    dry_run: bool = False
+
+
+async def rm(session: Session, uris: Sequence[str], how: Removal) -> None:
     """Delete nodes; containers only if that was said."""
     for text in uris:
         with session.excused():
             try:
                 for place in await session.places(text):
                     with session.excused():
-                        await _remove(place, text, recursive=recursive or in_part, force=force, in_part=in_part)
+                        await _remove(place, text, how)
             except NodeNotFound:
-                if not force:
+                if not how.force:
                     raise
 
 
-async def _remove(place: Place, text: str, *, recursive: bool, force: bool, in_part: bool) -> None:
+async def _remove(place: Place, text: str, how: Removal) -> None:
     if not place.uri.path or text.removeprefix("vos:") == "":
         # An empty variable of the shell makes such an argument sooner than anybody's wish.
         raise InvalidArgument(f"{text} is a root or your whole home: delete what is in it")
     try:
-        if not recursive and await _type(place) is NodeType.CONTAINER:
+        if not (how.recursive or how.in_part) and await _type(place) is NodeType.CONTAINER:
             raise InvalidArgument(f"{place.uri} is a container: delete it with all that is in it with -r")
-        if in_part:
+        if how.dry_run:
+            await _rehearse(place, partial(place.space.delete_tree, dry_run=True), "deleted", whole=not how.in_part)
+        elif how.in_part:
             await _change_tree(place, partial(_delete_all, place.space), "deleted")
         else:
             await _delete_whole(place)
     except NodeNotFound:
-        if not force:
+        if not how.force:
             raise
+
+
+async def _rehearse(place: Place, change: Callable[[NodeUri], Awaitable[Counts]], done: str, *, whole: bool) -> None:
+    """Say what would be done; if all of it or nothing, that is nothing if a single node is in the way."""
+    counts = await change(place.uri)
+    if counts.failed:
+        would = "nothing" if whole else f"{counts.done} nodes"
+        raise PartlyDone(f"{place.uri}: {would} would be {done}: {counts.message}")
+    write_line(f"{place.uri}: {counts.done} nodes would be {done}")
 
 
 async def _delete_whole(place: Place) -> None:
@@ -252,13 +273,18 @@ async def ln(session: Session, target: str, link: str) -> None:
 
 
 async def tag(
-    session: Session, uri: str, assignments: Sequence[str], *, deleted: Sequence[str], recursive: bool
+    session: Session, uri: str, assignments: Sequence[str], *, deleted: Sequence[str], recursive: bool, dry_run: bool
 ) -> None:
     """Set and delete properties; without any of both show those that can be set."""
+    if dry_run and not recursive:
+        raise InvalidArgument("--dry-run is for whole trees: say -R too")
     changes = [*(_assigned(text) for text in assignments), *(Property(_settable(name), None) for name in deleted)]
     for place in await session.places(uri):
         with session.excused():
-            if recursive and changes:
+            if dry_run and changes:
+                rehearsal = partial(place.space.set_properties, properties=changes, dry_run=True)
+                await _rehearse(place, rehearsal, "changed", whole=False)
+            elif recursive and changes:
                 await _change_tree(place, partial(_set_all, place.space, changes), "changed")
             else:
                 await _tag(place.space, place, changes)

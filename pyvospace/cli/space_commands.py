@@ -14,6 +14,9 @@ import typer
 if TYPE_CHECKING:
     from pyvospace.cli.session import Session
 
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Change nothing; say what would be done, and what is in the way.")
+]
 UrlOption = Annotated[str | None, typer.Option(metavar="URL", help="Service to use. Default: VOSPACE_URL.")]
 TokenOption = Annotated[
     str | None,
@@ -166,6 +169,7 @@ def rm(
     partial: Annotated[
         bool, typer.Option("--partial", help="Of a container delete what may be deleted, and leave the rest.")
     ] = False,
+    dry_run: DryRunOption = False,
     url: UrlOption = None,
     token: TokenOption = None,
     ca_file: CaOption = None,
@@ -176,12 +180,8 @@ def rm(
     """
     from pyvospace.cli import node_actions
 
-    run_on_spaces(
-        url,
-        token,
-        ca_file,
-        lambda session: node_actions.rm(session, uris, recursive=recursive, force=force, in_part=partial),
-    )
+    how = node_actions.Removal(recursive=recursive, force=force, in_part=partial, dry_run=dry_run)
+    run_on_spaces(url, token, ca_file, lambda session: node_actions.rm(session, uris, how))
 
 
 def ln(
@@ -227,6 +227,7 @@ def tag(
     recursive: Annotated[
         bool, typer.Option("-R", "--recursive", help="Change the node and all that is below it.")
     ] = False,
+    dry_run: DryRunOption = False,
     url: UrlOption = None,
     token: TokenOption = None,
     ca_file: CaOption = None,
@@ -242,7 +243,9 @@ def tag(
         url,
         token,
         ca_file,
-        lambda session: node_actions.tag(session, uri, assignments or [], deleted=delete or [], recursive=recursive),
+        lambda session: node_actions.tag(
+            session, uri, assignments or [], deleted=delete or [], recursive=recursive, dry_run=dry_run
+        ),
     )
 
 

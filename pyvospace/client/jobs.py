@@ -29,6 +29,7 @@ from pyvospace.model.jobs import Job
 from pyvospace.model.vocabulary import (
     STANDARD_ASYNC_DELETE,
     STANDARD_ASYNC_SETPROPS,
+    STANDARD_PERMISSIONS,
     STANDARD_SEARCHES,
     STANDARD_TRANSFERS,
     Phase,
@@ -89,6 +90,8 @@ class Counts:
     """Nodes that were changed."""
     failed: int
     """Nodes that were not, or of whole branches only the topmost."""
+    message: str = ""
+    """What the service says about those."""
 
 
 class Jobs(Service):
@@ -190,16 +193,28 @@ class Jobs(Service):
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def create_job(self, which: JobList, body: bytes, content_type: str, *, run_id: str | None = None) -> str:
+    async def create_job(
+        self, which: JobList, body: bytes, content_type: str, *, run_id: str | None = None, dry_run: bool = False
+    ) -> str:
         """Make a job that waits to be run, and give its URL.
 
         Parameters
         ----------
         run_id
             What it is called in lists.
+        dry_run
+            It is to change nothing, only to count.
+
+        Raises
+        ------
+        OperationNotSupported
+            The service knows no dry runs, and would change what is to stay as it is.
         """
         base = await self._url(_STANDARDS[which])
-        url = base if run_id is None else f"{base}?{urlencode({'RUNID': run_id})}"
+        asked = ({} if run_id is None else {"RUNID": run_id}) | ({"DRYRUN": "true"} if dry_run else {})
+        if dry_run:
+            await self._url(STANDARD_PERMISSIONS)
+        url = f"{base}?{urlencode(asked)}" if asked else base
         # One that nobody runs ends by itself, so a lost answer does no harm.
         answer = await self._post(url, body, content_type)
         return answer.url.partition("?")[0]
@@ -236,7 +251,7 @@ class Jobs(Service):
             raise await job_fault(self._http, url, job)
         if job.phase is Phase.ABORTED and not failed:
             raise JobAborted(job.message or f"{url} was aborted, {done} nodes done")
-        return Counts(done, failed)
+        return Counts(done, failed, job.message or "")
 
     async def _run_to_end(self, url: str, watch: Watch | None) -> Job:
         try:

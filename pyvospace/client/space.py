@@ -521,21 +521,38 @@ class Space(Jobs):
         answer = await self._http.ask("GET", f"{await self._url(STANDARD_PERMISSIONS)}?{query}")
         return parse_permissions(answer.body)
 
-    async def delete_tree(self, uri: NodeUri | str, *, watch: Watch | None = None) -> Counts:
+    async def delete_tree(self, uri: NodeUri | str, *, dry_run: bool = False, watch: Watch | None = None) -> Counts:
         """Delete of a tree what may be deleted, and leave the rest (OpenCADC's async-delete).
 
         `delete_node` deletes all of it or nothing.
+
+        Parameters
+        ----------
+        dry_run
+            Change nothing, and count what would be done; from a service of ours only.
         """
         body = urlencode({"target": str(await self.uri(uri))}).encode()
-        return await self.count(await self.create_job(JobList.DELETIONS, body, FORM), watch=watch)
+        return await self.count(await self.create_job(JobList.DELETIONS, body, FORM, dry_run=dry_run), watch=watch)
 
     async def set_properties(
-        self, uri: NodeUri | str, properties: Iterable[Property], *, watch: Watch | None = None
+        self,
+        uri: NodeUri | str,
+        properties: Iterable[Property],
+        *,
+        dry_run: bool = False,
+        watch: Watch | None = None,
     ) -> Counts:
-        """Set properties of a node and of all below it (OpenCADC's async-setprops); of one node see `set_node`."""
+        """Set properties of a node and of all below it (OpenCADC's async-setprops); of one node see `set_node`.
+
+        Parameters
+        ----------
+        dry_run
+            As for `delete_tree`.
+        """
         node = await self.get_node(uri, detail=Detail.MIN)
         body = render_node(Node(node.uri, node.type, tuple(properties), target=node.target))
-        return await self.count(await self.create_job(JobList.PROPERTIES, body, "text/xml"), watch=watch)
+        job = await self.create_job(JobList.PROPERTIES, body, "text/xml", dry_run=dry_run)
+        return await self.count(job, watch=watch)
 
 
 async def _fetch(begin: Callable[[], Reading], target: Path | BinaryIO) -> None:

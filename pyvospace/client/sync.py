@@ -249,15 +249,20 @@ class Space:
         """Tell who may do what with a node, and by which rule."""
         return self._wait(self._space.permissions(uri, right=right, user=user))
 
-    def delete_tree(self, uri: NodeUri | str, *, watch: Watch | None = None) -> Counts:
+    def delete_tree(self, uri: NodeUri | str, *, dry_run: bool = False, watch: Watch | None = None) -> Counts:
         """Delete of a tree what may be deleted, and leave the rest."""
-        return self._wait(self._space.delete_tree(uri, watch=watch))
+        return self._wait(self._space.delete_tree(uri, dry_run=dry_run, watch=watch))
 
     def set_properties(
-        self, uri: NodeUri | str, properties: Iterable[Property], *, watch: Watch | None = None
+        self,
+        uri: NodeUri | str,
+        properties: Iterable[Property],
+        *,
+        dry_run: bool = False,
+        watch: Watch | None = None,
     ) -> Counts:
         """Set properties of a node and of all below it."""
-        return self._wait(self._space.set_properties(uri, properties, watch=watch))
+        return self._wait(self._space.set_properties(uri, properties, dry_run=dry_run, watch=watch))
 
     def start(self, wanted: Transfer, *, run_id: str | None = None) -> str:
         """Make a job of a transfer, called `run_id` in lists; gives its URL."""

@@ -358,17 +358,26 @@ async def delete_free_tree(connection: Connection, caller: Caller, node: StoredN
     return int(await connection.fetchval(_Sql.delete_tree, node.id, path, caller.id, caller.who))
 
 
+async def free_tree(connection: Connection, caller: Caller, node: StoredNode) -> str | None:
+    """Give where a container stands that could be deleted with all that is below it; None: something forbids it."""
+    path: str | None = await connection.fetchval(_Sql.path, node.id)
+    if path is None or not await is_removable(connection, caller, node):
+        return None
+    obstacle = await connection.fetchval(_Sql.obstacle, path, caller.id, caller.groups, caller.admin)
+    return None if obstacle else path
+
+
 async def _lock_for_deletion(connection: Connection, caller: Caller, node: StoredNode) -> str | None:
     """Lock a tree and give its path; None: it is not any more where it was, or may not be taken from there."""
     await connection.execute(_Sql.lock_trees)
     path: str | None = await connection.fetchval(_Sql.path, node.id)
-    if path is None or not await _still_removable(connection, caller, node):
+    if path is None or not await is_removable(connection, caller, node):
         return None
     await _lock_tree(connection, path)
     return path
 
 
-async def _still_removable(connection: Connection, caller: Caller, node: StoredNode) -> bool:
+async def is_removable(connection: Connection, caller: Caller, node: StoredNode) -> bool:
     """Say whether the node is where it was, in a container that the caller may write to."""
     row = await connection.fetchrow(_Sql.removable, node.id, caller.id, caller.groups, caller.admin)
     return (
@@ -450,7 +459,7 @@ async def _move(
         raise PermissionDenied("the root cannot be moved")
     parents = {source.parent_id, container.id}
     held = await connection.fetch(_Sql.share_containers, list(parents))
-    if len(held) != len(parents) or not await _still_removable(connection, caller, source):
+    if len(held) != len(parents) or not await is_removable(connection, caller, source):
         return None
     if not await _still_enterable(connection, caller, container):
         return None

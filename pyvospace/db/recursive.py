@@ -39,6 +39,8 @@ class Piece:
     """Nodes that the caller may not change, or that are locked."""
     last: str | None = None
     """Name of the last node; None: it had none."""
+    stay: tuple[int, ...] = ()
+    """Ids of the first that were refused, if somebody wants to know them."""
 
 
 async def delete_small(database: Database, caller: Caller, node: StoredNode, *, limit: int, count: Count) -> Piece:
@@ -51,25 +53,30 @@ async def delete_small(database: Database, caller: Caller, node: StoredNode, *, 
     StaleCallerError
         The caller is not who he was; nothing was deleted.
     """
-    if await database.fetchval(_Sql.is_large, node.id, limit):
+    if await is_large(database, node, limit=limit):
         return Piece(0, 1)
 
     async def work(connection: Connection) -> Piece:
         gone = await nodes.delete_free_tree(connection, caller, node)
         if not gone:
-            return Piece(0, await _remaining(connection, caller, node.parent_id, [node.id]))
+            return Piece(0, await remaining(connection, caller, node.parent_id, [node.id]))
         await count(connection, gone)
         return Piece(gone, 0)
 
     return await database.transact(work, tree=True)
 
 
-async def _remaining(connection: Connection, caller: Caller, container: int | None, ids: Sequence[int]) -> int:
+async def is_large(database: Database, node: StoredNode, *, limit: int) -> bool:
+    """Say whether a container and all below it are more than so many nodes."""
+    return bool(await database.fetchval(_Sql.is_large, node.id, limit))
+
+
+async def remaining(connection: Connection, caller: Caller, container: int | None, ids: Sequence[int]) -> int:
     """Count the nodes that are still in a container, though the caller wanted them gone."""
     row = await connection.fetchrow(_Sql.remaining, container, ids)
     if row is None:
         raise AssertionError
-    _check_epoch(caller, row["epoch"])
+    check_epoch(caller, row["epoch"])
     return int(row["count"])
 
 
@@ -89,7 +96,7 @@ async def delete_leaves(
         gone = await connection.fetchval(
             _Sql.delete_leaves, container, ids, caller.id, caller.groups, caller.admin, caller.epoch, caller.who
         )
-        left = await _remaining(connection, caller, container, ids)
+        left = await remaining(connection, caller, container, ids)
         await count(connection, gone)
         return Piece(gone, left)
 
@@ -174,13 +181,14 @@ async def set_below(
         )
         if row is None:
             raise AssertionError
-        _check_epoch(caller, row["epoch"])
+        check_epoch(caller, row["epoch"])
         await count(connection, row["changed"])
         return Piece(row["changed"], row["seen"] - row["changed"], row["last"])
 
     return await database.transact(work, tree=True)
 
 
-def _check_epoch(caller: Caller, epoch: int) -> None:
+def check_epoch(caller: Caller, epoch: int) -> None:
+    """Raise StaleCallerError if the caller is not who he was."""
     if not caller.anonymous and epoch != caller.epoch:
         raise StaleCallerError

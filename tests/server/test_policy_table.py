@@ -103,7 +103,7 @@ async def _do(connection: Connection, caller: Caller, right: Right, found: Resol
     if right is Right.DELETE and not node.is_container:
         return await nodes._delete_leaf(connection, caller, node)
     if right is Right.DELETE:
-        return await nodes._still_removable(connection, caller, node)
+        return await nodes.is_removable(connection, caller, node)
     return None
 
 

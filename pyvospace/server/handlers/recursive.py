@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Final
 from pyvospace.model.faults import InvalidArgument, NotAuthenticated
 from pyvospace.model.jobs import Kind
 from pyvospace.server.handlers.jobs import NewJob
-from pyvospace.server.handlers.requests import context, document, form, one, require_text
+from pyvospace.server.handlers.requests import context, document, form, one, parameters, require_text
 from pyvospace.server.works.set_properties import pack
 from pyvospace.wire import nodes as wire
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aiohttp import web
 
     from pyvospace.server.context import Context
@@ -32,7 +34,9 @@ async def create_deletion(request: web.Request) -> NewJob:
     if target is None:
         raise InvalidArgument("send target=… with the URI of a node")
     ctx.own_path(target)
-    return NewJob(Kind.DELETE, {"parameters": {"target": target}})
+    rehearsal = _rehearsal(asked)
+    shown = {"target": target} | ({"dryrun": "true"} if rehearsal else {})
+    return NewJob(Kind.DELETE, {"parameters": shown, "rehearsal": rehearsal})
 
 
 async def create_setting(request: web.Request) -> NewJob:
@@ -41,7 +45,15 @@ async def create_setting(request: web.Request) -> NewJob:
     _require_login(ctx)
     wanted = wire.parse_node(await document(request), limits=ctx.service.limits)
     ctx.own_path(str(wanted.uri))
-    return NewJob(Kind.SET_PROPERTIES, {"node": pack(wanted)})
+    return NewJob(Kind.SET_PROPERTIES, {"node": pack(wanted), "rehearsal": _rehearsal(parameters(request))})
+
+
+def _rehearsal(asked: Mapping[str, list[str]]) -> bool:
+    """Say whether nothing is to be changed, only counted."""
+    word = (one(asked, "DRYRUN") or "false").lower()
+    if word not in {"true", "false"}:
+        raise InvalidArgument(f"dryrun: {word[:80]!r} is neither true nor false")
+    return word == "true"
 
 
 def _require_login(ctx: Context) -> None:

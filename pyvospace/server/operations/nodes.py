@@ -95,20 +95,26 @@ async def set_properties(context: Context, path: tuple[str, ...], document: Node
     NodeNotFound, PermissionDenied, InvalidArgument
     """
     for _ in range(_ATTEMPTS):
-        node = context.policy.require(Right.SET, found := await follow(context, path, last=False))
-        _check_type(document, node)
-        target = _target_of(document) if node.type is NodeType.LINK and document.target else None
-        changes = changes_of(
-            document.properties, node, lenient=context.service.opencadc, admin=context.caller.admin, target=target
-        )
-        _check_quota(node.type, changes)
-        _check_rights(context, found, changes)
-        await _check_owner(context, found.names, changes)
-        _check_number(context, node, changes)
+        node, changes = await check_properties(context, path, document)
         changed = await nodes.update(context.database, context.caller, node, changes)
         if changed is not None:
             return changed
     raise ServiceBusy("others keep changing the node; try again")
+
+
+async def check_properties(context: Context, path: tuple[str, ...], document: Node) -> tuple[StoredNode, Changes]:
+    """Give what `set_properties` changes of which node; the faults are the same."""
+    node = context.policy.require(Right.SET, found := await follow(context, path, last=False))
+    _check_type(document, node)
+    target = _target_of(document) if node.type is NodeType.LINK and document.target else None
+    changes = changes_of(
+        document.properties, node, lenient=context.service.opencadc, admin=context.caller.admin, target=target
+    )
+    _check_quota(node.type, changes)
+    _check_rights(context, found, changes)
+    await _check_owner(context, found.names, changes)
+    _check_number(context, node, changes)
+    return node, changes
 
 
 def _check_rights(context: Context, found: Resolution, changes: Changes) -> None:

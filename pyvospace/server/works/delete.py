@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pyvospace.db import nodes, recursive
+from pyvospace.db import nodes, recursive, rehearsals
 from pyvospace.model.crash import crash_point
 from pyvospace.model.faults import NodeNotFound, PermissionDenied
 from pyvospace.model.stored import ROOT_ID
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 async def run(context: Context, claimed: Claimed) -> None:
     """Delete a node and what is below it, as far as the owner of the job may; count both."""
     deletion = _Deletion(context, claimed)
-    await deletion.tally.settle(_work(context, claimed, deletion))
+    await deletion.tally.settle(_work(context, claimed, deletion), Right.DELETE)
 
 
 async def _work(context: Context, claimed: Claimed, deletion: _Deletion) -> None:
@@ -52,6 +52,7 @@ class _Deletion:
     def __init__(self, context: Context, claimed: Claimed) -> None:
         self.tally = Tally(context, claimed)
         self._context = context
+        self._rows = rehearsals if self.tally.rehearsal else recursive
 
     async def delete(self, node: StoredNode) -> None:
         """Delete a node as far as possible."""
@@ -60,31 +61,39 @@ class _Deletion:
         else:
             await self._delete_leaves(node.parent_id or ROOT_ID, [node])
 
-    async def _delete_tree(self, node: StoredNode) -> None:
-        small = partial(recursive.delete_small, self._context.database, node=node, limit=PIECE, count=self._count)
+    async def _delete_tree(self, node: StoredNode) -> bool:
+        """Delete a container; say whether it went."""
+        small = partial(self._rows.delete_small, self._context.database, node=node, limit=PIECE, count=self._count)
         found = await self.tally.piece(lambda caller: small(caller=caller))
         if not found.refused:
-            return
-        if node.readable:
-            await self._delete_children(node)
-        found = await self.tally.piece(lambda caller: small(caller=caller))
-        self.tally.refused(found.refused)
+            return True
+        emptied = node.readable and await self._delete_children(node)
+        if not self.tally.rehearsal:
+            found = await self.tally.piece(lambda caller: small(caller=caller))
+        elif emptied:
+            last = partial(rehearsals.delete_emptied, self._context.database, node=node, count=self._count)
+            found = await self.tally.piece(lambda caller: last(caller=caller))
+        self.tally.refused(found)
+        return not found.refused
 
-    async def _delete_children(self, node: StoredNode) -> None:
-        context = self._context
+    async def _delete_children(self, node: StoredNode) -> bool:
+        """Delete what is in a container; say whether all of it went."""
+        context, all_gone = self._context, True
         pages = nodes.all_children(context.database, context.caller, node, start="", limit=None, page=PIECE)
         async for page in pages:
-            await self._delete_leaves(node.id, [child for child in page if not child.is_container])
+            all_gone &= await self._delete_leaves(node.id, [child for child in page if not child.is_container])
             for child in page:
                 if child.is_container:
-                    await self._delete_tree(child)
+                    all_gone &= await self._delete_tree(child)
+        return all_gone
 
-    async def _delete_leaves(self, container: int, leaves: list[StoredNode]) -> None:
+    async def _delete_leaves(self, container: int, leaves: list[StoredNode]) -> bool:
         if not leaves:
-            return
-        delete = partial(recursive.delete_leaves, self._context.database, leaves=leaves, count=self._count)
+            return True
+        delete = partial(self._rows.delete_leaves, self._context.database, leaves=leaves, count=self._count)
         found = await self.tally.piece(lambda caller: delete(caller=caller, container=container))
-        self.tally.refused(found.refused)
+        self.tally.refused(found)
+        return not found.refused
 
     async def _count(self, connection: Connection, number: int) -> None:
         if self.tally.done:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from pyvospace.db import recursive
+from pyvospace.db import recursive, rehearsals
 from pyvospace.db.recursive import Piece
 from pyvospace.model.crash import crash_point
 from pyvospace.model.faults import NotAuthenticated, PermissionDenied
@@ -53,11 +53,12 @@ async def run(context: Context, claimed: Claimed) -> None:
     document = unpack(claimed.request["node"])
     changes = changes_of_all(document.properties)
     path = context.own_path(str(document.uri))
-    context.policy.require_scope(Right.OWN if changes.of_rights else Right.SET, path)
+    right = Right.OWN if changes.of_rights else Right.SET
+    context.policy.require_scope(right, path)
     node = await nodes.get(context, path)
     claimed.progress.files_done = 0
     setting = _Setting(context, claimed, changes)
-    await setting.tally.settle(setting.set_all(path, document, node))
+    await setting.tally.settle(setting.set_all(path, document, node), right)
 
 
 class _Setting:
@@ -70,19 +71,21 @@ class _Setting:
 
     async def set_all(self, path: tuple[str, ...], document: Node, node: StoredNode) -> None:
         """Set the properties of the node, and of all that is below it."""
-        await self._set_top(path, document)
+        await self._set_top(path, document, node)
         if node.is_container:
             await self._set_below(node)
 
-    async def _set_top(self, path: tuple[str, ...], document: Node) -> None:
+    async def _set_top(self, path: tuple[str, ...], document: Node, node: StoredNode) -> None:
+        change = nodes.check_properties if self.tally.rehearsal else nodes.set_properties
+
         async def work(caller: Caller) -> Piece:
             try:
-                await nodes.set_properties(replace(self._context, caller=caller), path, document)
+                await change(replace(self._context, caller=caller), path, document)
             except (PermissionDenied, NotAuthenticated):
-                return Piece(0, 1)
+                return Piece(0, 1, stay=(node.id,) if self.tally.rehearsal else ())
             return Piece(1, 0)
 
-        self.tally.refused((await self.tally.piece(work)).refused)
+        self.tally.refused(await self.tally.piece(work))
 
     async def _set_below(self, top: StoredNode) -> None:
         async for found in recursive.folders(self._context.database, top, at_once=_FOLDERS, children=PIECE + 1):
@@ -99,7 +102,7 @@ class _Setting:
 
     async def _set(self, folders: Sequence[Folder], *, behind: str, limit: int) -> Piece:
         work = partial(
-            recursive.set_below,
+            (rehearsals if self.tally.rehearsal else recursive).set_below,
             self._context.database,
             containers=[folder.id for folder in folders],
             changes=self._changes,
@@ -109,7 +112,7 @@ class _Setting:
             count=self._count,
         )
         found = await self.tally.piece(lambda caller: work(caller=caller))
-        self.tally.refused(found.refused)
+        self.tally.refused(found)
         return found
 
     async def _count(self, connection: Connection, number: int) -> None:

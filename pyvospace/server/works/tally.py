@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from pyvospace.db import nodes, rehearsals
 from pyvospace.model.callers import StaleCallerError
 from pyvospace.model.faults import Fault, PermissionDenied, ServiceBusy
 from pyvospace.model.vocabulary import Phase
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pyvospace.model.callers import Caller
     from pyvospace.model.jobs import Claimed
     from pyvospace.server.context import Context
+    from pyvospace.server.policy import Right
 
 T = TypeVar("T")
 
@@ -25,6 +27,7 @@ PIECE: Final = 1000
 """Nodes that are changed in one transaction, about."""
 _MOST_ERRORS: Final = 100
 """With more the job stops."""
+_STAYS: Final = "something in it stays"
 _ATTEMPTS: Final = 10
 """Starts of a piece while users and groups are changing."""
 
@@ -45,6 +48,14 @@ class Tally:
         self._caller = context.caller
         self._claimed = claimed
         self._errors = 0
+        self._stay: list[int] = []
+        if self.rehearsal:  # a worker that takes over has nothing done before it
+            claimed.progress.files_done = 0
+
+    @property
+    def rehearsal(self) -> bool:
+        """Say whether nothing is to be changed (DRYRUN)."""
+        return bool(self._claimed.request.get("rehearsal"))
 
     @property
     def done(self) -> int:
@@ -67,7 +78,7 @@ class Tally:
             return found
         raise ServiceBusy("users and groups are changing; try again")
 
-    def refused(self, number: int) -> None:
+    def refused(self, piece: Piece) -> None:
         """Count nodes with which it could not be done.
 
         Raises
@@ -75,12 +86,18 @@ class Tally:
         TooManyErrorsError
             There are more than a hundred by now.
         """
-        self._errors += number
+        self._errors += piece.refused
+        self._stay += piece.stay
         if self._errors > _MOST_ERRORS:
             raise TooManyErrorsError
 
-    async def settle(self, work: Awaitable[None]) -> None:
+    async def settle(self, work: Awaitable[None], right: Right) -> None:
         """Do all there is to do, and end the job: COMPLETED, ABORTED if it was done in part, ERROR if nothing was.
+
+        Parameters
+        ----------
+        right
+            What it takes to do it to a node.
 
         Raises
         ------
@@ -96,10 +113,23 @@ class Tally:
             if not self.done:
                 raise
             trouble = str(fault)
-        await self._end(trouble)
+        await self._end(" ".join([trouble, *await self._reasons(right)]).strip())
+
+    async def _reasons(self, right: Right) -> list[str]:
+        """Say of the first nodes with which it could not be done why, as far as the owner of the job sees them."""
+        told = []
+        policy = self._context.policy
+        for names in await rehearsals.names(self._context.database, self._stay[: rehearsals.SHOWN]):
+            decision = policy.explain(right, await nodes.resolve(self._context.database, self._context.caller, names))
+            if decision.rule != "way":
+                words = _STAYS if decision.allowed else f"{decision.rule}: {decision.words}"
+                told.append(f"[{self._context.uri(names)} {words}]")
+        return told
 
     async def _end(self, trouble: str) -> None:
         results, words = [("successcount", f"final:{self.done}")], [trouble] if trouble else []
+        if self.rehearsal:
+            results.append(("dryrun", "final:true"))
         if self._errors:
             results.append(("errorcount", f"final:{self._errors}"))
             words.insert(0, f"{self._errors} nodes are locked, or not the caller's to change")
