@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pyvospace.config import Settings
 from tests.docs.test_conformance import DOCS, functions
 
 PAGE = (DOCS / "explanation" / "threat-model.md").read_text()
@@ -46,3 +48,11 @@ def test_other_tests_are_there() -> None:
     for file, tests in named(PAGE):
         assert (Path(__file__).parents[1] / file).exists()
         assert set(tests) <= set(functions(file)), file
+
+
+def test_settings_of_the_page_on_hardening_are_settings() -> None:
+    page = (DOCS / "howto" / "hardening.md").read_text()
+    blocks = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) > 2
+    for block in blocks:
+        Settings.model_validate(tomllib.loads(block))
