@@ -224,7 +224,11 @@ async def _allow(connection: Connection, caller: Caller, node: StoredNode, chang
     if changes.quota is None:
         return node
     await tell_who_acts(connection, caller)
-    await usage.set_bytes(connection, Subject(container=node.id), changes.quota.bytes)
+    subject, most = Subject(container=node.id), changes.quota
+    if most.nodes is None:
+        await usage.set_bytes(connection, subject, most.bytes)
+    else:
+        await usage.set_quota(connection, subject, bytes=most.bytes, nodes=most.nodes)
     return replace(node, quota=changes.quota.bytes, quota_state=None)
 
 

@@ -121,6 +121,8 @@ class Allowance:
 
     bytes: int | None
     """None: any number."""
+    nodes: int | None = None
+    """How many nodes; None: what is said of them stays."""
 
 
 @dataclass(frozen=True, slots=True)

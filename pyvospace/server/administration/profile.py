@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from pyvospace.db import administration, groups, identities, usage
+from pyvospace.db import administration, groups, identities
 from pyvospace.db.groups import Membership
-from pyvospace.db.usage import Usage
+from pyvospace.server.administration.quotas import Quota, quota_of_user
 from pyvospace.server.administration.routes import Needs, Route
 from pyvospace.server.administration.users import Identity, identity
 from pyvospace.server.operations import homes
@@ -45,8 +45,8 @@ class Profile:
     identities: list[Identity] | None = None
     """Under which names others know him."""
     groups: list[Membership] | None = None
-    usage: Usage | None = None
-    """What he owns."""
+    quota: Quota | None = None
+    """What he owns, and how much that may be."""
     home: str | None = None
     """URI of his home; None: he has none."""
     links: dict[str, str] | None = None
@@ -74,7 +74,7 @@ async def get_profile(context: Context, _asked: Asked) -> Profile:
         admin=caller.admin,
         identities=[identity(row) for row in await identities.identities(database, caller.name)],
         groups=await groups.of_user(database, caller.id),
-        usage=await usage.of_user(database, caller.id),
+        quota=await quota_of_user(context, caller.id),
         home=str(home) if home else None,
         links={
             "tokens": f"{base}/profile/tokens",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, get_origin
 from pydantic import TypeAdapter
 
 from pyvospace import __version__
-from pyvospace.server.administration import groups, operation, profile, users
+from pyvospace.server.administration import groups, operation, profile, quotas, users
 from pyvospace.server.administration.routes import Needs, Route
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *profile.ROUTES,
     *groups.ROUTES,
     *users.ROUTES,
+    *quotas.ROUTES,
     *operation.ROUTES,
 )
 """All of them."""
