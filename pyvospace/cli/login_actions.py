@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import typer
 
@@ -36,9 +36,38 @@ async def by_provider(access: Access, *, issuer: str | None, client: str | None)
     typer.echo(f"logged in at {url} as {printable(who)}; {file()} keeps it", err=True)
 
 
+async def by_password(access: Access, name: str, password: str) -> None:
+    """Get a token for a password, and keep that; the password is kept nowhere."""
+    url = _url(access)
+    http = Http(url, ca_file=access.ca_file)
+    try:
+        answer = await http.ask(
+            "POST",
+            f"{url}/login",
+            body=urlencode({"username": name, "password": password}).encode(),
+            headers={"Content-Type": "application/x-www-form-urlencoded"},
+            repeatable=False,
+        )
+    finally:
+        await http.close()
+    await keep(url, Login(answer.headers["X-VO-Bearer"]))
+    who = printable(answer.headers.get("X-VO-Authenticated", name))
+    typer.echo(f"logged in at {url} as {who}; {file()} keeps it", err=True)
+
+
 async def log_out(access: Access) -> None:
-    """Forget the login at the service."""
-    await keep(_url(access), None)
+    """Forget the login at the service; a token that the service gave for a password ends there too."""
+    url = _url(access)
+    login = StoredLogin.find(url, ca_file=access.ca_file)
+    if login is not None and not login.by_provider:
+        http = Http(url, authorization=login, ca_file=access.ca_file)
+        try:
+            await http.ask("DELETE", f"{url}/login")
+        except NotAuthenticated:
+            pass  # it has ended already
+        finally:
+            await http.close()
+    await keep(url, None)
 
 
 def _url(access: Access) -> str:

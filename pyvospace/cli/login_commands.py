@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,23 +35,39 @@ def login(
     client: Annotated[
         str | None, typer.Option(metavar="ID", help="Client at the provider, if the service names none.")
     ] = None,
+    user: Annotated[str | None, typer.Option(metavar="NAME", help="Log in by password. Default: VOSPACE_USER.")] = None,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input, in place of asking.")
+    ] = False,
     url: UrlOption = None,
     ca_file: CaOption = None,
 ) -> None:
-    """Log in at a service, and stay so until you log out or the provider ends it.
+    """Log in at a service, by password or --oidc, and stay so until you log out or the service ends it.
 
     The token is kept in logins.json beside client.toml. A token of the environment or of an option comes before it.
     """
     from pyvospace.cli import login_actions
     from pyvospace.model.faults import InvalidArgument
 
-    if not oidc:
-        raise InvalidArgument("say how to log in: --oidc")
-    asyncio.run(login_actions.by_provider(_access(url, ca_file), issuer=issuer, client=client))
+    access = _access(url, ca_file)
+    name = user or access.user
+    if user is not None if oidc else name is None:
+        raise InvalidArgument("say how to log in: --user NAME, or --oidc")
+    if oidc:
+        asyncio.run(login_actions.by_provider(access, issuer=issuer, client=client))
+    else:
+        password = _password(str(name), given=password_stdin)
+        asyncio.run(login_actions.by_password(access, str(name), password))
+
+
+def _password(name: str, *, given: bool) -> str:
+    if given:
+        return sys.stdin.readline().rstrip("\n")
+    return str(typer.prompt(f"Password of {name}", hide_input=True, err=True))
 
 
 def logout(*, url: UrlOption = None, ca_file: CaOption = None) -> None:
-    """Forget the login at a service."""
+    """Forget the login at a service; the token of a password is revoked."""
     from pyvospace.cli import login_actions
 
     asyncio.run(login_actions.log_out(_access(url, ca_file)))

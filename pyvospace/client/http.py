@@ -113,6 +113,7 @@ class Http:
         *,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        credential: bool = True,
         repeatable: bool = True,
         read: float | None = None,
         follow: bool = True,
@@ -122,6 +123,8 @@ class Http:
 
         Parameters
         ----------
+        credential
+            Whether the service gets the credential.
         repeatable
             Whether a second request does no harm if the first one had its effect and only the answer was lost.
         follow
@@ -138,7 +141,14 @@ class Http:
         while True:
             try:
                 async with self.open(
-                    method, url, body=body, headers=headers, read=read, follow=follow, refused=refused
+                    method,
+                    url,
+                    body=body,
+                    headers=headers,
+                    credential=credential,
+                    read=read,
+                    follow=follow,
+                    refused=refused,
                 ) as response:
                     whole = b"".join([piece async for piece in pieces(response, limit=_ANSWER_BYTES)])
                     return Answer(status=response.status, headers=response.headers, url=str(response.url), body=whole)

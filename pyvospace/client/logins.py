@@ -60,6 +60,12 @@ class StoredLogin:
         """Give the login at a service; None: there is none."""
         return cls(url, ca_file=ca_file) if url in _read() else None
 
+    @property
+    def by_provider(self) -> bool:
+        """Say whether a provider gave its token, else the service itself."""
+        login = _read().get(self._url)
+        return login is not None and bool(login.token_endpoint)
+
     async def __call__(self) -> str:
         """Give the value of the header.
 
