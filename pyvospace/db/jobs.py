@@ -119,6 +119,8 @@ class JobRow:
     storage: str | None
     token_id: int | None
     """The token by which it was made."""
+    scope: Scope | None
+    """What the credential was good for by which it was made; None: everything."""
     epoch: int
 
 
@@ -145,6 +147,8 @@ class Wanted:
     """Seconds for which jobs past their destruction are shown as ARCHIVED."""
     token: int | None = None
     """Only those that this token has made; None: all."""
+    scope: Scope | None = None
+    """Only those that a credential with this scope has made which is no token; None: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +309,8 @@ async def select(database: Database, job: str) -> JobRow | None:
     values["request"] = json.loads(values["request"])
     values["results"] = json.loads(values["results"])
     values["storage"] = str(values["storage"]) if values["storage"] else None
-    return JobRow(progress=_progress(values), **values)
+    scope = values.pop("scope")
+    return JobRow(progress=_progress(values), scope=Scope.unpack(json.loads(scope)) if scope else None, **values)
 
 
 async def watch(database: Database, job: str, seconds: float) -> None:
@@ -336,6 +341,7 @@ async def pages(
             last,
             size,
             wanted.token,
+            json.dumps(wanted.scope.pack()) if wanted.scope else None,
         )
         found = [JobReference(row["id"], Phase(row["phase"]), row["run_id"], row["created"]) for row in rows]
         if found:

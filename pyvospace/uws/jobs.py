@@ -284,7 +284,9 @@ async def find(database: Database, settings: JobSettings, caller: Caller, list_:
         if caller.anonymous:
             raise NotAuthenticated("this job is somebody's: log in")
         raise PermissionDenied("this job is somebody else's")
-    if caller.scope is not None and row.token_id != caller.token_id:
+    # Tokens of providers have no number here: those that may the same may have each other's jobs.
+    same = row.token_id == caller.token_id and (row.token_id is not None or row.scope == caller.scope)
+    if caller.scope is not None and not same:
         raise PermissionDenied("this job was made by another credential than this token")
     if row.destroyed:
         return replace(row, phase=Phase.ARCHIVED, results=(), ended=row.ended or row.destruction)

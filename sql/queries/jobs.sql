@@ -81,7 +81,7 @@ select j.id, j.list, j.kind, j.owner_id, u.name as owner, j.phase, j.request, j.
        j.parent_id, j.name, j.discard, j.fault, j.message, j.created, j.started, j.ended, j.expires, j.destruction,
        coalesce(j.expires <= now(), false) as expired, j.destruction <= now() as destroyed, j.run_id,
        j.execution_duration, j.bytes_done, j.bytes_total, j.files_done, j.files_total, now() as "now",
-       t.url as storage_url, t.uuid as storage, j.token_id, s.epoch
+       t.url as storage_url, t.uuid as storage, j.token_id, j.scope, s.epoch
   from jobs j
  cross join space s
   left join users u on u.id = j.owner_id
@@ -99,12 +99,12 @@ update jobs set watched = now() + make_interval(secs => 2 * $2)
 -- name: page
 -- Up to $8 jobs of the owner $1 in the list $2, oldest first, created after $5, behind the job $7 created at $6.
 -- Those past their destruction are shown for $4 seconds more, as ARCHIVED; the phases $3 are wanted. A token that may
--- not everything ($9) sees those that were made by it.
+-- not everything ($9) sees those that were made by it; another credential with a scope ($10) those made with the same.
 select j.id, j.phase, j.run_id, j.created
   from (select id, run_id, created, case when destruction > now() then phase else 'ARCHIVED' end as phase
           from jobs
          where owner_id = $1 and list = $2 and destruction > now() - make_interval(secs => $4)
-           and ($9::bigint is null or token_id = $9)
+           and ($9::bigint is null or token_id = $9) and ($10::jsonb is null or token_id is null and scope = $10)
            and created > $5 and (created, id) > ($6, $7)) j
  where j.phase = any ($3::text[])
  order by j.created, j.id
@@ -116,7 +116,7 @@ select j.id, j.phase, j.run_id, j.created
   from (select id, run_id, created, case when destruction > now() then phase else 'ARCHIVED' end as phase
           from jobs
          where owner_id = $1 and list = $2 and destruction > now() - make_interval(secs => $4)
-           and ($9::bigint is null or token_id = $9)
+           and ($9::bigint is null or token_id = $9) and ($10::jsonb is null or token_id is null and scope = $10)
            and created > $5 and (created, id) < ($6, $7)) j
  where j.phase = any ($3::text[])
  order by j.created desc, j.id desc

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import time
 import urllib.error
 import urllib.request
@@ -50,10 +51,15 @@ class World:
     other: MadeUpIssuer
 
     def ask(
-        self, token: str | None, path: str = "/nodes/home/alice", method: str = "GET", body: bytes | None = None
+        self,
+        token: str | None,
+        path: str = "/nodes/home/alice",
+        method: str = "GET",
+        body: bytes | None = None,
+        kind: str = "text/xml",
     ) -> tuple[int, Message, str]:
         """Give status, headers and body of an answer."""
-        headers = {"Content-Type": "text/xml"} | ({} if token is None else {"Authorization": f"Bearer {token}"})
+        headers = {"Content-Type": kind} | ({} if token is None else {"Authorization": f"Bearer {token}"})
         request = urllib.request.Request(self.pair.url + path, body, headers, method=method)
         try:
             answer: Any = urllib.request.urlopen(request, timeout=30)
@@ -339,6 +345,36 @@ def test_scopes_narrow_rights(world: World) -> None:
     reader = sign(OTHER_KEY, claims(them, "finn", scope="vos.read"))
     assert world.ask(reader, "/nodes/home/finn/a")[0] == 200
     assert world.ask(sign(OTHER_KEY, claims(them, "finn", scope="vos.write")), "/nodes/home/finn/a")[0] == 403
+
+
+def test_what_a_token_with_less_rights_does_not_see(world: World) -> None:
+    """A job of a better token may hold an endpoint that writes."""
+    them = world.other.url
+
+    def token(scope: str) -> str:
+        return sign(OTHER_KEY, claims(them, "olga", preferred_username="olga", scope=scope, jti=str(time.time_ns())))
+
+    def make(with_token: str) -> str:
+        body, kind = b"target=vos://localhost~space/home/olga", "application/x-www-form-urlencoded"
+        status, _, told = world.ask(with_token, "/searches", "POST", body, kind)
+        assert status == 200, told
+        found = re.search(r"jobId>([0-9a-f]{40})<", told)
+        assert found
+        return found[1]
+
+    full, reader = token("vos.read vos.write"), token("vos.read")
+    assert world.ask(full, "/nodes/home/olga")[0] == 200
+    good, less = make(full), make(reader)
+    for seen, job, expected in (
+        (reader, good, 403),
+        (reader, less, 200),
+        (token("vos.read"), less, 200),
+        (token("vos.write"), less, 403),
+        (full, good, 200),
+        (full, less, 200),
+    ):
+        assert world.ask(seen, f"/searches/{job}")[0] == expected
+        assert (job in world.ask(seen, "/searches")[2]) == (expected == 200)
 
 
 def test_opaque_tokens_are_asked_about(world: World) -> None:

@@ -74,7 +74,8 @@ class JobList:
         asked = parameters(request)
         archive = ctx.service.settings.jobs.archive
         token = ctx.caller.token_id if ctx.caller.scope else None
-        wanted = rows.Wanted(ctx.caller.id, self.name, _phases(asked), _after(asked), archive, token)
+        scope = ctx.caller.scope if ctx.caller.token_id is None else None
+        wanted = rows.Wanted(ctx.caller.id, self.name, _phases(asked), _after(asked), archive, token, scope)
         last = one(asked, "LAST")
         if last is not None and _number("LAST", last) < 1:
             raise InvalidArgument("LAST: at least one job")
