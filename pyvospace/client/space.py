@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 from urllib.parse import urlencode
 
+from pyvospace.client.auditing import Auditing
 from pyvospace.client.download import Reading, fetch
 from pyvospace.client.failures import ContentChanged
 from pyvospace.client.jobs import FORM, Counts, JobList, Jobs, Watch
@@ -71,7 +72,7 @@ _VERSIONS: Final = 3
 """How often a pull begins anew because the bytes became others."""
 
 
-class Space(Jobs):
+class Space(Auditing, Jobs):
     """A client of one space. Close it at the end, or use it with ``async with``.
 
     Parameters

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from pyvospace.db.statements import QueryFile
-from pyvospace.model.audit import Record
+from pyvospace.model.audit import Filters, Record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,17 +37,9 @@ class _Sql(QueryFile, file="audit.sql"):
 class Wanted:
     """Which rows somebody wants to see."""
 
-    path: tuple[str, ...] | None = None
+    path: tuple[str, ...] | None
     """Of the node there, whatever it was called before, and of what was there before it; None: of any."""
-    below: bool = False
-    """And of all that was below."""
-    user: str | None = None
-    """What he did."""
-    action: str | None = None
-    outcome: str | None = None
-    after: datetime | None = None
-    before: datetime | None = None
-    limit: int | None = None
+    filters: Filters
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +71,7 @@ async def prune(database: Database, *, days: int) -> int:
 
 async def confirm(database: Database, wanted: Wanted) -> Confirmed:
     """Find out what a question is about."""
-    row = await database.fetchrow(_Sql.confirm, wanted.user, wanted.path)
+    row = await database.fetchrow(_Sql.confirm, wanted.filters.user, wanted.path)
     assert row is not None  # noqa: S101 (for mypy: there is a space)
     return Confirmed(**row)
 
@@ -96,11 +88,12 @@ async def records(
     viewer
         The user who asks, and sees what is his; None: an administrator, who sees everything.
     """
-    if viewer is None and wanted.user is not None and confirmed.user_id is None:
+    filters = wanted.filters
+    if viewer is None and filters.user is not None and confirmed.user_id is None:
         return
-    end = min(wanted.before or confirmed.moment, confirmed.moment)
-    place: tuple[datetime, int] | None = (wanted.after or _BEGINNING, -1)
-    left = wanted.limit
+    end = min(filters.before or confirmed.moment, confirmed.moment)
+    place: tuple[datetime, int] | None = (filters.after or _BEGINNING, -1)
+    left = filters.limit
     while place is not None and (left is None or left > 0):
         rows = await _page(database, wanted, confirmed, place, end, viewer)
         found = [_record(row) for row in rows if row["id"] is not None][:left]
@@ -118,10 +111,11 @@ async def _page(  # noqa: PLR0917 (what one statement takes)
     viewer: int | None,
 ) -> list[asyncpg.Record]:
     path = None if wanted.path is None else "/" + "/".join(wanted.path)
-    filters = wanted.action, wanted.outcome, path, confirmed.node_id, wanted.below
+    of = wanted.filters
+    filters = of.action, of.outcome, path, confirmed.node_id, of.below
     if viewer is None:
         return await database.fetch(_Sql.page, *place, end, confirmed.user_id, _PAGE, *filters)
-    return await database.fetch(_Sql.own_page, *place, end, viewer, _PAGE, *filters, wanted.user)
+    return await database.fetch(_Sql.own_page, *place, end, viewer, _PAGE, *filters, of.user)
 
 
 def _record(row: asyncpg.Record) -> Record:

@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from pyvospace.model.instants import write_instant
 from pyvospace.model.uris import NodeUri
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 DONE: Final = "done"
 """Outcome of what was not refused; of what was, the name of the fault."""
+LINES: Final = "application/x-ndjson"
+"""Type of an answer of rows, each a line of JSON."""
 _MOST_NAMES: Final = 50
 _NAME: Final = 200
 
@@ -140,6 +143,38 @@ class Record:
         if viewer in {None, self.user_id}:
             found |= {"credential": self.credential, "remote": self.remote, "request": self.request}
         return found | {"details": self.details}
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which rows somebody wants to see."""
+
+    below: bool = False
+    """Of a node and of all that was below it."""
+    user: str | None = None
+    """What he did."""
+    action: str | None = None
+    outcome: str | None = None
+    after: datetime | None = None
+    before: datetime | None = None
+    limit: int | None = None
+
+    @property
+    def parameters(self) -> dict[str, str | int]:
+        """Give the parameters of ``/audit``."""
+        asked: dict[str, str | int | None] = {
+            "recursive": "true" if self.below else None,
+            "user": self.user,
+            "action": self.action,
+            "outcome": self.outcome,
+            "after": write_instant(self.after) if self.after else None,
+            "before": write_instant(self.before) if self.before else None,
+            "limit": self.limit,
+        }
+        return {name: value for name, value in asked.items() if value is not None}
+
+
+ALL: Final = Filters()
 
 
 def line(told: Mapping[str, Any]) -> bytes:

@@ -43,6 +43,7 @@ from pyvospace.server.handlers import (
     service,
     transfers,
 )
+from pyvospace.server.handlers import audit as audit_log
 from pyvospace.server.handlers.jobs import CHANGED_PARTS, PARTS, JobList
 from pyvospace.server.handlers.requests import CONTEXT, SERVICE, expect, representation
 from pyvospace.server.operations.jobs import TRANSFERS
@@ -177,6 +178,7 @@ def _add_routes(app: web.Application, base: str) -> None:
     add("GET HEAD", f"/{transfers.PACKAGES}/{{job}}/run", transfers.get_package)
     add("GET HEAD", "/transfers/{job}/results/transferDetails", transfers.get_details)
     add("GET HEAD", "/permissions", permissions.get)
+    add("GET HEAD", "/audit", audit_log.get)
     add("GET HEAD", "/search", search.get)
     add("GET HEAD", f"/{SEARCHES}/{{job}}/results/searchDetails", search.get_details)
     for jobs in _LISTS:

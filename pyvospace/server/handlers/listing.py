@@ -33,9 +33,12 @@ def wanted_detail(asked: Mapping[str, list[str]]) -> Detail:
 async def send(request: web.Request, pieces: AsyncIterator[bytes]) -> web.StreamResponse:
     """Answer with a document that comes in pieces of XML, in the form that the client wants."""
     as_json = wants_json(request)
-    headers = {"Content-Type": JSON if as_json else "text/xml"}
-    if as_json:
-        pieces = _converted(pieces)
+    return await stream(request, _converted(pieces) if as_json else pieces, JSON if as_json else "text/xml")
+
+
+async def stream(request: web.Request, pieces: AsyncIterator[bytes], content_type: str) -> web.StreamResponse:
+    """Answer with what comes in pieces, as it comes."""
+    headers = {"Content-Type": content_type}
     start = b""
     async for piece in pieces:
         start += piece

@@ -49,6 +49,7 @@ _INTERFACES: Final = (
     (vocabulary.STANDARD_SEARCH, "search", "full", True),
     (vocabulary.STANDARD_SEARCHES, "searches", "full", True),
     (vocabulary.STANDARD_PERMISSIONS, "permissions", "full", True),
+    (vocabulary.STANDARD_AUDIT, "audit", "full", True),
     (vocabulary.STANDARD_GMS, GMS, "full", True),
 )
 """Standard identifier, path, use (D4 of the clients), and whether it matters who calls."""

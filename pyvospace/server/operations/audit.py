@@ -1,0 +1,37 @@
+"""Who did what: the audit log, for administrators, and for everybody what he did and what is his."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pyvospace.db import audit
+from pyvospace.model.callers import TokenRight
+from pyvospace.model.faults import NotAuthenticated
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from pyvospace.db.audit import Wanted
+    from pyvospace.server.context import Context
+
+
+async def records(context: Context, wanted: Wanted) -> AsyncIterator[list[dict[str, Any]]]:
+    """Give rows page by page, as the caller may see them.
+
+    Raises
+    ------
+    NotAuthenticated
+        Nobody is logged in.
+    PermissionDenied
+        He comes with a token that is limited, and not good for administration.
+    """
+    caller = context.caller
+    if caller.anonymous:
+        raise NotAuthenticated("log in to see the audit log")
+    if caller.scope is None or TokenRight.ADMIN not in caller.scope.rights:
+        context.policy.require_whole()
+    confirmed = await audit.confirm(context.database, wanted)
+    context.policy.check_epoch(confirmed.epoch)
+    viewer = None if caller.admin else caller.id
+    async for page in audit.records(context.database, wanted, confirmed, viewer=viewer):
+        yield [one.told(context.service.authority, viewer) for one in page]
