@@ -19,6 +19,7 @@ PAGES = {
     "json.md": "pyvospace cp image.fits vos:",
     "archives.md": "pyvospace mkdir vos:survey; pyvospace cp image.fits vos:survey/",
     "structured-data.md": "true",
+    "credentials.md": "true",
     "third-party.md": "true",
 }
 """What comes before the first block."""
