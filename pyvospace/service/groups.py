@@ -117,7 +117,8 @@ class GroupServices:
             )
         except NoAnswerError as error:
             log.warning("the group service %s does not answer: %s", service.url, error)
-            self._down[service.url] = time.monotonic() + _DOWN_FOR
+            if error.silent:
+                self._down[service.url] = time.monotonic() + _DOWN_FOR
             return None
         until = self._until[key] = now + timedelta(seconds=service.cache)
         self._until.move_to_end(key)

@@ -287,6 +287,8 @@ class Outgoing:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request, follow up to `hops` redirects, and give the answer with its body still to be read.
 
+        Without any hops a redirect is an answer like any other.
+
         User and password of the URL are sent to its host, never to where that redirects to.
 
         Raises
@@ -300,7 +302,7 @@ class Outgoing:
             response = await self._send(method, target, headers=sent, body=body)
             try:
                 location = response.headers.get("Location")
-                if response.status not in _redirects(method) or location is None:
+                if not hops or response.status not in _redirects(method) or location is None:
                     yield response
                     return
             finally:

@@ -36,6 +36,11 @@ _LONGEST: Final = 10.0
 class NoAnswerError(Exception):
     """Nothing came that can be used."""
 
+    def __init__(self, words: str, *, silent: bool = False) -> None:
+        super().__init__(words)
+        self.silent = silent
+        """Nothing came at all, so that nothing will come for others either."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrustedAnswer:
@@ -88,7 +93,7 @@ class Trusted:
         Raises
         ------
         NoAnswerError
-            Nobody answered, or not in time, too much or with a redirect.
+            Nobody answered, or not in time, or too much. A redirect is an answer, and is not followed.
         """
         sent, content = dict(headers or {}), urlencode(form or {}).encode()
         if form is not None:
@@ -104,7 +109,7 @@ class Trusted:
             ) as response:
                 return TrustedAnswer(response.status, await _read(response, target))
         except (InvalidArgument, TransferFailed) as fault:
-            raise NoAnswerError(fault.detail) from None
+            raise NoAnswerError(fault.detail, silent=True) from None
 
     async def ask_json(
         self, url: str, *, headers: Mapping[str, str] | None = None, form: Mapping[str, str] | None = None

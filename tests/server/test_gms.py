@@ -162,6 +162,10 @@ def test_what_is_no_list_of_groups_gives_nothing(spaces: Spaces) -> None:
         ben = spaces.token("ben")
         assert ask(spaces.here, ben, "/nodes/home/alice")[0] == 403, kind
         assert ask(spaces.here, ben, "/nodes/home/ben")[0] == 200
+    # What one user makes the service answer keeps no group from anybody.
+    spaces.odd.answers["/search"] = (200, b"team\n", {})
+    time.sleep(CACHE)
+    assert ask(spaces.here, spaces.token("ben"), "/nodes/home/alice")[0] == 200
 
 
 def test_a_service_that_is_away_gives_nothing(spaces: Spaces) -> None:

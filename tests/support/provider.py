@@ -246,7 +246,7 @@ class MadeUpIssuer:
             "/.well-known/openid-configuration": (200, json.dumps(document).encode(), {})
         }
         self.publish(*keys)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def publish(self, *keys: Jwk) -> None:
         """Let these be the keys."""
