@@ -80,13 +80,18 @@ class Proxies:
         return any(address in network for network in self._networks)
 
 
+_ADDRESS: Final = web.RequestKey("address", str)
 PROXIES: Final[web.AppKey[Proxies]] = web.AppKey("proxies", Proxies)
 
 
 def client_address(request: web.BaseRequest) -> str:
     """Give the address from which a request comes, seen through trusted proxies; empty if there is none."""
-    proxies = request.app.get(PROXIES) if isinstance(request, web.Request) else None
-    return proxies.address(request) if proxies is not None else _plain(request.remote or "")
+    known = request.get(_ADDRESS)
+    if known is None:
+        proxies = request.app.get(PROXIES) if isinstance(request, web.Request) else None
+        known = proxies.address(request) if proxies is not None else _plain(request.remote or "")
+        request[_ADDRESS] = known
+    return known
 
 
 @lru_cache(maxsize=10_000)
