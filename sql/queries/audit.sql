@@ -51,7 +51,7 @@ with seen as materialized (
           where a.user_id = $4 and a.user_id is distinct from a.owner_id
             and (a.at, a.id) > ($1::timestamptz, $2::bigint) and a.at < $3
           order by a.at, a.id limit $5)
-    ) both order by at, id limit $5
+    ) his order by at, id limit $5
 ), last as (
     select at, id from seen order by at desc, id desc limit 1
 ), found as (
