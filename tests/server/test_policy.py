@@ -53,6 +53,16 @@ LISTS = {
 ABOUT_GROUPS = {("GET", "/gms/search"), ("GET", "/gms/search/{group}")}
 """Routes that tell whoever is logged in what groups he is in."""
 
+LOGINS = {("GET", "/login"), ("POST", "/login"), ("DELETE", "/login")}
+"""Routes that make whoever shows a password somebody, or nobody again."""
+
+OF_TOKENS = {
+    ("GET", "/profile/tokens"): None,
+    ("POST", "/profile/tokens"): '{"name": "x"}',
+    ("DELETE", "/profile/tokens/{token}"): None,
+}
+"""Routes about the tokens of whoever is logged in, with a body."""
+
 JOB_LISTS = {("GET", f"/{name}") for name in LISTS}
 """Routes that show to each who is logged in what is his."""
 
@@ -197,7 +207,15 @@ async def test_every_route_is_known_here(world: World) -> None:
     """A new route is to be added to one of the tables above, and so is tested below."""
     assert (
         routes(world.app)
-        == REQUESTS.keys() | PUBLIC | TELLS_EACH_HIS_OWN | JOB_LISTS | JOB_MAKERS | ABOUT_GROUPS | TELLS_EACH_OF_HIMSELF
+        == REQUESTS.keys()
+        | PUBLIC
+        | TELLS_EACH_HIS_OWN
+        | JOB_LISTS
+        | JOB_MAKERS
+        | ABOUT_GROUPS
+        | TELLS_EACH_OF_HIMSELF
+        | LOGINS
+        | OF_TOKENS.keys()
     )
 
 
@@ -251,6 +269,15 @@ async def test_groups_are_told_to_whoever_is_logged_in(world: World) -> None:
             status, _, asked = await world.send(user, "GET", path.replace("{group}", "staff"))
             assert status in expected
             assert asked.epochs or user == "nobody"
+
+
+async def test_logins_want_a_password_and_tokens_belong_to_somebody(world: World) -> None:
+    for route in LOGINS:
+        assert {(await world.send(user, *route))[0] for user in ("alice", "nobody")} <= {204, 400, 401}
+    for (method, path), body in OF_TOKENS.items():
+        where = path.replace("{token}", "1")  # of alice, who has logged out by now
+        statuses = [(await world.send(user, method, where, body))[0] for user in ("alice", "bea", "nobody")]
+        assert statuses == [401, {"GET": 200, "POST": 201, "DELETE": 404}[method], 401]
 
 
 async def test_public_routes_say_so(world: World) -> None:
