@@ -24,7 +24,10 @@ PARTS = (
     "pyvospace.cli.audit_command",
     "pyvospace.cli.login_commands",
     "pyvospace.cli.server_commands",
-    "pyvospace.cli.admin_commands",
+    "pyvospace.cli.user_commands",
+    "pyvospace.cli.group_commands",
+    "pyvospace.cli.quota_commands",
+    "pyvospace.cli.operation_commands",
     "pyvospace.cli.token_commands",
 )
 """Modules with a function ``register(app)`` that adds their commands."""

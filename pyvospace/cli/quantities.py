@@ -10,6 +10,7 @@ from pyvospace.model.faults import InvalidArgument
 from pyvospace.model.instants import read_instant
 
 _SIZE: Final = re.compile(r"(\d{1,15})([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_STEP: Final = 1024
 _POWERS: Final = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 _DURATION: Final = re.compile(r"(\d{1,9})(s|min|h|d|w)")
 _SECONDS: Final = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -28,6 +29,16 @@ def read_size(text: str) -> int:
     if found is None:
         raise InvalidArgument(f"{text!r} is no size: write 500, 10K, 10M or 2G")
     return int(found[1]) << _POWERS[found[2].lower()]
+
+
+def write_size(size: int) -> str:
+    """Write a number of bytes as people read it: ``1.5G``; below 1024 to the byte."""
+    scaled, unit = float(size), ""
+    for letter in "KMGTP":
+        if scaled < _STEP:
+            break
+        scaled, unit = scaled / _STEP, letter
+    return f"{size}" if not unit else f"{scaled:.1f}{unit}"
 
 
 def read_duration(text: str) -> timedelta:

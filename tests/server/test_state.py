@@ -135,7 +135,12 @@ async def test_command(alice: Agent) -> None:
         command = [sys.executable, "-m", "pyvospace", "state", *words]
         return subprocess.run(command, env={**os.environ, **given}, capture_output=True, text=True, check=True).stdout
 
-    assert json.loads(run("read-only", "--note", "so it is", "--json")) == {"state": "ReadOnly", "note": "so it is"}
+    assert json.loads(run("read-only", "--note", "so it is", "--json")) == {
+        "state": "read-only",
+        "note": "so it is",
+        "down_at": None,
+        "back_at": None,
+    }
     for _ in range(5):
         assert_closed(await alice.put(f"{alice.pair.home}/command"), "so it is")
     assert run() == "read-only\tso it is\n"

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import datetime
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from pydantic_core import to_jsonable_python
 
 from pyvospace.db import identities
 from pyvospace.model.faults import InvalidArgument, NotAuthenticated, NotFound
+from pyvospace.model.instants import write_instant
 from pyvospace.server.policy import Right
 
 if TYPE_CHECKING:
@@ -175,8 +176,17 @@ async def serve(
     if value is None:
         return Answer(HTTPStatus.NO_CONTENT)
     if isinstance(value, Made):
-        return Answer(HTTPStatus.CREATED, to_jsonable_python(value.value))
-    return Answer(HTTPStatus.OK, to_jsonable_python(value))
+        return Answer(HTTPStatus.CREATED, _plain(value.value))
+    return Answer(HTTPStatus.OK, _plain(value))
+
+
+def _plain(value: Any) -> Any:
+    """Make what JSON can hold of rows."""
+    if is_dataclass(value):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return write_instant(value) if isinstance(value, datetime) else value
 
 
 def _require(context: Context, needs: Needs) -> None:

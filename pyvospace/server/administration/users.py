@@ -15,7 +15,7 @@ from pyvospace.db.bootstrap import new_token
 from pyvospace.db.identities import IdentityRow, TokenRow
 from pyvospace.db.passwords import hash_password
 from pyvospace.model.callers import Scope
-from pyvospace.model.faults import InvalidArgument
+from pyvospace.model.faults import InvalidArgument, NotFound
 from pyvospace.server.administration.routes import LIST, Body, Listed, Made, Name, Route, Text, listed
 from pyvospace.server.operations import homes
 from pyvospace.service.certificates import canonical_name
@@ -211,6 +211,21 @@ async def unlink(context: Context, asked: Asked) -> None:
     )
 
 
+async def unlink_name(context: Context, asked: Asked) -> None:
+    """Take such a name away by what it is."""
+    user, query = asked.names["user"], asked.query
+    if query.get("kind") not in {"oidc", "x509"} or not query.get("subject"):
+        raise InvalidArgument("say kind (oidc or x509), issuer and subject")
+    wanted = (query["kind"], *_checked(query["kind"], query.get("issuer", ""), query["subject"]))
+    rows = await identities.identities(context.database, user)
+    number = next((row.id for row in rows if (row.kind, row.issuer, row.subject) == wanted), None)
+    if number is None:
+        raise NotFound(f"that is not linked to {user!r}")
+    await administration.change(
+        context.database, context.caller, lambda connection: identities.remove_identity(connection, user, number)
+    )
+
+
 async def list_tokens(context: Context, asked: Asked) -> Listed[Token]:
     """List the tokens of a user, oldest first."""
     user = asked.names["user"]
@@ -259,6 +274,7 @@ ROUTES = (
     Route("PUT", "/admin/users/{user}/home", make_home, Home),
     Route("GET", "/admin/users/{user}/identities", list_identities, Listed[Identity]),
     Route("POST", "/admin/users/{user}/identities", link, Identity, NewIdentity),
+    Route("DELETE", "/admin/users/{user}/identities", unlink_name, query=("kind", "issuer", "subject")),
     Route("DELETE", "/admin/users/{user}/identities/{identity}", unlink),
     Route("GET", "/admin/users/{user}/tokens", list_tokens, Listed[Token], query=LIST),
     Route("POST", "/admin/users/{user}/tokens", add_token, TokenMade, NewToken),
