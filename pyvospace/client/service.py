@@ -61,9 +61,13 @@ class Service:
             The configuration names no URL.
         """
         made = cls(**access.parameters(), timeouts=timeouts, retry=retry)
-        if access.authorization() is None:
-            made._http.authorize(StoredLogin.find(made.url, ca_file=access.ca_file))
+        made.use_login(access)
         return made
+
+    def use_login(self, access: Access) -> None:
+        """Use the login that is kept for the service, unless `access` has another credential."""
+        if access.authorization() is None:
+            self._http.authorize(StoredLogin.find(self.url, ca_file=access.ca_file))
 
     async def __aenter__(self) -> Self:
         """Connect when the first request comes."""

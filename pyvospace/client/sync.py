@@ -66,8 +66,10 @@ class Space:
 
     @classmethod
     def of(cls, access: Access, *, timeouts: Timeouts | None = None, retry: Retry | None = None) -> Self:
-        """Make the client of a space that the configuration knows."""
-        return cls(**access.parameters(), timeouts=timeouts, retry=retry)
+        """Make the client of a space that the configuration knows; without another credential, by a login."""
+        made = cls(**access.parameters(), timeouts=timeouts, retry=retry)
+        made._space.use_login(access)
+        return made
 
     def __enter__(self) -> Self:
         """Connect when the first request comes."""

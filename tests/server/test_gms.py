@@ -170,6 +170,7 @@ def test_what_is_no_list_of_groups_gives_nothing(spaces: Spaces) -> None:
 
 def test_a_service_that_is_away_gives_nothing(spaces: Spaces) -> None:
     ann = spaces.token("ann")
+    spaces.odd.answers.pop("/search")
     spaces.there.kill("metadata")
     try:
         time.sleep(CACHE)
