@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import shlex
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
 
 from pyvospace.db import identities, outside
 from pyvospace.db.bootstrap import make_home
@@ -150,7 +150,7 @@ class Issuers:
         """Make a user for somebody who comes for the first time."""
         who = f"{verified.subject!r} of {verified.issuer}"
         if not verified.provider.provision:
-            hint = f"pyvospace identity link USER {KIND} {verified.issuer} {quote(verified.subject, safe='@:/+=')}"
+            hint = f"pyvospace user link NAME --{KIND} {verified.issuer} {shlex.quote(verified.subject)}"
             raise PermissionDenied(f"{who} is no user of this space yet; its operator makes him one: {hint}")
         proposed = verified.claims.get(verified.provider.name_claim)
         wanted = proposed if isinstance(proposed, str) and _NAME.fullmatch(proposed) else ""

@@ -279,7 +279,8 @@ def test_whoever_is_not_linked_hears_what_to_do(world: World) -> None:
     status, headers, body = world.ask(token)
     assert status == 403
     assert "x-vo-authenticated" not in headers
-    assert f"identity link USER oidc {us} mallory" in body
+    assert "'; rm -rf $HOME'" in world.ask(sign(KEY, claims(us, "; rm -rf $HOME")))[2]
+    assert f"pyvospace user link NAME --oidc {us} mallory" in body
 
 
 def test_users_are_made_at_first_sight(world: World) -> None:
