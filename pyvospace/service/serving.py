@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 _LINE: Final = 256 * 1024
 """Longest first line of a request: the deepest path of the longest names, percent-encoded, has 150 kB."""
+_HEADERS: Final = 64
+"""Most headers of a request, each of up to 8 KiB."""
 _BACKLOG: Final = 1024
 _OWN_FILES: Final = 256
 """Files that a process may open besides connections of clients: the database, bytes, what it listens at."""
@@ -253,6 +255,7 @@ async def serve(
         auto_decompress=False,
         handle_signals=False,
         max_line_size=_LINE,
+        max_headers=_HEADERS,
         read_bufsize=_READ_AHEAD,
         keepalive_timeout=limits.header_timeout,  # aiohttp's only limit for a slow head
         shutdown_timeout=shutdown_timeout,

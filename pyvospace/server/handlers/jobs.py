@@ -126,7 +126,7 @@ class JobList:
             row = await self._find(ctx, job)
         else:
             phase = one(asked, "PHASE")
-            believed = None if phase is None else _known(phase)
+            believed = None if phase is None else _known(phase.upper())
             row = await operations.await_phase(ctx, self.name, job, seconds=_seconds(wait), phase=believed)
         return xml(wire.render_job(operations.describe(ctx, row)))
 
@@ -247,14 +247,14 @@ def _part(ctx: Context, row: JobRow, part: str) -> web.Response:
 
 def _phases(asked: Mapping[str, list[str]]) -> list[str]:
     """Read which phases are wanted; without a word all but ARCHIVED (section 2.2.2.1)."""
-    words = [_known(word) for value in asked.get("PHASE", []) for word in value.split(",")]
-    return words or [str(phase) for phase in Phase if phase is not Phase.ARCHIVED]
+    words = {word.upper() for value in asked.get("PHASE", []) for word in value.split(",")}
+    return [_known(word) for word in words] or [str(phase) for phase in Phase if phase is not Phase.ARCHIVED]
 
 
 def _known(word: str) -> str:
-    if word.upper() not in set(Phase):
+    if word not in set(Phase):
         raise InvalidArgument(f"PHASE: {word[:80]!r} is no phase of a job")
-    return word.upper()
+    return word
 
 
 def _after(asked: Mapping[str, list[str]]) -> datetime:

@@ -103,7 +103,7 @@ def _one(asked: Mapping[str, Sequence[str]], name: str) -> str | None:
 def _types(values: Sequence[str]) -> tuple[NodeType, ...]:
     known = {str(one).lower(): one for one in NodeType}
     wanted: set[NodeType] = set()
-    for word in [word for value in values for word in value.split(",")]:
+    for word in {word for value in values for word in value.split(",")}:
         kind = known.get(word.strip().removeprefix("vos:").lower())
         if kind is None:
             raise InvalidArgument(f"type: {word[:80]!r} is none of {', '.join(NodeType)}")
