@@ -35,7 +35,6 @@ def certificate(secure_space: SecureSpace) -> Certificate:
     return certificate
 
 
-@pytest.mark.clause("R-AUTH-014")
 @pytest.mark.parametrize("proxy", [False, True])
 def test_certificate(
     secure_machine: Machine,
