@@ -152,8 +152,10 @@ def refuse_others(claims: Mapping[str, Any]) -> None:
     Raises
     ------
     TokenRefused
-        It is an ID token, a logout token or a refresh token.
+        It is an ID token, a logout token or a refresh token, or good only together with a key that nobody has shown.
     """
+    if "cnf" in claims:
+        raise TokenRefused("it is bound to a key (DPoP or a certificate), which is not looked at here")
     # Keycloak says in a claim what others say in the header.
     if _NO_ACCESS & claims.keys() or claims.get("typ", "Bearer") not in {"Bearer", "at+jwt", "JWT"}:
         raise TokenRefused("it is no access token; an ID token tells who somebody is and opens nothing")

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 DISCOVERY: Final = "/.well-known/openid-configuration"
 _FIRST: Final = 5.0
 """Seconds between two requests while no key is known at all: a provider that starts after us is soon found."""
+_AWAY: Final = 5.0
+"""Seconds for which a provider that does not answer is asked about no token."""
 _AT_ONCE: Final = 8
 """Questions about opaque tokens at the same time."""
 _REFUSALS: Final = 10_000
@@ -55,6 +57,7 @@ class Provider:
         self._asked = self._fetched = float("-inf")
         self._fetching: asyncio.Task[None] | None = None
         self._questions = asyncio.Semaphore(_AT_ONCE)
+        self._away = float("-inf")
         self._refused: OrderedDict[bytes, float] = OrderedDict()
 
     async def key(self, token: Unverified) -> Key:
@@ -96,7 +99,9 @@ class Provider:
             async with self._questions:
                 claims = await self._ask_about(token)
         except NoAnswerError as error:
-            log.warning("%s does not answer about a token: %s", self.settings.issuer, error)
+            if time.monotonic() >= self._away:
+                log.warning("%s does not answer about a token: %s", self.settings.issuer, error)
+                self._away = time.monotonic() + _AWAY
             raise ServiceBusy(f"{self.settings.issuer} does not answer, so that its tokens cannot be checked") from None
         if claims is None:
             self._refused[digest] = time.monotonic() + _REFUSED_FOR
@@ -147,6 +152,8 @@ class Provider:
         settings = self.settings
         if settings.client_id is None or settings.client_secret is None:
             return None
+        if time.monotonic() < self._away:
+            raise NoAnswerError("it did not a moment ago")
         if not self._document:
             self._document = await self._discover()
         login = f"{quote(settings.client_id, safe='')}:{quote(settings.client_secret.get_secret_value(), safe='')}"
@@ -172,6 +179,7 @@ class Provider:
         jwts.check_claims({"iss": self.settings.issuer, **whom}, expected(self.settings))
         if claims.get("token_type", "Bearer") not in {"Bearer", "bearer", "access_token"}:
             raise TokenRefused("it is no access token")
+        jwts.refuse_others(claims)
         return claims
 
 

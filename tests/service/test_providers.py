@@ -98,6 +98,14 @@ async def test_a_provider_leads_us_nowhere(issuer: MadeUpIssuer) -> None:
         await Provider(allowing.oidc[0], trusted).key(token)
 
 
+async def test_a_provider_that_is_away_keeps_nobody_waiting(issuer: MadeUpIssuer, trusted: Trusted) -> None:
+    asked = provider(issuer, trusted, client_id="space", client_secret="secret")
+    issuer.answers[DISCOVERY] = (500, b"", {})
+    results = await asyncio.gather(*(asked.introspect(f"opaque{n}") for n in range(100)), return_exceptions=True)
+    assert {type(one) for one in results} == {ServiceBusy}
+    assert len(issuer.asked) <= 8
+
+
 def test_keys_of_no_use_are_left_out() -> None:
     short = {**public(KEY), "n": public(KEY)["n"][:100], "kid": "short"}
     keys = [
