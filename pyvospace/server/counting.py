@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_EVERY: Final = 1.0
+_EVERY: Final = 0.5
 _BATCH: Final = 5000
 _PATIENCE: Final = 10
 """Attempts that somebody who changes trees may turn away before we queue up behind him."""

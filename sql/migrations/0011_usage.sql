@@ -407,9 +407,14 @@ $$;
 
 -- Bytes that a user may bring into a container: that storages have room for and quotas leave. NULL: nobody knows.
 create function room_for(container bigint, caller bigint) returns bigint language plpgsql stable as $$
+declare
+    free bigint := free_space();
 begin
-    return (select greatest(least(free_space(), r.room), 0) from quota_room(container, caller, caller) r
-             where num_nonnulls(free_space(), r.room) > 0);
+    if not (select limited from space) then
+        return free;
+    end if;
+    return (select case when num_nonnulls(free, r.room) > 0 then greatest(least(free, r.room), 0) end
+              from quota_room(container, caller, caller) r);
 end
 $$;
 

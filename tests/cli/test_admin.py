@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -12,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from pyvospace.supervisor.data import STORAGE_ROLE
@@ -140,3 +142,29 @@ def test_without_a_database_it_says_what_to_do(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert done.stderr.startswith("pyvospace: ")
     assert "Traceback" not in done.stderr
+
+
+def test_usage_is_compared_and_corrected(pair: Pair) -> None:
+    assert run(pair, "usage") == ""
+    wrong = "update usage set bytes = bytes + 7 where container_id = 1"
+    made = "insert into usage values (1, 0, 0) on conflict do nothing"
+    asyncio.run(execute(pair, made))
+    asyncio.run(execute(pair, wrong))
+    told = run_wrong(pair, "usage", "--check", "--json")
+    assert json.loads(told)["container"] == 1
+    assert "container 1\t7 bytes" in run_wrong(pair, "usage", "--repair")
+    assert run(pair, "usage") == ""
+
+
+def run_wrong(pair: Pair, *words: str) -> str:
+    environment = {**os.environ, "PYVOSPACE_DATABASE__DSN": pair.dsn, "PYVOSPACE_DATABASE__CHECK_DURABILITY": "false"}
+    command = [sys.executable, "-m", "pyvospace", *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    return done.stdout
+
+
+async def execute(pair: Pair, statement: str) -> None:
+    connection = await asyncpg.connect(pair.dsn)
+    await connection.execute(statement)
+    await connection.close()

@@ -7,8 +7,9 @@ import hashlib
 
 from aiohttp import web
 
+from pyvospace.model.nodes import Param
 from pyvospace.model.transfers import Protocol, Transfer
-from pyvospace.model.vocabulary import HTTPS_PUT, TYPE, Direction
+from pyvospace.model.vocabulary import HTTPS_PUT, LENGTH, TYPE, Direction
 from pyvospace.server.handlers.requests import context, node_path, see_other
 from pyvospace.server.operations import transfers
 from pyvospace.server.policy import Right
@@ -44,6 +45,7 @@ async def put(request: web.Request) -> web.StreamResponse:
         target=str(ctx.uri(node_path(request))),
         direction=Direction.PUSH_TO_VOSPACE,
         protocols=(Protocol(HTTPS_PUT),),
+        params=() if request.content_length is None else (Param(LENGTH, str(request.content_length)),),
         version="2.1",
     )
     negotiated = await transfers.push_to_vospace(ctx, wanted)
