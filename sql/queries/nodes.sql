@@ -132,10 +132,9 @@ with old as materialized (
     insert into audit (user_id, name, credential, remote, request, action, node_id, path, owner_id, details)
     select $4, ($18::text[])[1], ($18::text[])[2], ($18::text[])[3], ($18::text[])[4], 'setNode', n.id,
            path_of(n.parent_id, n.name), n.owner_id,
-           $19::jsonb || case when $16 or $14 is not null or $17 is not null
-                              then changed_rights(o, n.public, n.group_read, n.group_write, n.inherit, n.locked,
-                                                  n.immutable)
-                              else '{}' end
+           audit_details($18, $19::jsonb || case when $16 or $14 is not null or $17 is not null
+               then changed_rights(o, n.public, n.group_read, n.group_write, n.inherit, n.locked, n.immutable)
+               else '{}' end)
       from node n, old o
 )
 select n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public, n.group_read, n.group_write,
