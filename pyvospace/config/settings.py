@@ -5,162 +5,38 @@ The reference page is generated from here. Durations are in seconds, sizes in by
 
 from __future__ import annotations
 
-import re
-import socket
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from pyvospace.model.faults import InvalidURI
-from pyvospace.model.uris import decode_path, normalise_authority
+from pyvospace.config.credentials import GroupServiceSettings, LoginSettings, ProviderSettings, ProxySettings
+from pyvospace.config.kinds import (
+    Authority,
+    Dsn,
+    NodePath,
+    Origins,
+    Percent,
+    Places,
+    Port,
+    Ports,
+    Positive,
+    PublicUrl,
+    Seconds,
+    Section,
+    UserPath,
+    Words,
+    default_url,
+    words_of,
+)
+from pyvospace.model.uris import decode_path
 
 PREFIX = "PYVOSPACE_"
 """What the name of each environment variable begins with."""
 DELIMITER = "__"
 """Between section and setting in the name of an environment variable."""
-
-_EVERYWHERE = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 (recognised, not bound to)
-_LAST_PORT = 65535
-_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
-_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
-_STRICT = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
-
-
-def _authority(text: str) -> str:
-    try:
-        return normalise_authority(text)
-    except InvalidURI:
-        raise ValueError(
-            "an authority begins with a letter or digit and holds letters, digits and . - _ ~ ! only"
-        ) from None
-
-
-def _dsn(secret: SecretStr) -> SecretStr:
-    if urlsplit(secret.get_secret_value()).scheme not in {"postgresql", "postgres"}:
-        raise ValueError("a DSN begins with postgresql://")
-    return secret
-
-
-def _public_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("write it as http://host:port or https://host/path, without query and fragment")
-    return text.rstrip("/")
-
-
-def _words(value: object) -> object:
-    """Let an environment variable hold a list as words between spaces."""
-    return tuple(value.split()) if isinstance(value, str) else value
-
-
-def port_range(text: str) -> tuple[int, int]:
-    """Read ``443`` or ``8000-8999``.
-
-    Raises
-    ------
-    ValueError
-        It is neither.
-    """
-    first, _, last = text.partition("-")
-    if not (first.isdecimal() and (last or first).isdecimal() and 0 < int(first) <= int(last or first) <= _LAST_PORT):
-        raise ValueError(f"{text!r} is no port and no range of ports: write 443 or 8000-8999")
-    return int(first), int(last or first)
-
-
-def network_of(text: str) -> IPv4Network | IPv6Network | None:
-    """Read an address or a network; None: it is neither, so a name."""
-    try:
-        return ip_network(text)
-    except ValueError:
-        return None
-
-
-def _ports(words: tuple[str, ...]) -> tuple[str, ...]:
-    for word in words:
-        port_range(word)
-    return words
-
-
-def _places(words: tuple[str, ...]) -> tuple[str, ...]:
-    for word in words:
-        if network_of(word) is None and not _NAME.fullmatch(word):
-            raise ValueError(f"{word!r} is no address, no network (10.1.0.0/16, without bits of a host) and no name")
-    return words
-
-
-def _far_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query or parts.fragment:
-        raise ValueError("write it as https://host/path, without user, query and fragment")
-    return text
-
-
-def _secure(section: SectionT, url: str) -> SectionT:
-    if not url.startswith("https:") and not getattr(section, "plain_http", False):
-        raise ValueError(
-            "it begins with http://: tokens would travel for everybody to read (plain_http = true allows it)"
-        )
-    return section
-
-
-def _origins(words: tuple[str, ...]) -> tuple[str, ...]:
-    for word in words:
-        if word != "*" and not _ORIGIN.fullmatch(word):
-            raise ValueError(f"{word!r} is no origin: write https://host or https://host:port in lower case, or *")
-    return words
-
-
-def _node_path(text: str) -> str:
-    try:
-        names = decode_path(text)
-    except InvalidURI as error:
-        raise ValueError(str(error)) from None
-    if not names or not text.startswith("/"):
-        raise ValueError("write it as /home")
-    return text
-
-
-def _networks(words: tuple[str, ...]) -> tuple[str, ...]:
-    for word in words:
-        if network_of(word) is None:
-            raise ValueError(f"{word!r} is no address and no network (10.1.0.0/16, without bits of a host)")
-    return words
-
-
-def _default_url(data: dict[str, Any]) -> str:
-    scheme = "https" if data["tls_cert"] else "http"
-    host = socket.gethostname() if data["host"] in _EVERYWHERE else data["host"]
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{data['port']}"
-
-
-Authority = Annotated[str, AfterValidator(_authority)]
-Dsn = Annotated[SecretStr, AfterValidator(_dsn)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Percent = Annotated[int, Field(ge=1, le=100)]
-Positive = Annotated[int, Field(ge=1)]
-PublicUrl = Annotated[str, AfterValidator(_public_url)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
-SectionT = TypeVar("SectionT", bound=BaseModel)
-FarUrl = Annotated[str, AfterValidator(_far_url)]
-Algorithm = Literal["RS256", "RS384", "RS512", "ES256", "ES384", "ES512"]
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
-Ports = Annotated[Words, AfterValidator(_ports)]
-Places = Annotated[Words, AfterValidator(_places)]
-Origins = Annotated[Words, AfterValidator(_origins)]
-NodePath = Annotated[str, AfterValidator(_node_path)]
-Networks = Annotated[Words, AfterValidator(_networks)]
-HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,80}$")]
-
-
-class Section(BaseModel):
-    """A group of settings: a table of the file."""
-
-    model_config = _STRICT
 
 
 class DatabaseSettings(Section):
@@ -211,7 +87,7 @@ class ServerSettings(Section):
     tls_cert: UserPath | None = Field(None, description="Certificate chain (PEM); with tls_key it turns on TLS.")
     tls_key: UserPath | None = Field(None, description="Private key (PEM) of the certificate.")
     public_url: PublicUrl = Field(
-        default_factory=_default_url,
+        default_factory=default_url,
         description="URL at which clients reach this server, if it is not http(s)://host:port. It may have a path.",
     )
     hsts: float = Field(
@@ -304,7 +180,7 @@ class StorageSettings(ServerSettings):
 class QuotaSettings(Section):
     """Quotas that are nearly used up."""
 
-    warn: Annotated[tuple[Percent, ...], NoDecode, BeforeValidator(_words)] = Field(
+    warn: Annotated[tuple[Percent, ...], NoDecode, BeforeValidator(words_of)] = Field(
         (80, 95), description="Per cent of a quota at which it is logged, and told in the container's document."
     )
 
@@ -468,161 +344,6 @@ class HomeSettings(Section):
     def path(self) -> tuple[str, ...]:
         """The names on the way to the container."""
         return decode_path(self.parent)
-
-
-class ProxySettings(Section):
-    """Proxies in front of the servers."""
-
-    trusted: Networks = Field(
-        default=(),
-        description="Addresses and networks of the proxies whose word about a client is believed: its address in "
-        "X-Forwarded-For. From everybody else these headers are ignored.",
-    )
-    secret: SecretStr | None = Field(
-        None,
-        min_length=16,
-        description="What such a proxy has to send along in `secret_header`. Without it no proxy can say who a client "
-        "is (by certificate), only where he comes from.",
-    )
-    secret_header: HeaderName = Field(
-        "X-Proxy-Secret", description="The header for the secret; the proxy replaces what clients send in it."
-    )
-    certificate_header: HeaderName | None = Field(
-        None,
-        description="Header in which it hands on the client's certificate, as base64 of DER (X-Client-Certificate of "
-        "OpenCADC's HAProxy) or as PEM ($ssl_client_escaped_cert of nginx).",
-    )
-    certificate_name_header: HeaderName | None = Field(
-        None, description="Header in which it hands on the distinguished name, in place of the whole certificate."
-    )
-    certificate_verified_header: HeaderName | None = Field(
-        None,
-        description="Header in which it says whether the certificate was verified: SUCCESS ($ssl_client_verify of "
-        "nginx) or 0 (ssl_c_verify of HAProxy). Without it the proxy must send verified ones only.",
-    )
-
-    @model_validator(mode="after")
-    def _check_certificates(self) -> Self:
-        if not (self.certificate_header or self.certificate_name_header):
-            return self
-        if self.certificate_header and self.certificate_name_header:
-            raise ValueError("certificate_header and certificate_name_header: give one of them")
-        if not self.trusted or self.secret is None:
-            raise ValueError("who a client is, only a proxy in `trusted` that knows the `secret` may say: give both")
-        if self.certificate_name_header and not self.certificate_verified_header:
-            raise ValueError("certificate_name_header: a name is believed only with certificate_verified_header")
-        return self
-
-
-class LoginSettings(Section):
-    """Passwords, tokens, and those who try wrong ones."""
-
-    life: Seconds = Field(12 * 3600.0, description="How long a token of /login is good.")
-    plain_http: bool = Field(
-        default=False,
-        description="Give tokens for passwords without TLS too, to clients on other machines. For tests.",
-    )
-    tokens: Positive = Field(100, description="API tokens that one user may have.")
-    sessions: Positive = Field(
-        100, description="Tokens of /login that one user may have; with one more the oldest ends."
-    )
-    failures: int = Field(
-        10,
-        ge=2,
-        description="Wrong passwords for one name from one address, after which the next ones are answered with 429. "
-        "Before that they are answered ever later.",
-    )
-    failures_of_address: int = Field(
-        100, ge=2, description="The same for wrong passwords of all names from one address, and for other credentials."
-    )
-    forget: Seconds = Field(
-        600.0, description="How long it takes until all of them are forgotten, one after the other."
-    )
-    longest_delay: float = Field(5.0, ge=0, le=60, description="How late a wrong credential is answered at most.")
-
-
-class ProviderSettings(Section):
-    """An OpenID provider whose access tokens are accepted; a table ``[[oidc]]`` for each."""
-
-    issuer: FarUrl = Field(description="Its URL, to the letter as the claim `iss` and its discovery document write it.")
-    audience: Words = Field(
-        min_length=1, description="Whom its tokens have to be for: one of these names is in the claim `aud`."
-    )
-    algorithms: Annotated[tuple[Algorithm, ...], NoDecode, BeforeValidator(_words)] = Field(
-        default=("RS256", "ES256"), min_length=1, description="Algorithms of its signatures that are accepted."
-    )
-    required_scopes: Words = Field(default=(), description="Scopes that a token must have, all of them.")
-    required_claims: dict[str, str] = Field(
-        default_factory=dict, description="Claims that it must have, with these values (or lists that hold them)."
-    )
-    read_scope: str | None = Field(
-        None, description="Scope without which a token reads nothing. Not given: scopes say nothing about reading."
-    )
-    write_scope: str | None = Field(
-        None, description="Scope without which it changes nothing. Not given: scopes say nothing about changes."
-    )
-    groups_claim: str | None = Field(
-        None, description="Claim that lists the groups of a user; `realm_access.roles` looks inside of a claim."
-    )
-    group_prefix: str | None = Field(
-        None,
-        description="What the URIs of these groups begin with: ivo://example.org/gms? makes ivo://example.org/gms?NAME.",
-    )
-    group_life: Seconds | None = Field(
-        None,
-        description="How long a user is believed to be in them after his last token came, for jobs that work on "
-        "without him. Not given: until that token expires.",
-    )
-    provision: bool = Field(
-        default=False, description="Make a user, with a home, for whoever comes with a good token and is not known yet."
-    )
-    name_claim: str = Field(
-        "preferred_username", description="Claim that proposes the name of such a user; it never links him to another."
-    )
-    client_id: str | None = Field(
-        None, description="With client_secret: asks the provider about tokens that are no JWT."
-    )
-    client_secret: SecretStr | None = Field(None, description="Secret of that client.")
-    login_client: str | None = Field(
-        None, description="Public client with which `pyvospace login --oidc` asks for tokens; it is told to everybody."
-    )
-    login_scopes: Words = Field(default=("openid", "offline_access"), description="Scopes that it asks for.")
-    hosts: Places = Field(
-        default=(), description="Further hosts of the provider (of its keys, of introspection) if they are internal."
-    )
-    leeway: float = Field(30.0, ge=0, le=60, description="How far its clock may be off.")
-    refetch: Seconds = Field(60.0, description="How often its keys are fetched at most, whatever tokens name.")
-    renew: Seconds = Field(300.0, description="Age at which its keys are fetched anew.")
-    plain_http: bool = Field(default=False, description="Allow http:// for it. For tests, and on one machine.")
-
-    @model_validator(mode="after")
-    def _check_pairs(self) -> Self:
-        if (self.client_id is None) != (self.client_secret is None):
-            raise ValueError("client_id and client_secret belong together: give both or none")
-        if (self.groups_claim is None) != (self.group_prefix is None):
-            raise ValueError("groups_claim and group_prefix belong together: give both or none")
-        return _secure(self, self.issuer)
-
-
-class GroupServiceSettings(Section):
-    """An IVOA group membership service (GMS 1.0) that is asked for groups; a table ``[[gms]]`` for each."""
-
-    url: FarUrl = Field(description="Access URL of its capability `ivo://ivoa.net/std/GMS#search-1.0`.")
-    prefixes: Words = Field(
-        min_length=1,
-        description="What the URIs of its groups begin with: ivo://example.org/gms? The first stands before the names "
-        "that it gives; a group with another beginning is not believed.",
-    )
-    issuers: Words = Field(
-        min_length=1,
-        description="OpenID providers (as in [[oidc]]) whose tokens are shown to it, to ask in the user's name.",
-    )
-    cache: Seconds = Field(300.0, description="How long its answer holds, and how often it is asked about one user.")
-    plain_http: bool = Field(default=False, description="Allow http:// for it. For tests, and on one machine.")
-
-    @model_validator(mode="after")
-    def _check_url(self) -> Self:
-        return _secure(self, self.url)
 
 
 class AuditSettings(Section):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from aiohttp import web
 
-from pyvospace.config.settings import LoginSettings
+from pyvospace.config.credentials import LoginSettings
 from pyvospace.db import identities
 from pyvospace.db.passwords import hash_password, password_fits
 from pyvospace.model.callers import ANONYMOUS, Caller, Origin

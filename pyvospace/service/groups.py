@@ -22,7 +22,7 @@ from pyvospace.service.trusted import NoAnswerError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pyvospace.config.settings import GroupServiceSettings, ProviderSettings
+    from pyvospace.config.credentials import GroupServiceSettings, ProviderSettings
     from pyvospace.service.trusted import Trusted
 
 log = logging.getLogger(__name__)

@@ -27,7 +27,7 @@ from pyvospace.service.providers import DISCOVERY, Provider, expected
 
 if TYPE_CHECKING:
     from pyvospace.config import Settings
-    from pyvospace.config.settings import ProviderSettings
+    from pyvospace.config.credentials import ProviderSettings
     from pyvospace.db.pool import Database
     from pyvospace.service.trusted import Trusted
 
@@ -80,6 +80,7 @@ class Issuers:
 
     def __init__(self, settings: Settings, database: Database, trusted: Trusted) -> None:
         self._database = database
+        self._homes = settings.homes
         self._providers = {one.issuer: Provider(one, trusted) for one in settings.oidc}
         self._opaque = [one for one in self._providers.values() if one.settings.client_id is not None]
         self._services = GroupServices(settings.gms, trusted)
@@ -161,7 +162,7 @@ class Issuers:
             )
             if made is not None:
                 log.info("made the user %s for %s", made, who)
-                await make_home(self._database, made)
+                await make_home(self._database, made, parent=self._homes.path, quota=self._homes.quota)
             if found := await self._find(verified):
                 return found
         raise NotAuthenticated("the user of this token is disabled", invalid=True)

@@ -27,7 +27,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from pyvospace import __version__
-from pyvospace.config.settings import network_of, port_range
+from pyvospace.config.kinds import network_of, port_range
 from pyvospace.model.faults import InvalidArgument, TransferFailed
 from pyvospace.service.once import HiddenError, send_once
 

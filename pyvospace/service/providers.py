@@ -23,7 +23,7 @@ from pyvospace.service.jwts import Key, KeySet, TokenRefused, Unverified
 from pyvospace.service.trusted import NoAnswerError
 
 if TYPE_CHECKING:
-    from pyvospace.config.settings import ProviderSettings
+    from pyvospace.config.credentials import ProviderSettings
     from pyvospace.service.trusted import Trusted
 
 log = logging.getLogger(__name__)

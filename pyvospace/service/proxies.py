@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from pyvospace.config.settings import ProxySettings
+    from pyvospace.config.credentials import ProxySettings
 
 FORWARDED: Final = "X-Forwarded-For"
 _MAPPED: Final = "::ffff:"

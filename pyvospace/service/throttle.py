@@ -19,7 +19,7 @@ from pyvospace.model.faults import Fault, TooManyAttempts
 from pyvospace.service.proxies import client_network
 
 if TYPE_CHECKING:
-    from pyvospace.config.settings import LoginSettings
+    from pyvospace.config.credentials import LoginSettings
     from pyvospace.db.pool import Database
 
 log = logging.getLogger(__name__)

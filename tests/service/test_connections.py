@@ -11,7 +11,8 @@ import pytest
 import trustme
 from aiohttp import web
 
-from pyvospace.config.settings import LimitSettings, LogSettings, ProxySettings, ServerSettings
+from pyvospace.config.credentials import ProxySettings
+from pyvospace.config.settings import LimitSettings, LogSettings, ServerSettings
 from pyvospace.service.faults import edge
 from pyvospace.service.headers import dress
 from pyvospace.service.logs import AccessLog

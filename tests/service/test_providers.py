@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from pyvospace.config import Settings
-from pyvospace.config.settings import ProviderSettings
+from pyvospace.config.credentials import ProviderSettings
 from pyvospace.model.faults import ServiceBusy
 from pyvospace.service import jwts
 from pyvospace.service.groups import GroupServices, groups_in

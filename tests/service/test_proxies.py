@@ -10,7 +10,7 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyvospace.config.settings import ProxySettings
+from pyvospace.config.credentials import ProxySettings
 from pyvospace.service.proxies import Proxies, client_address, proxy_header
 
 SECRET = "a secret between us and the proxy"

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from pyvospace.config.settings import LoginSettings
+from pyvospace.config.credentials import LoginSettings
 from pyvospace.db import identities, logins
 from pyvospace.db.bootstrap import add_user, create_token, set_up
 from pyvospace.db.passwords import hash_password
