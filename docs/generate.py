@@ -7,6 +7,7 @@ python docs/generate.py [--check]
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import typer
 from pyvospace.cli.main import make_app
 from pyvospace.config.reference import heading, reference, sections
 from pyvospace.model.faults import FAULTS
+from pyvospace.server.administration.table import document
 from pyvospace.server.policy import NEEDED, TABLE, Bar, OneOf
 
 FOLDER = Path(__file__).parent / "reference"
@@ -129,7 +131,13 @@ def _rule_rows(step: Bar | OneOf) -> list[str]:
     return [*granting, f"| `{step.name}` | refuses | {step.words} |"]
 
 
+def administration_document() -> str:
+    """Write the OpenAPI document of the resources of JSON."""
+    return json.dumps(document(), indent=1, ensure_ascii=False) + "\n"
+
+
 PAGES = {
+    "administration.json": administration_document,
     "settings.md": settings_page,
     "commands.md": commands_page,
     "faults.md": faults_page,

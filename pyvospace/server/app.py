@@ -46,6 +46,7 @@ from pyvospace.server.handlers import (
 from pyvospace.server.handlers import audit as audit_log
 from pyvospace.server.handlers.jobs import CHANGED_PARTS, PARTS, JobList
 from pyvospace.server.handlers.requests import CONTEXT, SERVICE, expect, representation
+from pyvospace.server.operations.homes import FirstLogins
 from pyvospace.server.operations.jobs import TRANSFERS
 from pyvospace.server.operations.search import SEARCHES
 from pyvospace.server.works import works
@@ -213,6 +214,7 @@ def identification(shared: Service, authenticator: Authenticator, certificates: 
 
     A caller who turns out to have changed since he was identified is identified again, and the request starts over.
     """
+    first_logins = FirstLogins() if shared.settings.homes.at_login else None
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -230,6 +232,8 @@ def identification(shared: Service, authenticator: Authenticator, certificates: 
                 context = request[CONTEXT] = await meet(shared, authenticator, presented)
                 if not context.caller.anonymous:
                     request[CALLER] = context.caller.name
+                    if first_logins is not None:
+                        await first_logins.welcome(context)
                 response = await handler(request)
                 await _confirm(context)
             except StaleCallerError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -164,6 +165,21 @@ async def test_a_user_makes_his_own_home(chief: Agent) -> None:
 async def test_others_make_no_home(chief: Agent) -> None:
     name, user = await newcomer(chief, member=False)
     (await user.put(f"/home/{name}", "ContainerNode")).assert_fault(403, "PermissionDenied")
+
+
+@pytest.fixture
+def welcoming(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Pair]:
+    """A pair that makes homes by itself."""
+    with postgres_server.clone() as name:
+        dsn, storage_dsn = postgres_server.dsn(name), postgres_server.dsn(name, STORAGE_ROLE)
+        environment = {"PYVOSPACE_HOMES__SELF_SERVICE": "true", "PYVOSPACE_HOMES__AT_LOGIN": "true"}
+        with running_pair(dsn, tmp_path, storage_dsn=storage_dsn, environment=environment) as running:
+            yield running
+
+
+async def test_a_home_is_there_at_the_first_login(welcoming: Pair, session: aiohttp.ClientSession) -> None:
+    name, user = await newcomer(Agent(session, welcoming, welcoming.admin_token), member=False)
+    assert _properties(await user.node(f"/home/{name}"))[CREATOR] == name
 
 
 async def test_groups_of_users(chief: Agent) -> None:
