@@ -229,9 +229,11 @@ def describe_properties(node: StoredNode, *, with_rights: bool) -> tuple[Propert
 
 
 def _facts(node: StoredNode) -> Iterator[Property]:
+    # How much is below a container, the nodes included that the caller may not see, is for those who fill it: to
+    # others the sum would tell the size of a single node, and that it is there.
+    told_usage = node.is_container and node.writable
     if node.type is not NodeType.LINK:
-        # Of a container: what is below it, all of it, whether or not the caller may see it.
-        yield Property(LENGTH, str((node.used if node.is_container else node.size) or 0), True)
+        yield Property(LENGTH, str((node.used if told_usage else node.size) or 0), True)
     if node.md5 is not None:
         yield Property(MD5, node.md5.hex(), True)
     yield Property(DATE, write_instant(node.modified or node.changed), True)
@@ -240,11 +242,11 @@ def _facts(node: StoredNode) -> Iterator[Property]:
     if node.modified is not None:
         yield Property(MTIME, write_instant(node.modified), True)
         yield Property(CONTENT_DATE, write_instant(node.modified), True)
-    if node.available is not None:
+    if told_usage and node.available is not None:
         yield Property(AVAILABLE_SPACE, str(node.available), True)
     if node.quota is not None:
         yield Property(QUOTA, str(node.quota), True)
-    if node.quota_state:
+    if told_usage and node.quota_state:
         yield Property(QUOTA_STATE, str(node.quota_state), True)
     yield Property(CREATOR, node.owner, True)
     public = _bool(node.public)
