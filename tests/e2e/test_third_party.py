@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -306,6 +307,24 @@ async def test_a_right_withdrawn_on_the_way_keeps_the_bytes_out(alice: Agent, be
         far.go_on.set()
         assert (await ended(alice, job), await alice.error(job)) == ("ERROR", "PermissionDenied")
     (await bea.get(f"{shared}/a")).assert_fault(404, "NodeNotFound")
+
+
+async def test_a_limited_token_is_good_for_its_place_and_as_long_as_it_is_there(alice: Agent, path: str) -> None:
+    """The storage server that carries the job out asks for its token again when the bytes are there."""
+    asked = json.dumps({"name": "test", "paths": [path], "rights": ["write"]})
+    answer = await alice.send("POST", "/profile/tokens", asked, headers={"Content-Type": "application/json"})
+    made = json.loads(answer.assert_status(201).body)
+    limited = Agent(alice.session, alice.pair, made["token"])
+    async with far_side() as far:
+        elsewhere = await run(limited, f"{path}-2", PULL, far.url)
+        assert (await ended(limited, elsewhere), await alice.error(elsewhere)) == ("ERROR", "PermissionDenied")
+        job = await run(limited, path, PULL, far.url)
+        await far.begun.wait()
+        (await alice.send("DELETE", f"/profile/tokens/{made['id']}")).assert_status(204)
+        far.go_on.set()
+        assert (await ended(alice, job), await alice.error(job)) == ("ERROR", "PermissionDenied")
+    for one in (path, f"{path}-2"):
+        (await alice.send("GET", f"/files{one}")).assert_fault(404, "NodeNotFound")
 
 
 async def test_push_sends_the_bytes_of_a_node(alice: Agent, path: str) -> None:
