@@ -8,6 +8,7 @@ import pytest
 from astropy.io import fits
 
 from tests.docs.test_tutorial import blocks_of, environment, run
+from tests.support.pair import Pair
 
 __all__ = ["environment"]
 """A fixture."""
@@ -23,6 +24,12 @@ PAGES = {
     "third-party.md": "true",
 }
 """What comes before the first block."""
+
+
+def test_page_for_administrators(environment: dict[str, str], pair: Pair, tmp_path: Path) -> None:
+    blocks = [text for language, text in blocks_of("howto/administration.md") if language == "sh"]
+    script = "\n".join(blocks)
+    assert run([("sh", script)], {**environment, "VOSPACE_TOKEN": pair.admin_token}, tmp_path) == 1
 
 
 @pytest.mark.parametrize("page", PAGES)
