@@ -17,6 +17,7 @@ PAGES = {
     "search.md": 'export AUTH="Authorization: Bearer $VOSPACE_TOKEN"; pyvospace cp image.fits vos:',
     "sharing.md": "pyvospace cp image.fits vos:",
     "permissions.md": "true",
+    "audit.md": "true",
     "json.md": "pyvospace cp image.fits vos:",
     "archives.md": "pyvospace mkdir vos:survey; pyvospace cp image.fits vos:survey/",
     "structured-data.md": "true",
