@@ -22,8 +22,10 @@ from jose import jws
 
 from pyvospace.db import identities
 from pyvospace.db.pool import Database
+from pyvospace.model.vocabulary import GROUP_READ
 from pyvospace.supervisor.data import STORAGE_ROLE
 from tests.interop.machine import Machine
+from tests.support.agents import node_document
 from tests.support.pair import Pair, running_pair
 from tests.support.postgres import PostgresServer
 from tests.support.provider import (
@@ -435,7 +437,14 @@ def real(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
     directory = tmp_path_factory.mktemp("provider")
     with running_provider(directory, [new_key("first")]) as provider, postgres_server.clone() as name:
         told = trust(
-            provider.url, provision=True, client_id="space", client_secret="space secret/1", refetch=0.1, renew=0.5
+            provider.url,
+            provision=True,
+            groups_claim="groups",
+            group_prefix=GROUPS,
+            client_id="space",
+            client_secret="space secret/1",
+            refetch=0.1,
+            renew=0.5,
         )
         dsn, storage_dsn = postgres_server.dsn(name), postgres_server.dsn(name, STORAGE_ROLE)
         environment = {"PYVOSPACE_OIDC": json.dumps([told])}
@@ -475,6 +484,23 @@ def test_vos_takes_a_token_of_the_provider(real: tuple[World, Provider], tmp_pat
     assert (machine.home / "back.txt").read_text() == "from vos\n"
     assert "a.txt" in machine.vos("vls", f"{home}/data").out
     replace(machine, token=token[:-8] + "AAAAAAAA").vos("vls", f"{home}/data", code=13)
+
+
+def test_groups_of_a_token_count_at_storage_servers(real: tuple[World, Provider], tmp_path: Path) -> None:
+    world, provider = real
+    provider.know("wim", preferred_username="wim", groups=["team"])
+    member = Machine(tmp_path / "home", world.pair.url, world.pair.authority, provider.person("wim")["access_token"])
+    member.home.mkdir()
+    member.connect()
+    (member.home / "a.txt").write_text("for the team\n")
+    home = f"vos://{world.pair.authority.replace('~', '!')}/home/alice"
+    replace(member, token=world.pair.token).vos("vcp", "a.txt", f"{home}/a.txt")
+    for path in ("", "/a.txt"):
+        uri, kind = f"vos://localhost~space/home/alice{path}", "DataNode" if path else "ContainerNode"
+        body = node_document("", kind, uri=uri, properties={GROUP_READ: f"{GROUPS}team"}).encode()
+        assert world.ask(world.pair.token, f"/nodes/home/alice{path}", "POST", body)[0] == 200
+    member.vos("vcp", f"{home}/a.txt", "b.txt")
+    assert (member.home / "b.txt").read_text() == "for the team\n"
 
 
 def test_keys_of_the_real_provider_rotate_and_outlive_it(real: tuple[World, Provider]) -> None:
