@@ -84,7 +84,7 @@ class Setting:
 Worker = Callable[[int], Awaitable[None]]
 
 
-async def _timed(setting: Setting, series: Series, workers: list[Worker], *, per: float = 1.0) -> None:
+async def timed(setting: Setting, series: Series, workers: list[Worker], *, per: float = 1.0) -> None:
     """Measure one round: a rate, and the CPU that servers and database used for one operation."""
     before = setting.space.cpu()
     done, seconds = await rate(workers, setting.seconds)
@@ -100,7 +100,9 @@ async def _ask(connection: Connection, message: bytes, expected: int) -> bytes:
     return answer.headers.get("location", "").encode() if expected in {303, 307} else answer.body
 
 
-def _asker(connection: Connection, make: Callable[[int], bytes], expected: int) -> Worker:
+def asker(connection: Connection, make: Callable[[int], bytes], expected: int) -> Worker:
+    """Ask one thing after the other."""
+
     async def work(number: int) -> None:
         await _ask(connection, make(number), expected)
 
@@ -131,21 +133,21 @@ async def nodes(setting: Setting) -> list[Series]:
     fetch = request("GET", f"/nodes{path}?limit=0", token=token)
     for turn in range(setting.rounds):
         ours, bare = setting.connections(setting.space.port), setting.connections(setting.bare)
-        await _timed(setting, found[0], [_asker(one, lambda _: fetch, 200) for one in ours])
+        await timed(setting, found[0], [asker(one, lambda _: fetch, 200) for one in ours])
         for series, what in ((found[1], "/query"), (found[2], "/nothing")):
             message = request("GET", what)
-            await _timed(setting, series, [_asker(one, lambda _, m=message: m, 200) for one in bare])  # type: ignore[misc]
+            await timed(setting, series, [asker(one, lambda _, m=message: m, 200) for one in bare])  # type: ignore[misc]
 
         def create(number: int, turn: int = turn) -> bytes:
             name = f"{path}/{turn}-{number}"
             return request("PUT", f"/nodes{name}", token=token, body=setting.node(name, "DataNode"))
 
-        await _timed(setting, found[3], [_asker(one, create, 201) for one in ours])
+        await timed(setting, found[3], [asker(one, create, 201) for one in ours])
 
         def insert(number: int) -> bytes:
             return request("PUT", f"/insert/{number}", body=setting.node(f"{path}/{number}", "DataNode"))
 
-        await _timed(setting, found[4], [_asker(one, insert, 201) for one in bare])
+        await timed(setting, found[4], [asker(one, insert, 201) for one in bare])
         for one in ours + bare:
             one.close()
     return found
@@ -191,7 +193,7 @@ async def _filled(setting: Setting, size: int) -> str:
     return path
 
 
-class _SmallFiles:
+class SmallFiles:
     """Pushes and pulls of files of 1 KiB over a pair of connections."""
 
     def __init__(self, setting: Setting, folder: str) -> None:
@@ -239,7 +241,7 @@ class _SmallFiles:
 
 async def small_files(setting: Setting) -> list[Series]:
     """Measure push and pull of files of 1 KiB, negotiation by document included."""
-    files = _SmallFiles(setting, await container(setting))
+    files = SmallFiles(setting, await container(setting))
     measured = (
         (Series("push of 1 KiB (POST, details, PUT)", "1/s"), files.push),
         (Series("pull of 1 KiB (POST, details, GET)", "1/s"), files.pull),
@@ -250,7 +252,7 @@ async def small_files(setting: Setting) -> list[Series]:
             zip(setting.connections(setting.space.port), setting.connections(setting.space.storage_port), strict=True)
         )
         for series, worker in measured:
-            await _timed(setting, series, [worker(*pair) for pair in pairs])
+            await timed(setting, series, [worker(*pair) for pair in pairs])
         for meta, storage in pairs:
             meta.close()
             storage.close()

@@ -368,18 +368,15 @@ declare
     near boolean;
 begin
     for q in select * from quotas_over(array[container], array[owner]) o where o.nodes is not null loop
-        near := nodes_left(q.id) <= 2 * others;
-        if not near then
-            begin
-                perform pg_advisory_xact_lock_shared(8415, q.id);
-                near := nodes_left(q.id) <= others;
-                if near then
-                    raise exception using errcode = 'VS003', message = 'share the lock no more';
-                end if;
-            exception
-                when sqlstate 'VS003' then null;
-            end;
-        end if;
+        begin
+            perform pg_advisory_xact_lock_shared(8415, q.id);
+            near := nodes_left(q.id) <= others;
+            if near then
+                raise exception using errcode = 'VS003', message = 'share the lock no more';
+            end if;
+        exception
+            when sqlstate 'VS003' then null;  -- the lock is given back
+        end;
         if near then
             perform pg_advisory_xact_lock(8415, q.id);
             if nodes_left(q.id) < 1 then
