@@ -38,6 +38,7 @@ STATEMENTS = [
         "state.sql",
         "jobs.sql",
         "identities.sql",
+        "audit.sql",
         "keys.sql",
     )
     for name, text in read_statements(file).items()
