@@ -1,6 +1,7 @@
 -- name: resolve
 -- Walk from the root along the names $1 for the caller $2 (groups $3, administrator $4): one row, the deepest node
--- on the way, which is the node itself if depth is the number of names.
+-- on the way, which is the node itself if depth is the number of names. (What usage_of and room_for would say is written
+-- out: this is the hottest statement, and a call of a function costs as much as three of its joins.)
 with recursive walk as (
     select n.id, n.owner_id, n.public, n.group_read, n.group_write, n.locked, n.immutable, 0 as depth,
            true as visible, false as parent_writable, null::bigint as parent_owner_id, false as parent_public,
@@ -26,9 +27,14 @@ select w.depth, w.visible, w.parent_writable, w.parent_owner_id, w.parent_public
        may_write(n.owner_id, n.group_write, $2, $3::text[], $4) as writable,
        coalesce((select b.until > now() from writers b where b.parent_id = n.parent_id and b.name = n.name), false)
            as busy,
-       case when n.type = 'ContainerNode' then (select b.bytes from usage_of(n.id) b) end as used, q.bytes as quota,
-       q.warned as quota_state,
-       case when n.type = 'ContainerNode' then room_for(n.id, $2) end as available
+       case when n.type = 'ContainerNode' then
+           coalesce((select s.bytes from usage s where s.container_id = n.id), 0)
+           + coalesce((select sum(g.bytes)::bigint from containers k
+                         join usage_changes g on g.path >= k.path and g.path < (k.path::text || '0')::ltree
+                        where k.id = n.id), 0)
+       end as used, q.bytes as quota, q.warned as quota_state,
+       case when n.type <> 'ContainerNode' then null
+            when (select limited from space) then room_for(n.id, $2) else free_space() end as available
   from (select * from walk order by depth desc limit 1) w
   join nodes n on n.id = w.id
   join users u on u.id = n.owner_id
