@@ -100,17 +100,8 @@ def make_app(
     Without `jobs` it does what clients ask for and nothing else, without `watch` always; without `archives` it knows
     only single files, without `audit` nobody learns who has read.
     """
-    cors = Cors.of(settings.cors, open_to_all=True)
-    app = web.Application(
-        middlewares=[
-            edge(AccessLog(settings.log)),
-            *([cors.middleware()] if cors else []),
-            *([auditing(audit, reads=settings.audit.reads != "none")] if audit else []),
-            limiting(Rates(settings.rates)),
-            *([_closing(watch)] if watch else []),
-        ]
-    )
-    Proxies.install(app, settings.proxies)
+    health = Health(catalogue, backend)
+    app = _front(settings, health, watch=watch, audit=audit)
     workers = Workers(threads=settings.storage.threads, buffer_size=settings.storage.buffer_size)
     room = Room(backend, settings.storage.reserve)
     served = None
@@ -132,9 +123,7 @@ def make_app(
         room=room,
         archives=served,
     )
-    _add_routes(app, urlsplit(settings.storage.public_url).path, files, Health(catalogue, backend))
-    dress(app, settings.storage, vary=(), cors=cors)
-    app.on_response_prepare.append(_finish_head)
+    _add_routes(app, urlsplit(settings.storage.public_url).path, files, health)
     herald = Herald(settings, catalogue, room, identity)
     app.cleanup_ctx.append(lambda _: _threads(workers, files.ongoing))
     app.cleanup_ctx.append(lambda _: _background(herald, _sweeper(settings, backend, catalogue)))
@@ -147,6 +136,26 @@ def make_app(
     if jobs is not None:
         third_party = partial(ThirdParty, settings, catalogue=catalogue, backend=backend, workers=workers, room=room)
         app.cleanup_ctx.append(lambda _: _run_jobs(settings, jobs, third_party))
+    return app
+
+
+def _front(
+    settings: Settings, health: "Health", *, watch: StandingWatch | None, audit: AuditWriter | None
+) -> web.Application:
+    """Make what stands before every handler."""
+    cors = Cors.of(settings.cors, open_to_all=True)
+    app = web.Application(
+        middlewares=[
+            edge(AccessLog(settings.log)),
+            *([cors.middleware()] if cors else []),
+            *([auditing(audit, reads=settings.audit.reads != "none")] if audit else []),
+            limiting(Rates(settings.rates), free={health.live, health.ready}),
+            *([_closing(watch)] if watch else []),
+        ]
+    )
+    Proxies.install(app, settings.proxies)
+    dress(app, settings.storage, vary=(), cors=cors)
+    app.on_response_prepare.append(_finish_head)
     return app
 
 
