@@ -16,10 +16,11 @@ from pyvospace.config import Settings
 from pyvospace.db import identities, logins
 from pyvospace.db.passwords import hash_password
 from pyvospace.db.pool import Database
-from pyvospace.service.challenges import challenges, login_url
+from pyvospace.service.challenges import challenges, login_url, security_methods
 from tests.server.conftest import Space
 from tests.support.agents import Agent, Answer
 
+CERTIFICATE = "tls-with-certificate"
 PASSWORD = "a pass:word with é"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 JSON = {"Content-Type": "application/json"}
@@ -175,6 +176,8 @@ def test_challenges() -> None:
         "ivoa_x509",
         'Basic realm="example.org~space"',
     ]
+    assert security_methods(found) == tuple(f"ivo://ivoa.net/sso#{one}" for one in ("token", "BasicAA", CERTIFICATE))
+    assert security_methods(Settings()) == security_methods(found)[:2]
 
 
 @pytest.mark.clause("R-AUTH-018")
