@@ -46,6 +46,8 @@ _REFUSED: Final = frozenset({"b64", "crit", "cty", "enc", "jku", "jwk", "x5c", "
 _TYPES: Final = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 _NO_ACCESS: Final = frozenset({"nonce", "at_hash", "c_hash", "s_hash", "events"})
 """Claims of ID tokens and of logout tokens, which tell a client who somebody is and open no door."""
+_BEARERS: Final = frozenset({"Bearer", "at+jwt", "JWT"})
+"""What the claim typ says of access tokens, where there is one."""
 _LEAST_RSA: Final = 2048
 """Bits."""
 _LAST: Final = 253402300799
@@ -157,7 +159,7 @@ def refuse_others(claims: Mapping[str, Any]) -> None:
     if "cnf" in claims:
         raise TokenRefused("it is bound to a key (DPoP or a certificate), which is not looked at here")
     # Keycloak says in a claim what others say in the header.
-    if _NO_ACCESS & claims.keys() or claims.get("typ", "Bearer") not in {"Bearer", "at+jwt", "JWT"}:
+    if _NO_ACCESS & claims.keys() or str(claims.get("typ", "Bearer")) not in _BEARERS:
         raise TokenRefused("it is no access token; an ID token tells who somebody is and opens nothing")
 
 

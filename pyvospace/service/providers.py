@@ -177,7 +177,7 @@ class Provider:
         named = {"client_id": claims["client_id"]} if isinstance(claims.get("client_id"), str) else {}
         whom = claims if claims.get("aud") else {**claims, "aud": named.get("client_id", "")}
         jwts.check_claims({"iss": self.settings.issuer, **whom}, expected(self.settings))
-        if claims.get("token_type", "Bearer") not in {"Bearer", "bearer", "access_token"}:
+        if str(claims.get("token_type", "Bearer")).lower() not in {"bearer", "access_token"}:
             raise TokenRefused("it is no access token")
         jwts.refuse_others(claims)
         return claims

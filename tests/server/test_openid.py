@@ -176,6 +176,7 @@ BAD: dict[str, Callable[[str, str], str]] = {
     "subject with half a character": said(sub="\ud800"),
     "ID token": said(nonce="n"),
     "logout token": said(events={}),
+    "type is a list": said(typ=["Bearer"]),
     "bound to a key": said(cnf={"jkt": "x"}),
     "refresh token of Keycloak": said(typ="Refresh"),
     "none": lambda us, _: parts({"alg": "none", "typ": "JWT"}, claims(us), ""),
@@ -391,10 +392,11 @@ def test_opaque_tokens_are_asked_about(world: World) -> None:
         "expired": {**good, "exp": int(time.time()) - 60},
         "endless": {**good, "exp": None},
         "bound": {**good, "cnf": {"jkt": "x"}},
+        "listed": {**good, "token_type": ["Bearer"], "typ": {}},
         "silly": {**good, "active": "true"},
     }
     assert world.ask("good", "/nodes/home/gwen")[1]["x-vo-authenticated"] == "gwen"
-    for bad in ("elsewhere", "nobody", "expired", "endless", "bound", "silly", "unknown"):
+    for bad in ("elsewhere", "nobody", "expired", "endless", "bound", "listed", "silly", "unknown"):
         assert world.ask(bad, "/nodes")[0] == 401, bad
     before = len(them.asked)
     for _ in range(3):
