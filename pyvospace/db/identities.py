@@ -34,13 +34,11 @@ class _Sql(QueryFile, file="identities.sql"):
     set_password: ClassVar[str]
     set_disabled: ClassVar[str]
     set_admin: ClassVar[str]
-    users: ClassVar[str]
     add_token: ClassVar[str]
     tokens: ClassVar[str]
     revoke_token: ClassVar[str]
     add_group: ClassVar[str]
     remove_group: ClassVar[str]
-    groups: ClassVar[str]
     add_member: ClassVar[str]
     remove_member: ClassVar[str]
     known: ClassVar[str]
@@ -57,17 +55,6 @@ class Space:
 
     authority: str
     group_prefixes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class UserRow:
-    """A user, for lists."""
-
-    name: str
-    admin: bool
-    disabled: bool
-    has_password: bool
-    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,11 +237,6 @@ async def change_user(
             raise NotFound(f"there is no user {name!r}")
 
 
-async def users(database: Database) -> list[UserRow]:
-    """List the users by name."""
-    return [UserRow(**row) for row in await database.fetch(_Sql.users)]
-
-
 async def add_token(
     connection: Connection | Database,
     user: str,
@@ -335,11 +317,6 @@ async def remove_group(connection: Connection | Database, name: str) -> None:
     """
     if await connection.fetchval(_Sql.remove_group, name) is None:
         raise NotFound(f"there is no group {name!r}")
-
-
-async def groups(database: Database) -> list[tuple[str, list[str]]]:
-    """List the groups by name, each with the names of its members."""
-    return [(row["name"], row["members"]) for row in await database.fetch(_Sql.groups)]
 
 
 async def change_member(connection: Connection | Database, group: str, user: str, *, add: bool) -> bool:

@@ -54,11 +54,6 @@ update users set disabled = $2 where name = $1 returning id;
 -- name: set_admin
 update users set admin = $2 where name = $1 returning id;
 
--- name: users
-select u.name, u.admin, u.disabled, u.password is not null as has_password,
-       (select count(*) from tokens t where t.user_id = u.id) as tokens
-  from users u order by u.name;
-
 -- name: add_token
 insert into tokens (user_id, name, hash, expires, scope)
 select id, $2, $3, $4, $5::jsonb from users where name = $1 and not disabled
@@ -79,13 +74,6 @@ returning id;
 
 -- name: remove_group
 delete from groups where name = $1 returning id;
-
--- name: groups
-select g.name, coalesce(array_agg(u.name order by u.name) filter (where u.id is not null), '{}') as members
-  from groups g
-  left join members m on m.group_id = g.id
-  left join users u on u.id = m.user_id
- group by g.id order by g.name;
 
 -- name: add_member
 insert into members (group_id, user_id)

@@ -168,3 +168,11 @@ async def execute(pair: Pair, statement: str) -> None:
     connection = await asyncpg.connect(pair.dsn)
     await connection.execute(statement)
     await connection.close()
+
+
+def test_operator_lets_the_administrator_in_again(pair: Pair) -> None:
+    admin = "Bearer " + pair.admin_token
+    run(pair, "user", "disable", "admin")
+    assert status(pair, "/admin/users", admin) == 401
+    run(pair, "user", "enable", "admin")
+    assert status(pair, "/admin/users", admin) == 200

@@ -6,8 +6,8 @@ import asyncpg
 import pytest
 
 from pyvospace.config.settings import DatabaseSettings
-from pyvospace.db import identities
-from pyvospace.db.identities import Space, UserRow
+from pyvospace.db import administration, groups, identities
+from pyvospace.db.identities import Space
 from pyvospace.db.pool import Database
 from pyvospace.model.faults import AlreadyExists, InvalidArgument, NotFound, ServiceBusy
 from tests.db.world import PREFIX, World
@@ -65,21 +65,30 @@ async def test_password_is_found_by_name(world: World) -> None:
 async def test_people_are_listed(world: World) -> None:
     await identities.add_token(world.database, "writer", "laptop", b"1" * 32, None)
     await identities.change_user(world.database, "writer", disabled=True, password="hash")
-    rows = await identities.users(world.database)
+    rows = await administration.users(world.database, after="", limit=10)
     assert [row.name for row in rows] == ["admin", "owner", "reader", "stranger", "writer"]
-    assert rows[0] == UserRow("admin", admin=True, disabled=False, has_password=False, tokens=0)
-    assert rows[-1] == UserRow("writer", admin=False, disabled=True, has_password=True, tokens=1)
+    assert [(row.admin, row.disabled, row.has_password, row.tokens) for row in (rows[0], rows[-1])] == [
+        (True, False, False, 0),
+        (False, True, True, 1),
+    ]
+
+
+async def _groups(world: World) -> dict[str, list[str]]:
+    found = await groups.groups(world.database, after="", limit=10, user=0, every=True)
+    members = {one.name: await groups.members(world.database, one.name, after="", limit=10) for one in found}
+    assert [one.members for one in found] == [len(names) for names in members.values()]
+    return members
 
 
 async def test_groups_are_listed(world: World) -> None:
     await identities.add_group(world.database, "empty")
-    assert await identities.groups(world.database) == [("empty", []), ("readers", ["reader"]), ("writers", ["writer"])]
+    assert await _groups(world) == {"empty": [], "readers": ["reader"], "writers": ["writer"]}
     await identities.change_member(world.database, "writers", "reader", add=True)
     await identities.change_member(world.database, "writers", "reader", add=True)
     assert set((await world.caller("reader")).groups) == {PREFIX + "readers", PREFIX + "writers"}
     await identities.change_member(world.database, "writers", "writer", add=False)
     await identities.remove_group(world.database, "readers")
-    assert await identities.groups(world.database) == [("empty", []), ("writers", ["reader"])]
+    assert await _groups(world) == {"empty": [], "writers": ["reader"]}
 
 
 async def test_each_prefix_names_a_group(world: World) -> None:

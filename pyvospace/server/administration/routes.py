@@ -39,10 +39,6 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
 
-class Nothing(Body):
-    """No members."""
-
-
 @dataclass(frozen=True, slots=True)
 class Listed(Generic[T]):
     """A page of a list."""
