@@ -26,7 +26,7 @@ import aiohttp
 import asyncpg
 
 from pyvospace.db.pool import Database
-from pyvospace.model.vocabulary import CORE
+from pyvospace.model.vocabulary import CORE, QUOTA
 from pyvospace.wire.xml import V
 from tests.e2e.durable import DurablePostgres, durable_postgres
 from tests.support.agents import Agent, Answer, properties_of
@@ -199,6 +199,9 @@ async def campaign(postgres: DurablePostgres, data: Path, seconds: float, seed: 
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_PATIENCE)) as session:
             agent = Agent(session, pair, pair.token)
             folder = await agent.make(f"{pair.home}/campaign", "ContainerNode")
+            # Large enough for everybody; what is reserved and counted under it must be right all the same.
+            admin = Agent(session, pair, pair.admin_token)
+            (await admin.post(folder, "ContainerNode", properties={QUOTA: str(10**12)})).assert_status(200)
             clients = [Client(agent, folder, seed * CLIENTS + number, tally) for number in range(CLIENTS)]
             end = time.monotonic() + seconds
             async with asyncio.TaskGroup() as group:
