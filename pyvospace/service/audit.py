@@ -168,9 +168,9 @@ class AuditWriter:
 
 async def prune_for_ever(database: Database, settings: AuditSettings) -> None:
     """Take away rows that are older than the settings say, again and again."""
-    while settings.keep:
+    while True:  # also if nothing is to be pruned: a worker ends with the first of its tasks
         try:
-            while await audit.prune(database, days=settings.keep):
+            while settings.keep and await audit.prune(database, days=settings.keep):
                 pass
         except Fault as fault:
             log.warning("the audit log was not pruned: %s", fault)
