@@ -41,8 +41,6 @@ class Action(StrEnum):
     TRANSFER = "transfer"
     """To negotiate one."""
     SEARCH = "search"
-    WORK = "work"
-    """What a job was to do."""
     REQUEST = "request"
     """Any other request."""
     LOG_IN = "login"

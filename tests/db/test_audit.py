@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -20,6 +22,7 @@ from pyvospace.model.vocabulary import NodeType
 from pyvospace.model.vosi import Standing, State
 from tests.db.world import Storage, World, path, push, stored_file
 
+SQL_FILES = Path(__file__).parents[2] / "sql"
 BULK = """
     insert into audit (user_id, name, credential, remote, request, action, path, owner_id)
     select 7, 'somebody', 'password', '192.0.2.1', 'r', 'getNode', '/bulk/' || i, 8 from generate_series(1, $1::int) i
@@ -61,15 +64,10 @@ async def test_nothing_is_changed(world: World, statement: str) -> None:
 
 
 async def test_storage_servers_see_nothing(world: World, storage: Storage) -> None:
-    for statement in ("select * from audit", "delete from audit", "select prune_audit(1, 10)"):
-        async with storage.database.connection() as connection:
-            with pytest.raises((asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError)):
-                await connection.execute(statement)
+    for statement in ("select * from public.audit", "delete from public.audit", "select public.prune_audit(1, 10)"):
         async with storage.database.connection() as connection:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                await connection.execute(
-                    statement.replace("audit", "public.audit").replace("prune_public.", "public.prune_")
-                )
+                await connection.execute(statement)
     entry = {"at": datetime.now(UTC).isoformat(), "user_id": 0, "who": ["", "x", "", "", ""], "details": {}}
     told = [{**entry, "action": action, "outcome": "done"} for action in ("createNode", "readBytes")]
     await audit.note_bytes(storage.database, storage.id, json.dumps(told))
@@ -204,6 +202,18 @@ async def test_names_that_were_tried_are_kept_if_they_are_users(world: World) ->
     assert [row["details"] for row in found] == [{"user": "owner"}, {}]
     assert [row["owner_id"] for row in found] == [(await world.caller("owner")).id, None]
     assert "my password" not in str(await rows(world.database))
+
+
+async def test_actions_are_those_of_the_list(world: World) -> None:
+    """What statements, functions and triggers write."""
+    texts = [file.read_text() for part in ("queries", "migrations") for file in sorted((SQL_FILES / part).iterdir())]
+    found = {name for text in texts for name in re.findall(r"'([a-z]+(?:Node|Bytes|Archive|Audit))'", text)}
+    for text in texts:
+        for arguments in re.findall(r"audit_administration\((.*?)\)", text):
+            found.update(re.findall(r"'(\w+)'", arguments))
+    assert len(found) > 25
+    assert found <= set(Action)
+    assert {row["action"] for row in await rows(world.database)} <= set(Action)
 
 
 async def test_time_is_a_filter(world: World) -> None:

@@ -48,6 +48,8 @@ EXPECTED = {
     STD + "#recursive-nodeprops-proto": ("/async-setprops", "full"),
     "ivo://pyvospace/std/search#sync-1.0": ("/search", "full"),
     "ivo://pyvospace/std/search#async-1.0": ("/searches", "full"),
+    "ivo://pyvospace/std/permissions#1.0": ("/permissions", "full"),
+    "ivo://pyvospace/std/audit#1.0": ("/audit", "full"),
     "ivo://ivoa.net/std/GMS#search-1.0": ("/gms/search", "full"),
     "ivo://ivoa.net/sso#tls-with-password": ("/login", "full"),
 }
