@@ -32,7 +32,7 @@ _EXPOSED: Final = (
     "Accept-Ranges, Content-Disposition, Content-Length, Content-Range, Digest, ETag, Last-Modified, "
     "Location, Repr-Digest, Retry-After, WWW-Authenticate, X-Request-Id, X-VO-Authenticated, X-VO-Bearer"
 )
-_METHODS: Final = "GET, HEAD, POST, PUT, DELETE"
+_METHODS: Final = "GET, HEAD, POST, PUT, PATCH, DELETE"
 _ASKABLE: Final = (
     "Accept, Authorization, Content-MD5, Content-Type, Digest, If-Match, If-Modified-Since, If-None- "
     "Match, If-Range, If-Unmodified-Since, Range, Repr-Digest, X-Total-Length"

@@ -114,6 +114,22 @@ async def test_a_user_comes_and_is_disabled(admin: Agent, name: str) -> None:
         )
 
 
+async def test_what_an_administrator_does_is_in_the_audit_log(admin: Agent, catalogue: Database, name: str) -> None:
+    await told(admin, "POST", "/admin/users", {"name": name, "password": "correct horse"}, status=201)
+    await told(admin, "PUT", f"/admin/quota?user={name}", {"bytes": 7})
+    rows = await catalogue.fetch(
+        "select a.action, a.name, a.credential, a.remote, a.details::text from audit a"
+        " join users u on u.id = a.owner_id where u.name = $1 order by a.id",
+        name,
+    )
+    assert [row["action"] for row in rows] == ["addUser", "createNode", "addQuota"]
+    for row in rows:
+        assert (row["name"], row["remote"]) == ("admin", "127.0.0.1")
+        assert row["credential"].startswith("token ")
+        assert "horse" not in row["details"]
+        assert "argon2" not in row["details"]
+
+
 async def test_an_administrator_does_not_lock_himself_out(admin: Agent) -> None:
     for body in ({"disabled": True}, {"admin": False}):
         (await call(admin, "PATCH", "/admin/users/admin", body)).assert_fault(400, "InvalidArgument")

@@ -16,6 +16,7 @@ from pyvospace.db import identities
 from pyvospace.db.bootstrap import add_user, set_up
 from pyvospace.db.pool import Database
 from pyvospace.model.vocabulary import CORE
+from pyvospace.server.administration.table import ROUTES
 from pyvospace.server.app import make_app
 from pyvospace.server.handlers.requests import CONTEXT
 from pyvospace.server.policy import Policy
@@ -62,6 +63,9 @@ OF_TOKENS = {
     ("DELETE", "/profile/tokens/{token}"): None,
 }
 """Routes about the tokens of whoever is logged in, with a body."""
+
+OF_JSON = {(route.method, route.path) for route in ROUTES}
+"""Routes of administration, of groups and of the profile: what each needs stands in their own table (test_admin.py)."""
 
 JOB_LISTS = {("GET", f"/{name}") for name in LISTS}
 """Routes that show to each who is logged in what is his."""
@@ -216,6 +220,7 @@ async def test_every_route_is_known_here(world: World) -> None:
         | TELLS_EACH_OF_HIMSELF
         | LOGINS
         | OF_TOKENS.keys()
+        | OF_JSON
     )
 
 
