@@ -77,7 +77,7 @@ def with_database(config: Path | None, data: Path | None, work: Callable[[Databa
     dsn = find_dsn(settings, data)
 
     async def run() -> T:
-        acting = Caller(name=_account(), credential="command line")
+        acting = Caller(name="(operator)", credential=f"command line of {_account()}")
         database = await Database.connect(dsn, settings.database, name="pyvospace admin", acting=acting)
         try:
             return await work(database)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import pwd
 import subprocess
 import sys
 import urllib.error
@@ -176,3 +177,16 @@ def test_operator_lets_the_administrator_in_again(pair: Pair) -> None:
     assert status(pair, "/admin/users", admin) == 401
     run(pair, "user", "enable", "admin")
     assert status(pair, "/admin/users", admin) == 200
+
+
+def test_what_administrators_do_is_in_the_log(pair: Pair) -> None:
+    """With the name of the account at which they sat; read from the database, a line of JSON each."""
+    run(pair, "group", "add", "logged")
+    rows = [json.loads(line) for line in run(pair, "audit", "--action", "addGroup", "--json").splitlines()]
+    (row,) = [row for row in rows if row["details"]["name"] == "logged"]
+    account = pwd.getpwuid(os.getuid()).pw_name
+    assert (row["credential"].endswith(account), row["outcome"]) == (True, "done")
+    assert "addGroup done" in run(pair, "audit")
+    assert run(pair, "audit", "--user", "nobody-by-that-name") == ""
+    assert "the actions are" in run(pair, "audit", "--action", "nonsense", code=2)
+    assert "createNode" in run(pair, "audit", "vos:/home", "-r", "--limit", "1")
