@@ -138,7 +138,13 @@ async def quotas(connection: Connection | Database, subject: Subject | None = No
     return [_quota(row) for row in rows]
 
 
-async def set_quota(connection: Connection, subject: Subject, *, bytes: int | None, nodes: int | None) -> None:  # noqa: A002
+async def set_quota(
+    connection: Connection,
+    subject: Subject,
+    *,
+    bytes: int | None,  # noqa: A002 (what it is called everywhere else)
+    nodes: int | None,
+) -> None:
     """Set, change or (both None) remove a quota. What is there already may be more: nothing more comes then.
 
     Raises

@@ -98,7 +98,7 @@ select sum(u.bytes)::bigint as bytes, sum(u.nodes)::bigint as nodes
   from members_of($1) as m cross join lateral usage_of_owner(m) u;
 
 -- name: require_quotas
--- Fail if $3 bytes and $4 nodes, which this transaction has brought into the container $1 for the user $2, are too many.
+-- Fail if $3 bytes and $4 nodes that this transaction has brought into the container $1 for the user $2 are too many.
 select require_quotas(array[$1]::bigint[], array[$2]::bigint[], $3, $4, $2);
 
 -- name: lock_quotas

@@ -8,9 +8,10 @@ from contextlib import AsyncExitStack
 import pytest
 
 from pyvospace.config.settings import JobSettings
-from pyvospace.db import jobs
+from pyvospace.db import jobs, usage
+from pyvospace.db.usage import Subject
 from pyvospace.model.callers import Caller
-from pyvospace.model.faults import NodeBusy, NodeNotFound, PermissionDenied
+from pyvospace.model.faults import NodeBusy, NodeNotFound, PermissionDenied, QuotaExceeded
 from pyvospace.model.jobs import Claimed, Kind, LostJobError
 from pyvospace.model.stored import Changes
 from pyvospace.model.transfers import Protocol, Transfer
@@ -166,6 +167,21 @@ async def test_one_writer_at_a_time(world: World, storage: Storage) -> None:
     await queued(world, Kind.PULL_TO, "data", admin)
     with pytest.raises(NodeBusy, match="another transfer"):
         await storage.catalogue.claim_pull(await claimed(storage), size=None)
+
+
+async def test_what_is_fetched_must_fit_into_quotas(world: World, storage: Storage) -> None:
+    await world.add("box")
+    limited = Subject(container=(await world.node("box")).id)
+    await world.database.transact(lambda c: usage.set_quota(c, limited, bytes=100, nodes=None))
+    await queued(world, Kind.PULL_TO, "box/a", await world.caller())
+    job = await claimed(storage)
+    with pytest.raises(QuotaExceeded, match="limit 100 bytes, 100 left"):
+        await storage.catalogue.claim_pull(job, size=101)
+    unknown = await storage.catalogue.claim_pull(job, size=None)
+    assert unknown.room == 100
+    with pytest.raises(QuotaExceeded, match="limit 100 bytes, 100 left"):
+        await storage.catalogue.reserve(unknown, size=101)
+    await storage.store(await storage.catalogue.claim_pull(job, size=100), stored_file(bytes(100)))
 
 
 async def test_bytes_for_null_are_dropped(world: World, storage: Storage) -> None:
