@@ -2,6 +2,7 @@
 
 -- When a source last told the groups of a user, so that an older token does not bring old groups back.
 create table outside_tellings (
+    -- Whose groups they are.
     user_id bigint not null references users,
     -- As in outside_groups.
     source  text collate "C" not null,
