@@ -164,6 +164,17 @@ async def test_tokens_are_listed_limited_and_revoked(admin: Agent, name: str) ->
     answer.assert_fault(400, "InvalidArgument")
 
 
+async def test_tokens_that_may_administer(admin: Agent) -> None:
+    """Of an administrator: one that is good for it everywhere is, one that is good for a place is not."""
+    for paths, status in (([], 200), (["/home"], 403)):
+        wanted = {"name": "t", "days": 1, "paths": paths, "rights": ["admin"]}
+        made = await told(admin, "POST", "/admin/users/admin/tokens", wanted, status=201)
+        agent = Agent(admin.session, admin.pair, made["token"])
+        answer = (await call(agent, "GET", "/admin/users?limit=1")).assert_status(status)
+        assert status == 403 or answer.headers["Cache-Control"] == "no-store"
+        await told(admin, "DELETE", f"/admin/users/admin/tokens/{made['id']}", status=204)
+
+
 async def test_identities_are_linked_once(admin: Agent, name: str) -> None:
     await told(admin, "POST", "/admin/users", {"name": name, "home": False}, status=201)
     place = f"/admin/users/{name}/identities"

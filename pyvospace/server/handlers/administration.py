@@ -40,7 +40,7 @@ def _written(answer: Answer) -> web.Response:
     if answer.value is None:
         return web.Response(status=answer.status)
     text = json.dumps(answer.value, ensure_ascii=False).encode()
-    return web.Response(status=answer.status, body=text, headers={"Content-Type": JSON})
+    return web.Response(status=answer.status, body=text, headers={"Content-Type": JSON, "Cache-Control": "no-store"})
 
 
 HANDLERS: Final[dict[Route, Handler]] = {route: handler_of(route) for route in ROUTES}
