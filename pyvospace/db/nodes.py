@@ -108,7 +108,6 @@ async def _resolve(connection: Connection | Database, caller: Caller, names: tup
         depth=row["depth"],
         last=stored_node(row),
         way_readable=row["visible"],
-        parent_writable=row["parent_writable"],
         parent=_rights_above(row),
         epoch=row["epoch"],
     )

@@ -85,8 +85,6 @@ class Resolution:
     """The deepest node on the way."""
     way_readable: bool
     """The caller may read every container above `last`."""
-    parent_writable: bool
-    """He may write to the container of `last`."""
     parent: Rights | None
     """Of the container of `last`; None: it is the root."""
     epoch: int

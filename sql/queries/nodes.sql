@@ -4,20 +4,19 @@
 -- out: this is the hottest statement, and a call of a function costs as much as three of its joins.)
 with recursive walk as (
     select n.id, n.owner_id, n.public, n.group_read, n.group_write, n.locked, n.immutable, 0 as depth,
-           true as visible, false as parent_writable, null::bigint as parent_owner_id, false as parent_public,
+           true as visible, null::bigint as parent_owner_id, false as parent_public,
            null::text[] as parent_group_read, null::text[] as parent_group_write, false as parent_locked,
            false as parent_immutable
       from nodes n where n.id = 1
     union all
     select c.id, c.owner_id, c.public, c.group_read, c.group_write, c.locked, c.immutable, w.depth + 1,
            w.visible and may_read(w.owner_id, w.public, w.group_read, w.group_write, $2, $3::text[], $4),
-           may_write(w.owner_id, w.group_write, $2, $3::text[], $4), w.owner_id, w.public, w.group_read, w.group_write,
-           w.locked, w.immutable
+           w.owner_id, w.public, w.group_read, w.group_write, w.locked, w.immutable
       from walk w
       join nodes c on c.parent_id = w.id and c.name = ($1::text[])[w.depth + 1]
      where w.depth < cardinality($1::text[])
 )
-select w.depth, w.visible, w.parent_writable, w.parent_owner_id, w.parent_public, w.parent_group_read,
+select w.depth, w.visible, w.parent_owner_id, w.parent_public, w.parent_group_read,
        w.parent_group_write, w.parent_locked, w.parent_immutable, (select epoch from space) as epoch,
        n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public, n.group_read, n.group_write,
        n.inherit, n.locked, n.immutable, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -290,6 +291,7 @@ async def test_matrix(playground: Playground) -> None:
             problems.append(f"{cell}: tells what is there from what is not:\n{hidden}\n{absent}")
     problems += await _names_in_use(playground)
     problems += await _lists_of_jobs(playground)
+    problems += await _audit(playground)
     assert not problems, f"{len(problems)} of {len(playground.cells)}\n" + "\n".join(sorted(problems)[:40])
 
 
@@ -322,6 +324,18 @@ async def _lists_of_jobs(playground: Playground) -> list[str]:
                 other = seen.setdefault(job, user)
                 if {other, user} not in ({user}, {"owner", "limited"}, {"owner", "elsewhere"}):
                     problems.append(f"{list_}: {other} and {user} see the job {job}")
+    return problems
+
+
+async def _audit(playground: Playground) -> list[str]:
+    """Ask everybody for the audit log: each has done something to his own copies of the nodes only."""
+    (await playground.agent("nobody").send("GET", "/audit")).assert_fault(401, "NotAuthenticated")
+    problems: list[str] = []
+    for user in ("reader", "writer", "stranger"):
+        told = (await playground.agent(user).send("GET", "/audit?limit=1000")).assert_status(200).text
+        doers = {json.loads(line)["user"] for line in told.splitlines()}
+        if not doers <= {f"mx-{user}", None} or SECRET in told:
+            problems.append(f"{user}: the audit log tells of {doers}")
     return problems
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
@@ -66,6 +67,9 @@ OF_TOKENS = {
 
 OF_JSON = {(route.method, route.path) for route in ROUTES}
 """Routes of administration, of groups and of the profile: what each needs stands in their own table (test_admin.py)."""
+
+AUDIT = {("GET", "/audit")}
+"""Routes that tell whoever is logged in who has done what to his nodes."""
 
 JOB_LISTS = {("GET", f"/{name}") for name in LISTS}
 """Routes that show to each who is logged in what is his."""
@@ -221,7 +225,20 @@ async def test_every_route_is_known_here(world: World) -> None:
         | LOGINS
         | OF_TOKENS.keys()
         | OF_JSON
+        | AUDIT
     )
+
+
+async def test_administration_is_for_administrators(world: World) -> None:
+    """Of the audit log and of groups each sees what is his own."""
+    for method, path in sorted(OF_JSON | AUDIT):
+        url = re.sub(r"\{\w+\}", "1", path)
+        for user in ("nobody", "bea"):
+            status, text, asked = await world.send(user, method, url, "{}", "application/json")
+            expected = {401} if user == "nobody" else {403} if path.startswith("/admin/") else {200, 400, 403, 404}
+            assert status in expected, (user, method, path, text)
+            assert asked.epochs or user == "nobody" or status == 400, (method, path)
+            assert "secret" not in text
 
 
 async def new_job(world: World, name: str) -> str:
