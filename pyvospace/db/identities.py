@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -27,7 +26,6 @@ class _Sql(QueryFile, file="identities.sql"):
     add_identity: ClassVar[str]
     remove_identity: ClassVar[str]
     identities: ClassVar[str]
-    set_outside_groups: ClassVar[str]
     by_name: ClassVar[str]
     by_id: ClassVar[str]
     add_user: ClassVar[str]
@@ -154,11 +152,6 @@ async def remove_identity(connection: Connection | Database, user: str, identity
 async def identities(database: Database, user: str) -> list[IdentityRow]:
     """List the identities of a user, oldest first."""
     return [IdentityRow(**row) for row in await database.fetch(_Sql.identities, user)]
-
-
-async def set_outside_groups(database: Database, user: int, source: str, uris: Sequence[str], until: datetime) -> None:
-    """Believe `source` that a user is in these groups and no others, until then."""
-    await database.fetchval(_Sql.set_outside_groups, user, source, list(uris), until)
 
 
 async def by_name(database: Database, name: str) -> tuple[Caller, str | None] | None:

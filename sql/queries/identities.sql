@@ -32,9 +32,6 @@ delete from identities i using users u where u.id = i.user_id and u.name = $1 an
 select i.id, i.kind, i.issuer, i.subject, i.created
   from identities i join users u on u.id = i.user_id where u.name = $1 order by i.id;
 
--- name: set_outside_groups
-select set_outside_groups($1, $2, $3, $4);
-
 -- name: by_name
 -- The user named $1, with the password's hash.
 select u.id, u.name, u.admin, u.password, groups_of(u.id) as groups, null::timestamptz as expires, s.epoch
