@@ -115,10 +115,12 @@ class PostgresArchives:
         OutcomeUnknownError
             The connection was lost: it may have happened or not.
         """
+        nodes = len(tree.folders) + len(tree.leaves)
+        told = json.dumps({**json.loads(acting.get().told), "nodes": nodes})
 
         async def work(connection: Connection) -> None:
             await connection.execute(
-                _Sql.unpack, self._storage, claims.job_id, claims.user_id, claim.id, *_columns(tree), acting.get().told
+                _Sql.unpack, self._storage, claims.job_id, claims.user_id, claim.id, *_columns(tree), told
             )
             crash_point("before-commit")
 
