@@ -202,7 +202,7 @@ async def creating(dsn: str, world: World, where: str) -> AsyncIterator[None]:
         async with connection.transaction():
             row = await connection.fetchrow(
                 nodes._Sql.insert, path(where)[:-1], admin.id, admin.groups, admin.admin, admin.epoch, path(where)[-1],
-                "ContainerNode", None, None, None, None, False, "{}", None, admin.id, False,
+                "ContainerNode", None, None, None, None, False, "{}", None, admin.id, False, admin.who,
             )  # fmt: skip
             assert row is not None
             yield
