@@ -42,7 +42,9 @@ create table space (
     -- When he means to have it back.
     back_at        timestamptz,
     -- When it last went Offline, or came back from there. NULL: never.
-    turned         timestamptz
+    turned         timestamptz,
+    -- There are quotas. Where there are none, nobody looks for them.
+    limited        boolean not null default false
 );
 
 -- ---------------------------------------------------------------------------------------------------- identities
@@ -66,29 +68,38 @@ create table users (
 -- API tokens. The token itself is shown once and stored nowhere.
 create table tokens (
     -- By which it is revoked.
-    id      bigint generated always as identity primary key,
+    id        bigint generated always as identity primary key,
     -- For whom it speaks.
-    user_id bigint not null references users,
+    user_id   bigint not null references users,
     -- What the user calls it.
-    name    text not null,
+    name      text not null,
     -- SHA-256 of the token, which has 256 random bits: no salt is needed.
-    hash    bytea not null unique check (octet_length(hash) = 32),
+    hash      bytea not null unique check (octet_length(hash) = 32),
     -- When it was made.
-    created timestamptz not null default now(),
+    created   timestamptz not null default now(),
     -- NULL: until it is revoked.
-    expires timestamptz
+    expires   timestamptz,
+    -- What a token may at most: {"paths": ["/home/alice/data"], "rights": ["read"]}. NULL: all that its user may.
+    scope     jsonb,
+    -- When it was last used, to within an hour. NULL: never.
+    last_used timestamptz,
+    -- Made for a password by /login, not by its user for a purpose.
+    session   boolean not null default false
 );
 create index tokens_user on tokens (user_id);
 
 -- Local groups.
 create table groups (
     -- Of no meaning outside of the database: nodes name groups by URI.
-    id      bigint generated always as identity primary key,
+    id       bigint generated always as identity primary key,
     -- What follows a prefix of the space in the group's URIs.
-    name    text collate "C" not null unique check (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$'),
+    name     text collate "C" not null unique check (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$'),
     -- When it was added.
-    created timestamptz not null default now()
+    created  timestamptz not null default now(),
+    -- Who may change the members of a group, hand it on and remove it, besides administrators. NULL: nobody.
+    owner_id bigint references users
 );
+create index groups_owner on groups (owner_id);
 
 -- Who belongs to which group.
 create table members (
@@ -108,21 +119,23 @@ begin
 end
 $$;
 create trigger users_epoch after update or delete or truncate on users execute function raise_epoch();
-create trigger tokens_epoch after update or delete or truncate on tokens execute function raise_epoch();
 create trigger groups_epoch after update or delete or truncate on groups execute function raise_epoch();
 create trigger members_epoch after insert or update or delete or truncate on members execute function raise_epoch();
 create trigger space_epoch after update of group_prefixes on space execute function raise_epoch();
 
--- URIs of the local groups of a user. (plpgsql, as everything below that is no mere expression: it plans once for
--- each connection, a function in SQL plans at each call before PostgreSQL 18.)
+-- URIs of the groups of a user: local ones, and those that others tell. (plpgsql, as everything below that is no mere
+-- expression: it plans once for each connection, a function in SQL plans at each call before PostgreSQL 18.)
 create function groups_of(of_user bigint) returns text[] language plpgsql stable as $$
 begin
-    return (select coalesce(array_agg(prefix || g.name), '{}')
-              from members m
-              join groups g on g.id = m.group_id
-             cross join space s
-             cross join unnest(s.group_prefixes) as prefix
-             where m.user_id = of_user);
+    return (select coalesce(array_agg(uri), '{}') from (
+        select prefix || g.name as uri
+          from members m
+          join groups g on g.id = m.group_id
+         cross join space s
+         cross join unnest(s.group_prefixes) as prefix
+         where m.user_id = of_user
+        union
+        select o.uri from outside_groups o where o.user_id = of_user and o.until > now()) as every);
 end
 $$;
 
@@ -351,7 +364,14 @@ create table jobs (
     -- Of so many.
     files_total bigint,
     -- Of a pull: its endpoint is handed on to others and serves them until it expires. The job executes for so long.
-    shared      boolean not null default false
+    shared      boolean not null default false,
+    -- The token by which it was made: with it, it dies. NULL: another credential.
+    token_id    bigint,
+    -- What that token may at most (see tokens).
+    scope       jsonb,
+    -- Address (IPv6: network of 64 bits) from which an anonymous client made the job. NULL: the owner is known, or the job
+    -- was negotiated at once.
+    client      text
 );
 create index jobs_destruction on jobs (destruction);
 create index jobs_expires on jobs (expires) where phase = 'EXECUTING';
@@ -361,6 +381,8 @@ create index jobs_waiting on jobs (coalesce(owner_id, 0)) where phase in ('PENDI
 create index jobs_queue on jobs (created) where phase = 'QUEUED';
 create index jobs_leases on jobs (until) where phase = 'EXECUTING' and attempt is not null;
 create index jobs_limited on jobs (started) where phase = 'EXECUTING' and execution_duration > 0;
+create index jobs_waiting_anonymous on jobs (client) where owner_id is null and phase in ('PENDING', 'QUEUED');
+create index jobs_ended on jobs (owner_id, created, id) where phase in ('COMPLETED', 'ERROR', 'ABORTED', 'ARCHIVED');
 
 -- Wake a worker for a job that waits for one.
 create function tell_workers() returns trigger language plpgsql as $$
@@ -389,15 +411,21 @@ create trigger jobs_gone after delete on jobs
 -- Uploads that are under way: a lease on a name in a container, so that a node that is only coming has one too.
 create table writers (
     -- The container, as it was when the upload began.
-    parent_id bigint not null,
+    parent_id      bigint not null,
     -- The node's name in it.
-    name      text collate "C" not null,
+    name           text collate "C" not null,
     -- The push that holds the lease; it may try again before the lease is over.
-    job_id    text not null,
+    job_id         text not null,
     -- Unique for each attempt: the fence. Whoever finds another value here has lost the lease.
-    attempt   text not null unique,
+    attempt        text not null unique,
     -- End of the lease, unless it is renewed.
-    until     timestamptz not null,
+    until          timestamptz not null,
+    -- Who will own the node. NULL: nothing is reserved.
+    owner_id       bigint,
+    -- Bytes that the node may have more, when it is stored.
+    reserved_bytes bigint not null default 0,
+    -- 1: the node is still to be made.
+    reserved_nodes bigint not null default 0,
     primary key (parent_id, name)
 );
 create index writers_job on writers (job_id);
@@ -659,6 +687,895 @@ begin
 end
 $$;
 
+-- Under which names others know a user: a subject of an OpenID provider, the distinguished name of a certificate.
+create table identities (
+    -- By which it is unlinked.
+    id        bigint generated always as identity primary key,
+    -- Who it is.
+    user_id   bigint not null references users,
+    -- How he shows it.
+    kind      text not null check (kind in ('oidc', 'x509')),
+    -- Who says so: the URL of a provider. '' : any authority of certificates that the service trusts.
+    issuer    text collate "C" not null default '',
+    -- The provider's word for him, or his distinguished name in the canonical form.
+    subject   text collate "C" not null check (subject <> ''),
+    -- When it was linked.
+    created   timestamptz not null default now(),
+    constraint identities_name unique (kind, issuer, subject)
+);
+create index identities_user on identities (user_id);
+
+create trigger identities_epoch after update or delete or truncate on identities execute function raise_epoch();
+
+-- Groups of users as others tell them: claims of tokens, group services.
+create table outside_groups (
+    -- A member.
+    user_id bigint not null references users,
+    -- Who tells it: 'oidc 12' (the identity), 'gms https://…' (the service).
+    source  text collate "C" not null,
+    -- Of the group.
+    uri     text collate "C" not null,
+    -- Not believed from here on, unless it is told again.
+    until   timestamptz not null,
+    primary key (user_id, source, uri)
+);
+create index outside_groups_uri on outside_groups (uri);
+create index outside_groups_until on outside_groups (until);
+
+-- Told again is no news: only who comes and who goes makes callers strangers.
+create trigger outside_groups_epoch after insert or delete on outside_groups for each row execute function raise_epoch();
+
+-- Say which groups `source` knows a user to be in, until when.
+create function set_outside_groups(of_user bigint, of_source text, uris text[], new_until timestamptz) returns void
+language plpgsql as $$
+begin
+    delete from outside_groups where user_id = of_user and source = of_source and uri <> all (uris);
+    insert into outside_groups (user_id, source, uri, until)
+    select distinct of_user, of_source, u, new_until from unnest(uris) as u
+    on conflict (user_id, source, uri) do update set until = excluded.until
+     where outside_groups.until <> excluded.until;
+end
+$$;
+
+-- Fail if a token was revoked or, for what begins only now, has expired. NULL: it was no token.
+create function live_token(of_token bigint, begins boolean) returns void language plpgsql stable as $$
+begin
+    if of_token is null then
+        return;
+    end if;
+    perform from tokens t where t.id = of_token and (not begins or t.expires is null or t.expires > now());
+    if not found then
+        perform raise_fault('PermissionDenied', 'the token by which this endpoint was made is not valid any more');
+    end if;
+end
+$$;
+
+-- The owner of a job, as of now; its administrator only if the token by which the job was made says so.
+create function caller_of_job(job jobs, out caller bigint, out caller_groups text[], out admin boolean)
+language plpgsql stable as $$
+declare
+    c record;
+begin
+    select * into c from caller_of(job.owner_id);
+    caller := c.caller;
+    caller_groups := c.caller_groups;
+    admin := c.admin and (job.scope is null or job.scope -> 'rights' ? 'admin');
+end
+$$;
+
+-- What has changed and is in no sum yet: added by triggers in the transaction of the change, taken by the fold.
+create table usage_changes (
+    -- The container in which it happened, and with it all above. NULL: it concerns the owner only.
+    path     ltree,
+    -- Whose nodes they are. NULL: it concerns the containers only.
+    owner_id bigint,
+    -- More bytes, or less.
+    bytes    bigint not null,
+    -- More nodes, or less.
+    nodes    bigint not null
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
+        autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 1000000);
+create index usage_changes_path on usage_changes (path);
+create index usage_changes_owner on usage_changes (owner_id);
+
+-- Sums of what is below containers, without the changes that are still in usage_changes. The fold alone writes them.
+create table usage (
+    -- The container. No row: nothing is counted yet.
+    container_id bigint primary key,
+    -- Of all data nodes below it.
+    bytes        bigint not null,
+    -- All nodes below it, itself not among them.
+    nodes        bigint not null
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01);
+
+-- The same of what users own.
+create table usage_of_owners (
+    -- The user.
+    owner_id bigint primary key,
+    -- Of all data nodes that he owns.
+    bytes    bigint not null,
+    -- All nodes that he owns. The root is nobody's.
+    nodes    bigint not null
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01);
+
+-- What is below a container, as of the statement that asks.
+create function usage_of(container bigint, out bytes bigint, out nodes bigint) language plpgsql stable as $$
+begin
+    select coalesce(b.bytes, 0) + coalesce(p.bytes, 0), coalesce(b.nodes, 0) + coalesce(p.nodes, 0)
+      into usage_of.bytes, usage_of.nodes
+      from containers c
+      left join usage b on b.container_id = c.id
+     cross join lateral (
+         select sum(u.bytes)::bigint as bytes, sum(u.nodes)::bigint as nodes
+           from usage_changes u where u.path >= c.path and u.path < (c.path::text || '0')::ltree
+     ) p
+     where c.id = container;
+end
+$$;
+
+-- What a user owns, as of the statement that asks.
+create function usage_of_owner(owner bigint, out bytes bigint, out nodes bigint) language plpgsql stable as $$
+begin
+    select coalesce(sum(s.bytes), 0)::bigint, coalesce(sum(s.nodes), 0)::bigint
+      into usage_of_owner.bytes, usage_of_owner.nodes
+      from (select b.bytes, b.nodes from usage_of_owners b where b.owner_id = owner
+            union all
+            select sum(u.bytes), sum(u.nodes) from usage_changes u where u.owner_id = owner) s;
+end
+$$;
+
+-- Count nodes that have come. The row of their container is shared until the end of the transaction (those who make
+-- nodes hold it anyway): so no tree is deleted or moved, and no path is written anew, while a change with that path is
+-- on its way.
+create function count_added() returns trigger language plpgsql as $$
+begin
+    insert into usage_changes (path, owner_id, bytes, nodes)
+    select c.path, a.owner_id, a.bytes, a.nodes
+      from (select parent_id, owner_id, sum(coalesce(size, 0))::bigint as bytes, count(*) as nodes
+              from added group by parent_id, owner_id) a
+      join containers c on c.id = a.parent_id
+       for share of c;
+    return null;
+end
+$$;
+
+create trigger nodes_added after insert on nodes
+    referencing new table as added for each statement execute function count_added();
+
+-- Count nodes that have gone. Of a tree, what was counted below its top goes with it: its sum is taken from the
+-- containers above, and changes that are not in that sum keep but their owners.
+create function count_gone() returns trigger language plpgsql as $$
+declare
+    top record;
+begin
+    insert into usage_changes (path, owner_id, bytes, nodes)
+    select c.path, g.owner_id, -g.bytes, -g.nodes
+      from (select parent_id, owner_id, sum(coalesce(size, 0))::bigint as bytes, count(*) as nodes
+              from gone group by parent_id, owner_id) g
+      join containers c on c.id = g.parent_id
+       for share of c;
+    if not exists (select from gone where type = 'ContainerNode') then
+        return null;
+    end if;
+    insert into usage_changes (owner_id, bytes, nodes)
+    select g.owner_id, -sum(coalesce(g.size, 0))::bigint, -count(*)
+      from gone g
+     where not exists (select from containers c where c.id = g.parent_id)
+     group by g.owner_id;
+    for top in
+        select c.path as above, c.path || g.id::text as path, u.bytes, u.nodes
+          from gone g
+          join containers c on c.id = g.parent_id
+          left join usage u on u.container_id = g.id
+         where g.type = 'ContainerNode'
+    loop
+        if top.nodes is not null then
+            insert into usage_changes (path, bytes, nodes) values (top.above, -top.bytes, -top.nodes);
+        end if;
+        update usage_changes set path = null where path >= top.path and path < (top.path::text || '0')::ltree;
+    end loop;
+    delete from usage u using gone g where g.type = 'ContainerNode' and u.container_id = g.id;
+    delete from quotas q using gone g where g.type = 'ContainerNode' and q.container_id = g.id;
+    return null;
+end
+$$;
+
+create trigger nodes_gone after delete on nodes
+    referencing old table as gone for each statement execute function count_gone();
+
+-- Count new bytes, a new place, a new owner. Who moves a container has turned the paths of all changes below it
+-- before, and nobody folds meanwhile: what is in its sum goes with it. What falls under other quotas than before must
+-- fit there.
+create function count_changed() returns trigger language plpgsql as $$
+declare
+    before bigint := coalesce(old.size, 0);
+    after bigint := coalesce(new.size, 0);
+    below record;
+begin
+    if (new.parent_id, new.owner_id) = (old.parent_id, old.owner_id) then
+        insert into usage_changes (path, owner_id, bytes, nodes)
+        select c.path, new.owner_id, after - before, 0 from containers c where c.id = new.parent_id for share;
+        return null;
+    end if;
+    if new.parent_id is distinct from old.parent_id then
+        select coalesce(sum(u.bytes), 0)::bigint as bytes, coalesce(sum(u.nodes), 0)::bigint as nodes
+          into below from usage u where u.container_id = new.id;
+        insert into usage_changes (path, bytes, nodes)
+        select c.path, case when c.id = new.parent_id then after + below.bytes else -before - below.bytes end,
+               case when c.id = new.parent_id then 1 + below.nodes else -1 - below.nodes end
+          from containers c where c.id in (old.parent_id, new.parent_id) order by c.id for share;
+    elsif after <> before then
+        insert into usage_changes (path, bytes, nodes)
+        select c.path, after - before, 0 from containers c where c.id = new.parent_id for share;
+    end if;
+    if new.owner_id <> old.owner_id and new.parent_id is not null then
+        insert into usage_changes (owner_id, bytes, nodes)
+        values (old.owner_id, -before, -1), (new.owner_id, after, 1);
+    elsif after <> before then
+        insert into usage_changes (owner_id, bytes, nodes) values (new.owner_id, after - before, 0);
+    end if;
+    if (select limited from space) then
+        perform require_quotas_above(old, new);
+    end if;
+    return null;
+end
+$$;
+
+create trigger nodes_changed after update of parent_id, size, owner_id on nodes for each row
+    when ((old.parent_id, old.owner_id, coalesce(old.size, 0))
+          is distinct from (new.parent_id, new.owner_id, coalesce(new.size, 0)))
+    execute function count_changed();
+
+-- How much there may be at the most.
+create table quotas (
+    -- Of its lock.
+    id           integer generated always as identity primary key,
+    -- For what is below this container.
+    container_id bigint unique,
+    -- For what this user owns.
+    user_id      bigint unique references users,
+    -- For what the members of this group own together: its URI.
+    group_uri    text collate "C" unique check (group_uri <> ''),
+    -- Bytes. NULL: any number.
+    bytes        bigint check (bytes >= 0),
+    -- Nodes. NULL: any number.
+    nodes        bigint check (nodes >= 0),
+    -- Per cent, of those at which the operator wants to be told, that are used. 0: less. NULL: nobody has looked yet.
+    warned       integer,
+    check (num_nonnulls(container_id, user_id, group_uri) = 1),
+    check (num_nonnulls(bytes, nodes) > 0)
+);
+
+-- Let everybody know that there are quotas, or none any more.
+create function note_limits() returns trigger language plpgsql as $$
+begin
+    -- One after the other: each is to see the quotas of those before.
+    perform from space for no key update;
+    update space set limited = exists (select from quotas);
+    return null;
+end
+$$;
+
+create trigger quotas_known after insert or delete on quotas for each row execute function note_limits();
+
+-- Users in a group, as `groups_of` knows them.
+create function members_of(uri text) returns setof bigint language plpgsql stable as $$
+begin
+    return query
+    select m.user_id
+      from space s
+     cross join unnest(s.group_prefixes) as prefix
+      join groups g on g.name = substr(uri, length(prefix) + 1)
+      join members m on m.group_id = g.id
+     where starts_with(uri, prefix)
+    union
+    select o.user_id from outside_groups o where o.uri = members_of.uri and o.until > now();
+end
+$$;
+
+-- What counts for a quota, as of the statement that asks: what is there.
+create function used_of(q quotas, out bytes bigint, out nodes bigint) language plpgsql stable as $$
+begin
+    if q.container_id is not null then
+        select u.bytes, u.nodes into used_of.bytes, used_of.nodes from usage_of(q.container_id) u;
+    elsif q.user_id is not null then
+        select u.bytes, u.nodes into used_of.bytes, used_of.nodes from usage_of_owner(q.user_id) u;
+    else
+        select sum(u.bytes)::bigint, sum(u.nodes)::bigint into used_of.bytes, used_of.nodes
+          from members_of(q.group_uri) as m cross join lateral usage_of_owner(m) u;
+    end if;
+    bytes := coalesce(bytes, 0);
+    nodes := coalesce(nodes, 0);
+end
+$$;
+
+-- What is there, and what uploads that are under way have reserved. A lease that is over counts for longer than a
+-- transaction may take: who began to store in time may be about to commit.
+create function taken_of(q quotas, out bytes bigint, out nodes bigint) language plpgsql stable as $$
+begin
+    select u.bytes + coalesce(r.bytes, 0), u.nodes + coalesce(r.nodes, 0) into taken_of.bytes, taken_of.nodes
+      from used_of(q) u
+     cross join lateral (
+         select sum(w.reserved_bytes)::bigint as bytes, sum(w.reserved_nodes)::bigint as nodes
+           from writers w
+          where w.until > now() - interval '2 minutes' and (w.reserved_bytes > 0 or w.reserved_nodes > 0)
+            and case when q.container_id is not null then exists (
+                         select from containers c join containers top on top.id = q.container_id
+                          where c.id = w.parent_id and c.path >= top.path and c.path < (top.path::text || '0')::ltree)
+                     when q.user_id is not null then w.owner_id = q.user_id
+                     else w.owner_id in (select members_of(q.group_uri)) end
+     ) r;
+end
+$$;
+
+-- Quotas of some containers and all above them, and of some owners and their groups.
+create function quotas_over(below bigint[], owners bigint[]) returns setof quotas language plpgsql stable as $$
+begin
+    return query
+    select q.* from quotas q
+     where q.container_id in (select step::bigint from containers c
+                               cross join unnest(string_to_array(c.path::text, '.')) as step
+                               where c.id = any (below))
+        or q.user_id = any (owners)
+        or q.group_uri in (select unnest(groups_of(o)) from unnest(owners) as o)
+     order by q.id;
+end
+$$;
+
+-- How a quota refuses. What others use is nobody's business, unless he may write where it counts.
+create function quota_words(q quotas, unit text, most bigint, room bigint, told boolean) returns text
+language plpgsql stable as $$
+begin
+    if q.container_id is not null then
+        return format('the quota of /%s: limit %s %s, %s left', array_to_string(names_of(q.container_id), '/'), most,
+                      unit, greatest(room, 0));
+    elsif not told then
+        return 'the quota of its owner does not allow it';
+    end if;
+    return format('the quota of %s: limit %s %s, %s left',
+                  coalesce(q.group_uri, (select 'user ' || u.name from users u where u.id = q.user_id)), most, unit,
+                  greatest(room, 0));
+end
+$$;
+
+-- Fail if a quota over the containers `below`, or over the owners, is exceeded now that more has come, or has been
+-- reserved: in this transaction, which keeps the quotas locked until it ends. These are the last locks that it takes,
+-- in the order of their ids. `but`: not those that the container is under as well.
+create function require_quotas(
+    below bigint[], owners bigint[], more_bytes bigint, more_nodes bigint, caller bigint, but bigint default null
+) returns void language plpgsql as $$
+declare
+    known record;
+    q quotas;
+    taken record;
+begin
+    if coalesce(more_bytes, 0) <= 0 and coalesce(more_nodes, 0) <= 0 or not (select limited from space) then
+        return;
+    end if;
+    for known in
+        select o.id from quotas_over(below, owners) o
+         where (o.bytes is not null and more_bytes > 0 or o.nodes is not null and more_nodes > 0)
+           and (but is null or o.id not in (select b.id from quotas_over(array[but], '{}') b))
+         order by o.id
+    loop
+        perform pg_advisory_xact_lock(8415, known.id);
+        -- Both in one statement: what is stored in this moment is reserved, or there, but never neither.
+        select x.* into q from quotas x where x.id = known.id;
+        select t.bytes, t.nodes into taken from taken_of(q) t;
+        if more_bytes > 0 and taken.bytes > q.bytes then
+            perform raise_fault('QuotaExceeded', quota_words(q, 'bytes', q.bytes, q.bytes - taken.bytes + more_bytes,
+                                                             caller = any (owners)));
+        elsif more_nodes > 0 and taken.nodes > q.nodes then
+            perform raise_fault('QuotaExceeded', quota_words(q, 'nodes', q.nodes, q.nodes - taken.nodes + more_nodes,
+                                                             caller = any (owners)));
+        end if;
+    end loop;
+end
+$$;
+
+-- Fail if a node that was moved, or given away, does not fit into the quotas that it was not under before.
+create function require_quotas_above(old nodes, new nodes) returns void language plpgsql as $$
+declare
+    more_bytes bigint := coalesce(new.size, 0);
+    more_nodes bigint := 1;
+begin
+    if new.parent_id is distinct from old.parent_id then
+        if new.type = 'ContainerNode' then
+            select u.bytes, u.nodes + 1 into more_bytes, more_nodes from usage_of(new.id) u;
+        end if;
+        perform require_quotas(array[new.parent_id], '{}', more_bytes, more_nodes, null, old.parent_id);
+    end if;
+    if new.owner_id <> old.owner_id then
+        perform require_quotas('{}', array[new.owner_id], coalesce(new.size, 0), 1, new.owner_id);
+    end if;
+end
+$$;
+
+-- Nodes that may still come by a quota, as of the statement that asks.
+create function nodes_left(quota integer) returns bigint language plpgsql stable as $$
+begin
+    return (select q.nodes - t.nodes from quotas q cross join lateral taken_of(q) t where q.id = quota);
+end
+$$;
+
+-- Fail if a node that is being made, and not counted yet, does not fit. As long as more are left than there can be
+-- others who make one in the same moment, they need not wait for each other: they share the quota's lock.
+create function admit_node(container bigint, owner bigint, caller bigint) returns void language plpgsql as $$
+declare
+    q quotas;
+    others constant bigint := current_setting('max_connections')::bigint;
+    near boolean;
+begin
+    for q in select * from quotas_over(array[container], array[owner]) o where o.nodes is not null loop
+        begin
+            perform pg_advisory_xact_lock_shared(8415, q.id);
+            near := nodes_left(q.id) <= others;
+            if near then
+                raise exception using errcode = 'VS003', message = 'share the lock no more';
+            end if;
+        exception
+            when sqlstate 'VS003' then null;  -- the lock is given back
+        end;
+        if near then
+            perform pg_advisory_xact_lock(8415, q.id);
+            if nodes_left(q.id) < 1 then
+                perform raise_fault('QuotaExceeded', quota_words(q, 'nodes', q.nodes, 0, caller = owner));
+            end if;
+        end if;
+    end loop;
+end
+$$;
+
+-- Bytes that may still come into a container for an owner, less than none if there are too many, and how more of them
+-- are refused; NULL: no quota says so.
+create function quota_room(container bigint, owner bigint, caller bigint, out room bigint, out words text)
+language plpgsql stable as $$
+begin
+    if (select limited from space) then
+        select q.bytes - t.bytes, quota_words(q, 'bytes', q.bytes, q.bytes - t.bytes, caller = owner)
+          into room, words
+          from quotas_over(array[container], array[owner]) q cross join lateral taken_of(q) t
+         where q.bytes is not null
+         order by 1 limit 1;
+    end if;
+end
+$$;
+
+-- Bytes that a user may bring into a container: that storages have room for and quotas leave. NULL: nobody knows.
+create function room_for(container bigint, caller bigint) returns bigint language plpgsql stable as $$
+declare
+    free bigint := free_space();
+begin
+    if not (select limited from space) then
+        return free;
+    end if;
+    return (select case when num_nonnulls(free, r.room) > 0 then greatest(least(free, r.room), 0) end
+              from quota_room(container, caller, caller) r);
+end
+$$;
+
+-- Fail if bytes that somebody wants to push would not fit, if all stays as it is. NULL: he does not say how many.
+create function admit_push(container bigint, node bigint, caller bigint, announced bigint) returns void
+language plpgsql stable as $$
+declare
+    there nodes;
+    r record;
+begin
+    select * into there from nodes where id = node;
+    select * into r from quota_room(
+        case when there.type = 'ContainerNode' then node else container end,
+        case when there.type like '%DataNode' then there.owner_id else coalesce(
+            nullif(caller, 0), (select p.owner_id from nodes p where p.id = container)) end, caller);
+    if r.room is not null
+       and (case when there.type = 'ContainerNode' then r.room <= 0
+                 else greatest(coalesce(announced, 1) - coalesce(there.size, 0), 0) > greatest(r.room, 0) end) then
+        perform raise_fault('QuotaExceeded', r.words);
+    end if;
+end
+$$;
+
+-- Take the writer's lease of the node of a push, and reserve what it will need. `announced`: bytes that will come; if
+-- nobody knows, they are reserved when they are there (storage_api.reserve), and `room` says how many that may be.
+create function take_lease(
+    job jobs, node nodes, new_attempt text, lease double precision, announced bigint, out room bigint, out words text
+) language plpgsql as $$
+declare
+    container bigint := coalesce(node.parent_id, job.parent_id);
+    owner bigint := coalesce(node.owner_id, job.owner_id, (select p.owner_id from nodes p where p.id = job.parent_id));
+    more_bytes bigint := greatest(coalesce(announced, 0) - coalesce(node.size, 0), 0);
+    more_nodes bigint := case when node.id is null then 1 else 0 end;
+begin
+    insert into writers (parent_id, name, job_id, attempt, until, owner_id, reserved_bytes, reserved_nodes)
+    values (container, coalesce(node.name, job.name), job.id, new_attempt, now() + make_interval(secs => lease), owner,
+            more_bytes, more_nodes)
+    on conflict (parent_id, name) do update
+       set job_id = excluded.job_id, attempt = excluded.attempt, until = excluded.until, owner_id = excluded.owner_id,
+           reserved_bytes = excluded.reserved_bytes, reserved_nodes = excluded.reserved_nodes
+     where writers.until < now() or writers.job_id = excluded.job_id;
+    if not found then
+        perform raise_fault('NodeBusy', 'another transfer is writing to this node');
+    end if;
+    perform require_quotas(array[container], array[owner], more_bytes, more_nodes, job.owner_id);
+    if announced is null then
+        select greatest(r.room, 0) + coalesce(node.size, 0), r.words into room, words
+          from quota_room(container, owner, job.owner_id) r where r.room is not null;
+    end if;
+end
+$$;
+
+-- Who did what to which node, from where, by which credential, and what was decided. Rows stay as they are.
+create table audit (
+    -- Order among rows of one moment.
+    id         bigint generated always as identity,
+    -- When it happened.
+    at         timestamptz not null default clock_timestamp(),
+    -- Who did it. 0: nobody who had shown who he is.
+    user_id    bigint not null,
+    -- His name then.
+    name       text not null,
+    -- How he showed who he is; never a secret.
+    credential text not null,
+    -- Address that he came from. '' : work of the service itself.
+    remote     text not null,
+    -- Id of the request, as logs and answers give it.
+    request    text not null,
+    -- What it was (pyvospace.model.audit.Action).
+    action     text collate "C" not null,
+    -- The node. NULL: there is none, or it is about none.
+    node_id    bigint,
+    -- Where it was at that moment: /names, not encoded. NULL: it is about no node.
+    path       text collate "C",
+    -- Whose node it was, or who it is about: he may see the row.
+    owner_id   bigint,
+    -- 'done', or the fault by which it was refused.
+    outcome    text collate "C" not null default 'done',
+    -- What else there is to say of it.
+    details    jsonb not null default '{}'
+) with (autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 1000000);
+-- All in the order of time; and the owner's part. What somebody does with his own is found by the owner.
+create index audit_at on audit (at, id);
+create index audit_owner on audit (owner_id, at, id);
+create index audit_user on audit (user_id, at, id) where user_id is distinct from owner_id;
+
+-- Nothing is ever changed here, and nothing goes but what `prune_audit` takes.
+create function refuse_audit_change() returns trigger language plpgsql as $$
+begin
+    if tg_op <> 'DELETE' or coalesce(current_setting('pyvospace.pruning', true), '') <> 'on' then
+        raise exception 'the audit log is only added to' using errcode = 'insufficient_privilege';
+    end if;
+    return null;
+end
+$$;
+
+create trigger audit_kept before update or delete or truncate on audit
+    for each statement execute function refuse_audit_change();
+
+alter table audit enable always trigger audit_kept;
+
+-- Take up to `at_most` of the oldest rows away that are older than some days; their number. At least a day stays.
+create function prune_audit(keep_days integer, at_most integer) returns bigint
+language plpgsql as $$
+declare
+    number bigint;
+    last timestamptz;
+begin
+    if keep_days < 1 then
+        raise exception 'an audit log of less than a day is none' using errcode = 'invalid_parameter_value';
+    end if;
+    perform set_config('pyvospace.pruning', 'on', true);
+    with old as (
+        select a.at, a.id from audit a where a.at < now() - make_interval(days => keep_days)
+         order by a.at, a.id limit at_most
+    ), gone as (
+        delete from audit a using old where a.at = old.at and a.id = old.id returning a.at
+    )
+    select count(*), max(gone.at) into number, last from gone;
+    perform set_config('pyvospace.pruning', '', true);
+    if number > 0 then
+        perform write_audit(0, null, 'pruneAudit', null, null, null,
+                            jsonb_build_object('rows', number, 'until', last, 'days', keep_days));
+    end if;
+    return number;
+end
+$$;
+
+-- Where a node is: its names behind slashes, not encoded.
+create function path_of(parent bigint, name text) returns text language plpgsql stable as $$
+begin
+    return '/' || case when parent is null then '' else array_to_string(names_of(parent) || name, '/') end;
+end
+$$;
+
+-- Write that a caller has done something, in the transaction that does it. `who`: his name, credential, address,
+-- request and job, as `Caller.who` gives them. NULL: the service itself.
+create function write_audit(
+    actor bigint, who text[], action text, node bigint, path text, owner bigint, details jsonb
+) returns void language plpgsql as $$
+begin
+    insert into audit (user_id, name, credential, remote, request, action, node_id, path, owner_id, details)
+    values (actor, coalesce(who[1], ''), coalesce(who[2], 'service'), coalesce(who[3], ''), coalesce(who[4], ''), action,
+            node, path, owner, audit_details(who, details));
+end
+$$;
+
+-- Details with the job that it was done by.
+create function audit_details(who text[], details jsonb) returns jsonb language plpgsql stable as $$
+begin
+    return case when who[5] <> '' then details || jsonb_build_object('job', who[5]) else details end;
+end
+$$;
+
+-- Which rights a change has changed: {"rights": {"public": [false, true]}}, or nothing.
+create function changed_rights(
+    old nodes, public boolean, group_read text[], group_write text[], inherit boolean, locked boolean,
+    immutable boolean
+) returns jsonb language plpgsql stable as $$
+declare
+    before jsonb := jsonb_build_object('public', old.public, 'groupRead', old.group_read, 'groupWrite',
+        old.group_write, 'inherit', old.inherit, 'locked', old.locked, 'immutable', old.immutable);
+    after jsonb := jsonb_build_object('public', public, 'groupRead', group_read, 'groupWrite', group_write,
+        'inherit', inherit, 'locked', locked, 'immutable', immutable);
+    changed jsonb := (select jsonb_object_agg(k, jsonb_build_array(before -> k, after -> k))
+                        from jsonb_object_keys(after) as k where before -> k <> after -> k);
+begin
+    return case when changed is null then '{}' else jsonb_build_object('rights', changed) end;
+end
+$$;
+
+-- Who acts in this transaction: what the client has said by pyvospace.caller, or the role of the database.
+create function acting(out actor bigint, out who text[]) language plpgsql stable as $$
+declare
+    told jsonb := nullif(current_setting('pyvospace.caller', true), '');
+begin
+    actor := coalesce((told ->> 'id')::bigint, 0);
+    who := case when told is null then array['', 'database role ' || session_user, '', '', '']
+           else array(select jsonb_array_elements_text(told -> 'who')) end;
+end
+$$;
+
+-- A row for each change of users and what belongs to them. Arguments: the actions of insert, update and delete.
+-- Of secrets it is only said that they changed.
+create function audit_administration() returns trigger language plpgsql as $$
+declare
+    secrets constant text[] := '{password,hash}';
+    ignored constant text[] := '{epoch,turned,last_used,limited,warned}';
+    before jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) else '{}' end;
+    after jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) else '{}' end;
+    row_now jsonb := case when tg_op = 'DELETE' then before else after end;
+    changed text[];
+    about nodes;
+    a record;
+begin
+    select * into a from acting();
+    select coalesce(array_agg(k order by k), '{}') into changed
+      from jsonb_object_keys(before || after) as k
+     where before -> k is distinct from after -> k and k <> all (ignored);
+    if tg_op = 'UPDATE' and changed = '{}' then
+        return null;
+    end if;
+    select * into about from nodes n where n.id = (row_now ->> 'container_id')::bigint;
+    perform write_audit(
+        a.actor, a.who, case tg_op when 'INSERT' then tg_argv[0] when 'UPDATE' then tg_argv[1] else tg_argv[2] end,
+        about.id, case when about.id is not null then path_of(about.parent_id, about.name) end,
+        case tg_table_name when 'users' then (row_now ->> 'id')::bigint
+                           else coalesce(about.owner_id, (row_now ->> 'user_id')::bigint) end,
+        case tg_op
+        when 'UPDATE' then jsonb_build_object(
+            'of', row_now - secrets - ignored - changed,
+            'changed', to_jsonb(changed),
+            'from', (select coalesce(jsonb_object_agg(k, before -> k), '{}')
+                       from unnest(changed) k where k <> all (secrets)),
+            'to', (select coalesce(jsonb_object_agg(k, after -> k), '{}')
+                     from unnest(changed) k where k <> all (secrets)))
+        else row_now - secrets - ignored end);
+    return null;
+end
+$$;
+
+create trigger users_audit after insert or update or delete on users
+    for each row execute function audit_administration('addUser', 'changeUser', 'removeUser');
+
+create trigger tokens_audit after insert or update or delete on tokens
+    for each row execute function audit_administration('addToken', 'changeToken', 'revokeToken');
+
+create trigger groups_audit after insert or update or delete on groups
+    for each row execute function audit_administration('addGroup', 'changeGroup', 'removeGroup');
+
+create trigger members_audit after insert or update or delete on members
+    for each row execute function audit_administration('addMember', 'changeMember', 'removeMember');
+
+create trigger identities_audit after insert or update or delete on identities
+    for each row execute function audit_administration('linkIdentity', 'changeIdentity', 'unlinkIdentity');
+
+create trigger quotas_audit after insert or update of bytes, nodes or delete on quotas
+    for each row execute function audit_administration('addQuota', 'changeQuota', 'removeQuota');
+
+create trigger space_audit after insert or update of state, note, down_at, back_at, group_prefixes on space
+    for each row execute function audit_administration('makeSpace', 'setSpace');
+
+-- Bytes have come: the transaction that turns nodes to them completes their job, which says who brought them.
+-- pyvospace.caller says where from, and how many nodes an archive has become.
+create function audit_stored() returns trigger language plpgsql as $$
+declare
+    told jsonb := nullif(current_setting('pyvospace.caller', true), '');
+    node nodes;
+begin
+    select * into node from nodes n where n.id = new.node_id;
+    perform write_audit(
+        coalesce(new.owner_id, 0),
+        array[coalesce((select u.name from users u where u.id = new.owner_id), ''),
+              'endpoint' || coalesce(' by token ' || new.token_id, ''), told -> 'who' ->> 2, told -> 'who' ->> 3, new.id],
+        case when node.type = 'ContainerNode' then 'unpackArchive' else 'storeBytes' end,
+        node.id, path_of(node.parent_id, node.name), node.owner_id,
+        case when node.type = 'ContainerNode' then jsonb_build_object('nodes', told -> 'nodes')
+             else jsonb_build_object('size', node.size) end);
+    return null;
+end
+$$;
+
+create trigger jobs_stored after update of phase on jobs
+    for each row when (new.phase = 'COMPLETED' and new.kind in ('push', 'pull_to') and not new.discard
+                       and new.ended is distinct from old.ended)
+    execute function audit_stored();
+
+-- The deepest node on the way along `names`, and whether that is the whole way.
+create function place_of(names text[], out id bigint, out owner_id bigint, out whole boolean)
+language plpgsql stable as $$
+begin
+    with recursive walk as (
+        select n.id, n.owner_id, 0 as depth from nodes n where n.id = 1
+        union all
+        select c.id, c.owner_id, w.depth + 1
+          from walk w
+          join nodes c on c.parent_id = w.id and c.name = names[w.depth + 1]
+         where w.depth < cardinality(names)
+    )
+    select w.id, w.owner_id, w.depth = cardinality(names) into place_of.id, place_of.owner_id, place_of.whole
+      from walk w order by w.depth desc limit 1;
+end
+$$;
+
+-- Write what metadata servers have gathered. Who has no right to a node, and who owns it, is found here, where nobody
+-- waits for it: the owner of what is not there is that of the container that it would be in, or below. A 404 is only
+-- worth a row if the node is there, and of a name that was tried only what is a user's.
+create function note_requests(entries jsonb) returns void language plpgsql as $$
+begin
+    insert into audit (at, user_id, name, credential, remote, request, action, node_id, path, owner_id, outcome, details)
+    select e.at, e.user_id, e.who[1], e.who[2], e.who[3], e.who[4], e.action, case when p.whole then p.id end,
+           case when p.whole then '/' || array_to_string(e.names, '/') else e.shown end, coalesce(p.owner_id, u.id),
+           e.outcome, e.details || case when u.id is null then '{}' else jsonb_build_object('user', u.name) end
+      from jsonb_to_recordset(entries) as e (
+               at timestamptz, user_id bigint, who text[], action text, names text[], shown text, tried text,
+               outcome text, details jsonb)
+      left join lateral place_of(e.names) p on e.names is not null
+      left join users u on u.name = e.tried
+     where p.whole or e.outcome not in ('NodeNotFound', 'ContainerNotFound');
+end
+$$;
+
+-- When a source last told the groups of a user, so that an older token does not bring old groups back.
+create table outside_tellings (
+    -- Whose groups they are.
+    user_id bigint not null references users,
+    -- As in outside_groups.
+    source  text collate "C" not null,
+    -- By the clock of the source: when it made the token, or answered.
+    told    timestamptz not null,
+    primary key (user_id, source)
+);
+
+-- Say which groups `source` knows a user to be in, until when, unless it has told something newer.
+create function tell_outside_groups(
+    of_user bigint, of_source text, uris text[], told timestamptz, new_until timestamptz
+) returns boolean language plpgsql as $$
+begin
+    insert into outside_tellings as t (user_id, source, told) values (of_user, of_source, told)
+    on conflict (user_id, source) do update set told = excluded.told where t.told <= excluded.told;
+    if not found then
+        return false;
+    end if;
+    perform set_outside_groups(of_user, of_source, uris, new_until);
+    return true;
+end
+$$;
+
+-- What an identity has told ends with it.
+create function forget_outside_groups() returns trigger language plpgsql as $$
+begin
+    delete from outside_groups where user_id = old.user_id and source = 'oidc ' || old.id;
+    delete from outside_tellings where user_id = old.user_id and source = 'oidc ' || old.id;
+    return null;
+end
+$$;
+
+create trigger identities_groups after delete on identities for each row execute function forget_outside_groups();
+
+-- Make a user for somebody whom nobody here is known as, under the name `wanted` if nobody has that or one that looks
+-- like it, else under `derived`. NULL: somebody is known
+-- as him, or was quicker with the name.
+create function provision_user(wanted text, derived text, of_issuer text, of_subject text) returns text
+language plpgsql as $$
+declare
+    chosen text := derived;
+    made bigint;
+begin
+    if exists (select from identities where kind = 'oidc' and issuer = of_issuer and subject = of_subject) then
+        return null;
+    end if;
+    if wanted <> '' and not exists (select from users where lower(name) = lower(wanted)) then
+        chosen := wanted;
+    end if;
+    -- For the audit log: nobody else has made him.
+    perform set_config('pyvospace.caller', jsonb_build_object(
+        'id', 0, 'who', jsonb_build_array('', 'oidc ' || of_issuer || ' ' || of_subject, '', '', ''))::text, true);
+    insert into users (name) values (chosen) returning id into made;
+    insert into identities (user_id, kind, issuer, subject) values (made, 'oidc', of_issuer, of_subject);
+    return chosen;
+exception when unique_violation then
+    return null;
+end
+$$;
+
+create trigger tokens_epoch after update of user_id, hash, expires, scope or truncate on tokens
+    execute function raise_epoch();
+
+create trigger tokens_revoked after delete on tokens for each row
+    when (old.expires is null or old.expires > now()) execute function raise_epoch();
+
+-- Wrong credentials that are not forgotten yet. To lose it in a crash costs nothing.
+create unlogged table login_failures (
+    -- SHA-256 of what is counted: a name from one address, a name, an address. What people type as their name may be
+    -- their password.
+    key     bytea primary key,
+    -- How many there were at `counted`, less those that were forgotten by then.
+    number  double precision not null,
+    counted timestamptz not null,
+    -- When all are forgotten.
+    until   timestamptz not null
+);
+
+create index login_failures_until on login_failures (until);
+
+-- Count one attempt for each of `keys`. Of `mosts` attempts one after the other is forgotten, all of them within
+-- `forget` seconds. Give the numbers, in the order of the keys; or, with nothing counted, how long to wait, if one of
+-- the first `hard` keys has had so many.
+create function count_login(keys bytea[], mosts double precision[], hard integer, forget double precision,
+                            out numbers double precision[], out wait double precision)
+language plpgsql as $$
+declare
+    instant timestamptz := clock_timestamp();
+begin
+    -- In the order of the keys themselves, so that nobody waits for each other in a circle.
+    insert into login_failures as f (key, number, counted, until)
+    select k.key, 1, instant, instant + make_interval(secs => forget / k.most)
+      from unnest(keys, mosts) as k (key, most) order by k.key
+    on conflict (key) do update
+       set number = greatest(0, f.number - greatest(0, extract(epoch from excluded.counted - f.counted))
+                                           / extract(epoch from excluded.until - excluded.counted)) + 1,
+           counted = greatest(f.counted, excluded.counted);
+    select array_agg(f.number order by k.place), max((f.number - k.most) * forget / k.most) filter (where k.place <= hard)
+      into numbers, wait
+      from unnest(keys, mosts) with ordinality as k (key, most, place) join login_failures f using (key);
+    if wait > 0 then
+        update login_failures f set number = f.number - 1 where f.key = any (keys);
+    else
+        wait := 0;
+        update login_failures f
+           set number = least(f.number, k.most), until = f.counted + make_interval(secs => forget * f.number / k.most)
+          from unnest(keys, mosts) as k (key, most) where f.key = k.key;
+    end if;
+end
+$$;
+
+-- Take one attempt back: it was right. What is counted for the first key is forgotten.
+create function forgive_login(keys bytea[]) returns void language plpgsql as $$
+begin
+    delete from login_failures where key = keys[1];
+    perform from login_failures f where f.key = any (keys) order by f.key for update;
+    update login_failures f set number = greatest(0, f.number - 1) where f.key = any (keys);
+end
+$$;
+
 -- ---------------------------------------------------------------------------------------------------- storage_api
 -- All that storage servers can do. A function raises SQLSTATE VS001 with the name of a fault, a space and details.
 
@@ -732,6 +1649,7 @@ begin
     elsif job.phase = 'ABORTED' or job.phase = 'ERROR' then
         perform raise_fault('PermissionDenied', 'the transfer of this endpoint was aborted; negotiate again');
     end if;
+    perform live_token(job.token_id, false);
     return job;
 end
 $$;
@@ -744,26 +1662,31 @@ begin
     if job.expires <= now() then
         perform raise_fault('PermissionDenied', 'this endpoint has expired; negotiate again');
     end if;
+    perform live_token(job.token_id, true);
     perform caller_of(of_user);
     return job;
 end
 $$;
 
--- The node that a push writes to, with the writer's rights checked now; NULL: it is still to be made.
+-- The node that a push writes to, with the writer's rights checked now; NULL: it is still to be made. To be locked, its
+-- container is shared first, as whoever changes nodes does: who deletes a tree locks them in this order too.
 create function push_target(job jobs, lock boolean) returns nodes language plpgsql as $$
 declare
     node nodes;
     parent nodes;
     c record;
 begin
-    select * into c from caller_of(job.owner_id);
+    select * into c from caller_of_job(job);
     if job.node_id is not null then
         if lock then
+            perform from nodes n join containers k on k.id = n.parent_id where n.id = job.node_id for share of k;
             select * into node from nodes where id = job.node_id for update;
+            -- It may have been moved in this very moment.
+            perform from containers k where k.id = node.parent_id for share nowait;
         else
             select * into node from nodes where id = job.node_id;
         end if;
-        if not found then
+        if node.id is null then
             perform raise_fault('NodeNotFound', 'the node was deleted meanwhile');
         end if;
     else
@@ -824,11 +1747,12 @@ create function storage_api.claim_upload(
     of_uuid uuid, of_job text, of_user bigint, new_attempt text, lease double precision,
     announced bigint, repeat_window double precision
 ) returns table (size_limit bigint, discard boolean, location text, size bigint, md5 bytea, sha256 bytea,
-                 content_type text)
+                 content_type text, room bigint, words text)
 language plpgsql security definer set search_path = public, pg_temp as $$
 declare
     job jobs;
     node nodes;
+    quota record;
 begin
     perform set_config('synchronous_commit', 'off', true);
     job := usable_push(of_job, of_user, own_storage(of_uuid));
@@ -838,32 +1762,28 @@ begin
         perform raise_fault('RequestEntityTooLarge',
                             format('%s bytes are more than the limit of %s', announced, job.size_limit));
     end if;
+    select null::bigint as room, null::text as words into quota;
     if not job.discard then
         node := push_target(job, false);
-        insert into writers (parent_id, name, job_id, attempt, until)
-        values (coalesce(node.parent_id, job.parent_id), coalesce(node.name, job.name), of_job, new_attempt,
-                now() + make_interval(secs => lease))
-        on conflict (parent_id, name) do update
-           set job_id = excluded.job_id, attempt = excluded.attempt, until = excluded.until
-         where writers.until < now() or writers.job_id = excluded.job_id;
-        if not found then
-            perform raise_fault('NodeBusy', 'another transfer is writing to this node');
-        end if;
+        select * into quota from take_lease(job, node, new_attempt, lease, announced);
     end if;
     if job.started is null then
         update jobs set started = now() where id = of_job;
     end if;
     return query select job.size_limit, job.discard, node.location, node.size, node.md5, node.sha256,
-                        node.properties ->> 'ivo://ivoa.net/vospace/core#type';
+                        node.properties ->> 'ivo://ivoa.net/vospace/core#type', quota.room, quota.words;
 end
 $$;
 
--- Extend a lease; false: it was lost.
+-- Extend a lease; false: it was lost. What it had reserved may be somebody else's by now if it was over.
 create function storage_api.renew(of_attempt text, lease double precision) returns boolean
 language plpgsql security definer set search_path = public, pg_temp as $$
 begin
     perform set_config('synchronous_commit', 'off', true);
-    update writers w set until = now() + make_interval(secs => lease)
+    update writers w
+       set until = now() + make_interval(secs => lease), owner_id = case when w.until > now() then w.owner_id end,
+           reserved_bytes = case when w.until > now() then w.reserved_bytes else 0 end,
+           reserved_nodes = case when w.until > now() then w.reserved_nodes else 0 end
       from jobs j
      where w.attempt = of_attempt and j.id = w.job_id and j.phase in ('EXECUTING', 'COMPLETED');
     return found;
@@ -888,6 +1808,7 @@ end
 $$;
 
 -- Turn the node to new bytes, or make it, and complete the job. The caller publishes the bytes before he commits.
+-- They fit into all quotas if no more of them came, and nothing else is there, than was reserved; if not, we look.
 create function storage_api.store(
     of_uuid uuid, of_job text, of_user bigint, of_attempt text, new_location text, new_size bigint,
     new_md5 bytea, new_sha256 bytea, new_type text
@@ -896,11 +1817,14 @@ declare
     of_storage integer := own_storage(of_uuid);
     job jobs := live_push(of_job, of_user, of_storage);
     node nodes;
+    held writers;
+    more_bytes bigint;
+    more_nodes bigint := 0;
     moment timestamptz;
     type_property constant text := 'ivo://ivoa.net/vospace/core#type';
 begin
     if not job.discard then
-        perform from writers where attempt = of_attempt for update;
+        select * into held from writers where attempt = of_attempt for update;
         if not found then
             perform raise_fault('NodeBusy', 'another transfer took this node over');
         end if;
@@ -914,8 +1838,10 @@ begin
               from nodes p where p.id = job.parent_id
             on conflict (parent_id, name) do nothing
             returning * into node;
+            more_nodes := 1;
             exit when node.id is not null;
             -- Somebody made it in the same moment: his node, if we may, unless it is gone again.
+            more_nodes := 0;
         end loop;
         insert into obsolete (storage_id, location)
         select node.storage_id, node.location where node.location is not null
@@ -929,6 +1855,11 @@ begin
                             || case when new_type is null then '{}' else jsonb_build_object(type_property, new_type) end
          where id = node.id;
         delete from writers where attempt = of_attempt;
+        more_bytes := greatest(new_size - coalesce(node.size, 0), 0);
+        if held.until < now() or (held.parent_id, held.owner_id) is distinct from (node.parent_id, node.owner_id)
+           or more_bytes > held.reserved_bytes or more_nodes > held.reserved_nodes then
+            perform require_quotas(array[node.parent_id], array[node.owner_id], more_bytes, more_nodes, job.owner_id);
+        end if;
     end if;
     update jobs
        set phase = 'COMPLETED', ended = clock_timestamp(), started = coalesce(started, now()), message = null,
@@ -938,7 +1869,8 @@ end
 $$;
 
 -- Where the bytes of a node are, if the caller may still read them.
-create function storage_api.claim_download(of_uuid uuid, of_node bigint, of_job text, of_user bigint)
+create function storage_api.claim_download(of_uuid uuid, of_node bigint, of_job text, of_user bigint,
+                                           of_token bigint)
 returns table (name text, modified timestamptz, location text, size bigint, md5 bytea, sha256 bytea,
                content_type text, waiting boolean)
 language plpgsql stable security definer set search_path = public, pg_temp as $$
@@ -948,6 +1880,7 @@ declare
     job jobs;
     c record;
 begin
+    perform live_token(of_token, true);
     select * into c from caller_of(of_user);
     if of_job is not null then
         select * into job from jobs where id = of_job;
@@ -956,6 +1889,7 @@ begin
            or job.expires <= now() then
             perform raise_fault('PermissionDenied', 'this endpoint was withdrawn; negotiate again');
         end if;
+        perform live_token(job.token_id, true);
     end if;
     select * into node from nodes where id = of_node;
     if not found then
@@ -1050,7 +1984,8 @@ create function storage_api.claim_job(
     of_uuid uuid, of_kinds text[], new_attempt text, lease double precision, lost boolean, at_most integer
 ) returns table (id text, kind text, owner_id bigint, request jsonb, node_id bigint, parent_id bigint, name text,
                  node_uri text, attempt text, attempts integer, started timestamptz, execution_duration integer,
-                 "now" timestamptz, bytes_done bigint, bytes_total bigint, files_done bigint, files_total bigint)
+                 "now" timestamptz, bytes_done bigint, bytes_total bigint, files_done bigint, files_total bigint, token_id bigint,
+                 scope jsonb)
 language plpgsql security definer set search_path = public, pg_temp as $$
 #variable_conflict use_column
 declare
@@ -1075,7 +2010,8 @@ begin
            discard = coalesce(j.name = '.null', false)
      where j.id = next
     returning j.id, j.kind, j.owner_id, j.request, j.node_id, j.parent_id, j.name, j.node_uri, j.attempt, j.attempts,
-              j.started, j.execution_duration, now(), j.bytes_done, j.bytes_total, j.files_done, j.files_total;
+              j.started, j.execution_duration, now(), j.bytes_done, j.bytes_total, j.files_done, j.files_total,
+              j.token_id, j.scope;
 end
 $$;
 
@@ -1142,33 +2078,28 @@ begin
     if not found then
         perform raise_fault('NodeBusy', 'this job is in other hands by now');
     end if;
+    perform live_token(job.token_id, false);
     return job;
 end
 $$;
 
--- Take the writer's lease of the node that bytes were found for, with the rights of the job's owner checked now.
-create function storage_api.claim_pull(of_uuid uuid, of_attempt text, new_writer text, lease double precision)
-returns table (size_limit bigint, discard boolean)
+-- Take the writer's lease of the node that `announced` bytes were found for, with the rights of the job's owner
+-- checked now.
+create function storage_api.claim_pull(
+    of_uuid uuid, of_attempt text, new_writer text, lease double precision, announced bigint
+) returns table (size_limit bigint, discard boolean, room bigint, words text)
 language plpgsql security definer set search_path = public, pg_temp as $$
 declare
     job jobs := held_pull(of_attempt, own_storage(of_uuid));
-    node nodes;
+    quota record;
 begin
     perform set_config('synchronous_commit', 'off', true);
     perform caller_of(job.owner_id);
+    select null::bigint as room, null::text as words into quota;
     if not job.discard then
-        node := push_target(job, false);
-        insert into writers (parent_id, name, job_id, attempt, until)
-        values (coalesce(node.parent_id, job.parent_id), coalesce(node.name, job.name), job.id, new_writer,
-                now() + make_interval(secs => lease))
-        on conflict (parent_id, name) do update
-           set job_id = excluded.job_id, attempt = excluded.attempt, until = excluded.until
-         where writers.until < now() or writers.job_id = excluded.job_id;
-        if not found then
-            perform raise_fault('NodeBusy', 'another transfer is writing to this node');
-        end if;
+        select * into quota from take_lease(job, push_target(job, false), new_writer, lease, announced);
     end if;
-    return query select job.size_limit, job.discard;
+    return query select job.size_limit, job.discard, quota.room, quota.words;
 end
 $$;
 
@@ -1199,6 +2130,7 @@ begin
        or job.storage_id is distinct from of_storage or job.phase not in ('EXECUTING', 'COMPLETED') then
         perform raise_fault('PermissionDenied', 'this endpoint was withdrawn; negotiate again');
     end if;
+    perform live_token(job.token_id, false);
     return job;
 end
 $$;
@@ -1213,6 +2145,7 @@ begin
     if job.expires <= now() then
         perform raise_fault('PermissionDenied', 'this endpoint has expired; negotiate again');
     end if;
+    perform live_token(job.token_id, true);
     perform caller_of(of_user);
     return query select job.request, job.phase = 'EXECUTING';
 end
@@ -1229,7 +2162,7 @@ declare
     job jobs := live_pack(of_job, of_user, of_storage);
     c record;
 begin
-    select * into c from caller_of(of_user);
+    select * into c from caller_of_job(job);
     return query
     select n.id, n.parent_id, n.name, n.type, n.size, coalesce(n.modified, n.changed), n.target, n.location, t.uuid,
            t.url,
@@ -1259,7 +2192,7 @@ declare
     room integer := at_most;
     found_here integer;
 begin
-    select * into c from caller_of(of_user);
+    select * into c from caller_of_job(job);
     foreach parent in array parents loop
         if way_is_readable(parent, c.caller, c.caller_groups, c.admin) then
             return query
@@ -1285,7 +2218,7 @@ declare
     node nodes;
     c record;
 begin
-    select * into c from caller_of(job.owner_id);
+    select * into c from caller_of_job(job);
     select * into node from nodes where id = job.node_id;
     if not found then
         perform raise_fault('NodeNotFound', 'the container was deleted meanwhile');
@@ -1301,7 +2234,8 @@ begin
 end
 $$;
 
--- Take the writer's lease of the container, as storage_api.claim_upload does of a data node; `path`: its names.
+-- Take the writer's lease of the container, as storage_api.claim_upload does of a data node; `path`: its names. What
+-- it will need nobody knows before its end, and is not reserved.
 create function storage_api.claim_unpack(
     of_uuid uuid, of_job text, of_user bigint, new_attempt text, lease double precision, announced bigint,
     repeat_window double precision
@@ -1310,6 +2244,7 @@ language plpgsql security definer set search_path = public, pg_temp as $$
 declare
     job jobs;
     node nodes;
+    quota record;
 begin
     perform set_config('synchronous_commit', 'off', true);
     job := usable_push(of_job, of_user, own_storage(of_uuid));
@@ -1320,6 +2255,10 @@ begin
                             format('%s bytes are more than the limit of %s', announced, job.size_limit));
     end if;
     node := unpack_target(job);
+    select * into quota from quota_room(node.id, job.owner_id, job.owner_id);
+    if quota.room <= 0 then
+        perform raise_fault('QuotaExceeded', quota.words);
+    end if;
     insert into writers (parent_id, name, job_id, attempt, until)
     values (coalesce(node.parent_id, 0), node.name, of_job, new_attempt, now() + make_interval(secs => lease))
     on conflict (parent_id, name) do update
@@ -1336,13 +2275,14 @@ end
 $$;
 
 -- Make one level of the containers of an archive, or find those that are there; their ids, in order.
-create function unpack_folders(job jobs, parents bigint[], names text[]) returns bigint[] language plpgsql as $$
+create function unpack_folders(job jobs, parents bigint[], names text[]) returns bigint[]
+language plpgsql as $$
 declare
     c record;
     met nodes;
     ids bigint[];
 begin
-    select * into c from caller_of(job.owner_id);
+    select * into c from caller_of_job(job);
     with made as (
         insert into nodes (parent_id, name, type, owner_id, public, group_read, group_write, inherit)
         select p.id, f.name, 'ContainerNode', job.owner_id, p.inherit and p.public,
@@ -1379,7 +2319,7 @@ $$;
 -- Turn an archive into nodes, all or nothing, and complete its job. Folders come level by level: those up to the
 -- place `level_ends[1]` lie in the container itself, each other one in the folder at the place `folder_parents[i]`;
 -- 0 is the container. A leaf with a target becomes a link, every other one a data node with the bytes at its location.
--- The caller has published all bytes before.
+-- The caller has published all bytes before. All that has come must fit into the quotas.
 create function storage_api.unpack(
     of_uuid uuid, of_job text, of_user bigint, of_attempt text, level_ends integer[], folder_parents integer[],
     folder_names text[], leaf_parents integer[], leaf_names text[], targets text[], locations text[], sizes bigint[],
@@ -1396,6 +2336,9 @@ declare
     places bigint[];
     level_start integer := 1;
     level_end integer;
+    more_bytes bigint;
+    more_nodes bigint;
+    owners bigint[];
 begin
     perform from writers where attempt = of_attempt for update;
     if not found then
@@ -1407,7 +2350,7 @@ begin
         perform raise_fault('ContainerNotFound', 'the container was deleted or moved meanwhile');
     end if;
     perform unpack_target(job);
-    select * into c from caller_of(job.owner_id);
+    select * into c from caller_of_job(job);
     foreach level_end in array level_ends loop
         ids := ids || unpack_folders(
             job, array(select case when f.parent = 0 then job.node_id else ids[f.parent] end
@@ -1454,6 +2397,13 @@ begin
                 where not exists (select from nodes n where n.parent_id = f.parent and n.name = f.name)) then
         raise exception using errcode = 'serialization_failure', message = 'a node went meanwhile';
     end if;
+    select sum(greatest(f.size - case when n.location = f.location then 0 else coalesce(n.size, 0) end, 0)),
+           count(*) filter (where n.created = now()) + (select count(*) from nodes a
+                                                         where a.id = any (ids) and a.created = now()),
+           array_agg(distinct n.owner_id)
+      into more_bytes, more_nodes, owners
+      from unnest(places, leaf_names, locations, sizes) as f(parent, name, location, size)
+      join nodes n on n.parent_id = f.parent and n.name = f.name;
     insert into obsolete (storage_id, location)
     select distinct n.storage_id, n.location
       from unnest(places, leaf_names, locations) as f(parent, name, location)
@@ -1476,6 +2426,7 @@ begin
       from unnest(places, leaf_names, targets) as f(parent, name, target)
      where f.target is not null and n.parent_id = f.parent and n.name = f.name and n.target <> f.target;
     delete from writers where attempt = of_attempt;
+    perform require_quotas(job.node_id || ids || places, job.owner_id || owners, more_bytes, more_nodes, job.owner_id);
     update jobs
        set phase = 'COMPLETED', ended = clock_timestamp(), started = coalesce(started, now()), message = null
      where id = of_job;
@@ -1511,7 +2462,8 @@ end
 $$;
 
 -- Where the bytes are of which a view is to be computed, and which view (see storage_api.claim_download).
-create function storage_api.claim_render(of_uuid uuid, of_node bigint, of_job text, of_user bigint)
+create function storage_api.claim_render(of_uuid uuid, of_node bigint, of_job text, of_user bigint,
+                                         of_token bigint)
 returns table (name text, modified timestamptz, location text, size bigint, md5 bytea, sha256 bytea,
                content_type text, waiting boolean, structure text, view text, params jsonb)
 language plpgsql stable security definer set search_path = public, pg_temp as $$
@@ -1519,9 +2471,52 @@ begin
     return query
     select c.name, c.modified, c.location, c.size, c.md5, c.sha256, c.content_type, c.waiting, n.structure,
            j.request -> 'view' ->> 'uri', j.request -> 'view' -> 'params'
-      from storage_api.claim_download(of_uuid, of_node, of_job, of_user) c
+      from storage_api.claim_download(of_uuid, of_node, of_job, of_user, of_token) c
       join nodes n on n.id = of_node
       join jobs j on j.id = of_job;
+end
+$$;
+
+-- Reserve what bytes need that have come unannounced.
+create function storage_api.reserve(of_attempt text, new_size bigint) returns void
+language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+    job jobs;
+    node nodes;
+    held writers;
+    more bigint;
+begin
+    perform set_config('synchronous_commit', 'off', true);
+    select j.* into job from jobs j join writers w on w.job_id = j.id where w.attempt = of_attempt for update of j;
+    select * into held from writers where attempt = of_attempt for update;
+    if not found then
+        perform raise_fault('NodeBusy', 'another transfer took this node over');
+    end if;
+    node := push_target(job, false);
+    more := greatest(new_size - coalesce(node.size, 0), 0);
+    update writers set reserved_bytes = more where attempt = of_attempt;
+    perform require_quotas(array[held.parent_id], array[held.owner_id], more, 0, job.owner_id);
+end
+$$;
+
+-- The same of a storage server, which knows nodes by their ids and tells of bytes only. What an endpoint says of a
+-- user is true: a metadata server has signed it.
+create function storage_api.note_bytes(of_uuid uuid, entries jsonb) returns void
+language plpgsql security definer set search_path = public, pg_temp as $$
+begin
+    perform own_storage(of_uuid);
+    insert into audit (at, user_id, name, credential, remote, request, action, node_id, path, owner_id, outcome, details)
+    select e.at, e.user_id, coalesce(u.name, ''), e.who[2], e.who[3], e.who[4], e.action, n.id,
+           case when n.id is not null then path_of(n.parent_id, n.name)
+                when p.id is not null then path_of(p.id, j.name) end,
+           coalesce(n.owner_id, p.owner_id), e.outcome, e.details
+      from jsonb_to_recordset(entries) as e (
+               at timestamptz, user_id bigint, who text[], action text, node bigint, outcome text, details jsonb)
+      left join jobs j on j.id = e.details ->> 'job'
+      left join nodes n on n.id = coalesce(e.node, j.node_id)
+      left join nodes p on p.id = j.parent_id
+      left join users u on u.id = e.user_id
+     where e.action in ('readBytes', 'readArchive', 'storeBytes', 'unpackArchive', 'dropAudit');
 end
 $$;
 
