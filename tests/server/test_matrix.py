@@ -34,7 +34,7 @@ _CHANGING = {
     *("delete job", "set job"),
 }
 """Operations that leave something else behind when they are allowed."""
-_OF_BOX = {"list", "search", "search for", "pack", "create"}
+_OF_BOX = {"list", "search", "search for", "search job", "pack", "create"}
 """Operations on the container, whose list of names is for whoever may read it."""
 _MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}T[0-9:.]+Z?|[0-9a-f]{40}")
 """What differs between two answers that say the same: times, and ids of jobs."""

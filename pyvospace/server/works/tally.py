@@ -117,6 +117,8 @@ class Tally:
 
     async def _reasons(self, right: Right) -> list[str]:
         """Say of the first nodes with which it could not be done why, as far as the owner of the job sees them."""
+        if not self._stay:
+            return []
         told = []
         policy = self._context.policy
         for names in await rehearsals.names(self._context.database, self._stay[: rehearsals.SHOWN]):
