@@ -13,7 +13,8 @@ select array(select id from page order by name desc) as ids, (select min(name) f
 -- Ids of up to $5 children of container $1 for the caller $2 (groups $3, administrator $4), in the order of their
 -- lengths ($6) or else their dates, backwards if $7, and of their names where these are the same; behind the key $8
 -- and the name $9, or from the child named $9 on if $10. A node that he may not see counts with what documents tell of
--- it: no length, and 1 January 2000. $11: he sees every node but containers.
+-- it: no length, and 1 January 2000; a container that he may not write to has no length either. $11: he sees every
+-- node but containers.
 with keyed as not materialized (
     select n.id, n.name, case when $7 then -k.value else k.value end as key
       from nodes n
@@ -21,7 +22,9 @@ with keyed as not materialized (
          select case when not (may_read(n.owner_id, n.public, n.group_read, n.group_write, $2, $3::text[], $4)
                                or $11 and n.type <> 'ContainerNode')
                      then case when $6 then 0 else 946684800000000 end
-                     when $6 and n.type = 'ContainerNode' then (select b.bytes from usage_of(n.id) b)
+                     when $6 and n.type = 'ContainerNode' then
+                         case when may_write(n.owner_id, n.group_write, $2, $3::text[], $4)
+                              then (select b.bytes from usage_of(n.id) b) else 0 end
                      when $6 then coalesce(n.size, 0)
                      else (extract(epoch from coalesce(n.modified, n.changed)) * 1000000)::bigint
                 end as value

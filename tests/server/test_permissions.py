@@ -17,7 +17,7 @@ from pyvospace.model.callers import Scope
 from pyvospace.model.vocabulary import CORE
 from pyvospace.server.policy import Right
 from tests.server.conftest import MAKERS, READERS, STAFF, Space
-from tests.support.agents import Agent, Answer, uri_of
+from tests.support.agents import Agent, Answer, child_of, children_of, properties_of, uri_of
 
 PUBLIC, GROUP_READ, GROUP_WRITE = CORE + "ispublic", CORE + "groupread", CORE + "groupwrite"
 LOCKED, IMMUTABLE = CORE + "islocked", CORE + "immutable"
@@ -160,3 +160,15 @@ async def test_others_are_asked_for_in_the_words_of_clients(space: Space, alice:
         assert [(step.uri, step.readable) for step in found.way][-1] == (uri_of("/home/alice"), False)
         mine = await client.permissions(uri_of(folder))
         assert {one.right for one in mine.permissions if one.allowed} == set(Right) - {"unmark", "create", "administer"}
+
+
+async def test_the_order_of_a_listing_tells_no_sizes(alice: Agent, bea: Agent, shared: str) -> None:
+    """How much is in a container is told to those who may write to it, and so is the order by it."""
+    for name, content in (("a", b"12345"), ("b", b"1"), ("c", b"123")):
+        await alice.make(f"{shared}/{name}", "ContainerNode", properties={PUBLIC: "true"})
+        await alice.push(f"{shared}/{name}/hidden", content)
+    for agent, order, lengths in ((alice, "bca", "135"), (bea, "abc", "000")):
+        listing = await agent.node(shared, sort="length")
+        assert "".join(children_of(listing)) == order
+        found = [properties_of(child_of(listing, name))[CORE + "length"] for name in order]
+        assert "".join(found) == lengths
