@@ -433,16 +433,17 @@ class Policy:
         self._standing.require(changes=True)
 
     def require_admin(self) -> None:
-        """Require an administrator.
+        """Require an administrator of the whole space.
 
         Raises
         ------
         PermissionDenied, NotAuthenticated
-            The caller is none.
+            The caller is none, or his token is limited to some places.
         """
         self.asked = True
         if not self.caller.admin:
             raise _no_administrator(self.caller)
+        self.require_scope(Right.ADMINISTER, ())
 
     def require_scope(self, right: Right, path: tuple[str, ...]) -> None:
         """Require that the caller's credential is good for an operation at a place, existing or not.

@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pyvospace.db import identities
 from pyvospace.model.faults import InvalidArgument, NotAuthenticated, NotFound
 from pyvospace.model.instants import write_instant
-from pyvospace.server.policy import Right
 
 if TYPE_CHECKING:
     from pyvospace.server.context import Context
@@ -188,7 +187,6 @@ def _plain(value: Any) -> Any:
 def _require(context: Context, needs: Needs) -> None:
     if needs is Needs.ADMINISTRATOR:
         context.policy.require_admin()
-        context.policy.require_scope(Right.ADMINISTER, ())
         return
     if context.caller.anonymous:
         raise NotAuthenticated("log in")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pyvospace.db import audit
-from pyvospace.model.callers import TokenRight
 from pyvospace.model.faults import NotAuthenticated
 
 if TYPE_CHECKING:
@@ -23,12 +22,14 @@ async def records(context: Context, wanted: Wanted) -> AsyncIterator[list[dict[s
     NotAuthenticated
         Nobody is logged in.
     PermissionDenied
-        He comes with a token that is limited, and not good for administration.
+        He comes with a token that is limited, and not good for the administration of the whole space.
     """
     caller = context.caller
     if caller.anonymous:
         raise NotAuthenticated("log in to see the audit log")
-    if caller.scope is None or TokenRight.ADMIN not in caller.scope.rights:
+    if caller.admin:
+        context.policy.require_admin()
+    else:
         context.policy.require_whole()
     confirmed = await audit.confirm(context.database, wanted)
     context.policy.check_epoch(confirmed.epoch)
