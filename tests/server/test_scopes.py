@@ -193,11 +193,27 @@ async def test_an_administrator_by_a_token_without_that_right_is_none(space: Spa
         assert (await limited.get(box)).status == status, rights
 
 
+async def test_to_administer_at_a_place_is_not_to_administer_the_space(
+    space: Space, alice: Agent, admin: Agent, box: str
+) -> None:
+    for user in (alice, admin):
+        limited = await make(space, user, paths=[box], rights=["admin"])
+        answers = [
+            await limited.send("POST", "/availability", urlencode({"STATE": "ReadWrite"}), headers=FORM),
+            await limited.send("GET", "/audit?limit=1"),
+            await limited.send("GET", "/admin/users"),
+        ]
+        assert [answer.status for answer in answers] == [403] * len(answers)
+    everywhere = await make(space, alice, rights=["admin"])
+    (await everywhere.send("GET", "/audit?limit=1")).assert_fault(403, "PermissionDenied")
+
+
 async def test_changes_of_rights_need_the_right_to_share(space: Space, alice: Agent, box: str) -> None:
     limited = await make(space, alice, paths=[box], rights=["read", "write"])
     for properties in ({PUBLIC: "true"}, {CORE + "groupwrite": STAFF}):
         (await limited.post(f"{box}/file", properties=properties)).assert_fault(403, "PermissionDenied")
         assert (await set_tree(limited, box, properties)).phase in {"ERROR", "ABORTED"}
+        (await limited.put(f"{box}/new", "ContainerNode", properties=properties)).assert_fault(403, "PermissionDenied")
     answer = await limited.sync(f"{box}/file", PULL, PUBLIC_SHARE)
     assert answer.status == 303  # what is handed on is what the token reads, and no longer than it lives
 

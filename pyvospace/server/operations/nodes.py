@@ -46,6 +46,8 @@ async def create(context: Context, path: tuple[str, ...], document: Node) -> tup
     place = path
     for _ in range(_ATTEMPTS):
         context.policy.require_scope(Right.CREATE, place)
+        if changes.of_rights:
+            context.policy.require_scope(Right.OWN, place)
         # One statement if all is well; what is wrong, if it is not, the second look tells.
         try:
             maker, allowed = homes.maker(context, place, kind, changes)
