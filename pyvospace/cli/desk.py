@@ -14,7 +14,6 @@ from urllib.parse import quote
 import typer
 
 from pyvospace.cli.reach import ConfigOption, DataOption, Reach
-from pyvospace.cli.session import printable
 from pyvospace.cli.space_commands import CaOption, TokenOption, UrlOption
 
 if TYPE_CHECKING:
@@ -114,6 +113,8 @@ def write(found: Any, line: Callable[[Any], str], *, as_json: bool) -> None:
 
 def printable_lines(text: str) -> str:
     """Take out of some lines, with tabs in them, what a terminal might obey."""
+    from pyvospace.cli.session import printable
+
     return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n"))
 
 
