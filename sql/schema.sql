@@ -426,6 +426,8 @@ create table writers (
     reserved_bytes bigint not null default 0,
     -- 1: the node is still to be made.
     reserved_nodes bigint not null default 0,
+    -- Where the container was then: somewhere else, other quotas count.
+    path           ltree,
     primary key (parent_id, name)
 );
 create index writers_job on writers (job_id);
@@ -1185,12 +1187,12 @@ declare
     more_bytes bigint := greatest(coalesce(announced, 0) - coalesce(node.size, 0), 0);
     more_nodes bigint := case when node.id is null then 1 else 0 end;
 begin
-    insert into writers (parent_id, name, job_id, attempt, until, owner_id, reserved_bytes, reserved_nodes)
+    insert into writers (parent_id, name, job_id, attempt, until, owner_id, reserved_bytes, reserved_nodes, path)
     values (container, coalesce(node.name, job.name), job.id, new_attempt, now() + make_interval(secs => lease), owner,
-            more_bytes, more_nodes)
+            more_bytes, more_nodes, (select k.path from containers k where k.id = container))
     on conflict (parent_id, name) do update
        set job_id = excluded.job_id, attempt = excluded.attempt, until = excluded.until, owner_id = excluded.owner_id,
-           reserved_bytes = excluded.reserved_bytes, reserved_nodes = excluded.reserved_nodes
+           reserved_bytes = excluded.reserved_bytes, reserved_nodes = excluded.reserved_nodes, path = excluded.path
      where writers.until < now() or writers.job_id = excluded.job_id;
     if not found then
         perform raise_fault('NodeBusy', 'another transfer is writing to this node');
@@ -1856,7 +1858,9 @@ begin
          where id = node.id;
         delete from writers where attempt = of_attempt;
         more_bytes := greatest(new_size - coalesce(node.size, 0), 0);
+        -- The container has the same id when another one that it is in has been moved; its row is shared by now.
         if held.until < now() or (held.parent_id, held.owner_id) is distinct from (node.parent_id, node.owner_id)
+           or held.path is distinct from (select k.path from containers k where k.id = node.parent_id)
            or more_bytes > held.reserved_bytes or more_nodes > held.reserved_nodes then
             perform require_quotas(array[node.parent_id], array[node.owner_id], more_bytes, more_nodes, job.owner_id);
         end if;
@@ -2494,7 +2498,8 @@ begin
     end if;
     node := push_target(job, false);
     more := greatest(new_size - coalesce(node.size, 0), 0);
-    update writers set reserved_bytes = more where attempt = of_attempt;
+    update writers set reserved_bytes = more, path = (select k.path from containers k where k.id = held.parent_id)
+     where attempt = of_attempt;
     perform require_quotas(array[held.parent_id], array[held.owner_id], more, 0, job.owner_id);
 end
 $$;

@@ -168,6 +168,34 @@ async def test_nodes_copies_moves_and_archives_are_refused_whole(
     (await alice.send("PUT", endpoint, b"")).assert_status(413)
 
 
+async def test_upload_whose_container_is_moved_meanwhile(
+    alice: Agent, folder: str, limited: str, catalogue: Database
+) -> None:
+    """What was reserved elsewhere is not reserved here (I24)."""
+    name = folder.replace("/", "-")
+    await alice.make(f"{folder}/{name}", "ContainerNode")
+    _, endpoint = await alice.negotiate(f"{folder}/{name}/new", PUSH)
+    moved = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield bytes(1)
+        await moved.wait()
+        yield bytes(100)
+
+    async def bring_it() -> int:
+        async with alice.session.put(endpoint, data=slow(), headers={"Content-Length": "101"}) as response:
+            return response.status
+
+    upload = asyncio.create_task(bring_it())
+    reserved = "select exists (select from writers w join nodes n on n.id = w.parent_id where n.name = $1)"
+    while not await catalogue.fetchval(reserved, name):
+        await asyncio.sleep(0.01)
+    await move(alice, f"{folder}/{name}", f"{limited}/moved")
+    moved.set()
+    assert await upload == 413
+    assert (await told(alice, limited))[LENGTH] == "900"
+
+
 async def test_quota_of_the_user_himself(carl: Agent, catalogue: Database) -> None:
     found = await identities.by_name(catalogue, "carl")
     assert found is not None
