@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 class _Sql(QueryFile, file="usage.sql"):
     try_lock: ClassVar[str]
     lock: ClassVar[str]
+    has_changed: ClassVar[str]
     fold: ClassVar[str]
     of_container: ClassVar[str]
     of_owner: ClassVar[str]
@@ -189,6 +190,11 @@ async def crossings(database: Database, quotas: Sequence[int], percents: Sequenc
     """Note how far some quotas, and those that nobody has looked at, are used; give those that crossed a threshold."""
     rows = await database.fetch(_Sql.warn, list(quotas), list(percents))
     return [Crossing(_quota(row), row["before"], row["warned"]) for row in rows]
+
+
+async def has_changed(database: Database) -> bool:
+    """Say whether there is anything to fold."""
+    return bool(await database.fetchval(_Sql.has_changed))
 
 
 async def fold(database: Database, *, limit: int, wait: bool = False) -> Folded | None:

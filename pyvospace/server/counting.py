@@ -42,6 +42,8 @@ async def count_for_ever(database: Database, settings: QuotaSettings) -> None:
 async def _fold(database: Database, *, wait: bool) -> set[int] | None:
     """Fold until nothing is left; give the quotas that may be nearer now."""
     touched: set[int] = set()
+    if not await usage.has_changed(database):
+        return touched
     while (folded := await usage.fold(database, limit=_BATCH, wait=wait)) is not None:
         touched.update(folded.quotas)
         if folded.changes < _BATCH:

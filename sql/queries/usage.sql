@@ -6,6 +6,10 @@ select pg_try_advisory_xact_lock(8411);
 -- The same, waiting for whoever does.
 select pg_advisory_xact_lock(8411);
 
+-- name: has_changed
+-- Whether there are changes that are in no sum yet.
+select exists (select from usage_changes);
+
 -- name: fold
 -- Take up to $1 changes into the sums of all containers above them and of their owners; count them, and name the quotas
 -- that may be nearer now.
