@@ -19,6 +19,7 @@ class _Sql(QueryFile, file="groups.sql"):
     members: ClassVar[str]
     hand_on: ClassVar[str]
     owned: ClassVar[str]
+    of_another: ClassVar[str]
     of_user: ClassVar[str]
 
 
@@ -75,9 +76,14 @@ async def hand_on(connection: Connection, name: str, owner: str | None) -> None:
         raise NotFound(f"there is no user {owner!r}")
 
 
-async def owned(connection: Connection, user: int) -> int:
+async def owned(connection: Connection, user: str) -> int:
     """Count the groups of a user."""
     return int(await connection.fetchval(_Sql.owned, user))
+
+
+async def was_of_another(connection: Connection, name: str, user: str) -> bool:
+    """Say whether a group of that name was removed that was not the user's."""
+    return bool(await connection.fetchval(_Sql.of_another, name, user))
 
 
 async def of_user(database: Database, user: int) -> list[Membership]:

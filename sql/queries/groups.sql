@@ -28,8 +28,13 @@ update groups set owner_id = (select id from users where name = $2)
 returning id;
 
 -- name: owned
--- Number of groups of the user $1.
-select count(*) from groups where owner_id = $1;
+-- Number of groups of the user named $1.
+select count(*) from groups g join users u on u.id = g.owner_id where u.name = $1;
+
+-- name: of_another
+-- Whether there was a group named $1 that was not of the user named $2.
+select exists (select from former_groups f left join users u on u.id = f.owner_id
+                where f.name = $1 and u.name is distinct from $2);
 
 -- name: of_user
 -- URIs of the groups of the user $1 with who says so; local ones by every prefix.

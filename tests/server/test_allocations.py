@@ -207,3 +207,22 @@ async def test_groups_of_users(chief: Agent) -> None:
     await told(other, "DELETE", f"/groups/{names[0]}/members/{friend}", status=204)
     await told(other, "DELETE", f"/groups/{names[0]}", status=204)
     (await call(other, "GET", f"/groups/{names[0]}")).assert_fault(404, "NotFound")
+
+
+async def test_nobody_makes_groups_for_others_or_takes_their_names(chief: Agent) -> None:
+    """Nodes name groups that are gone: who could make one of that name could read them."""
+    owner, user = await newcomer(chief, member=False)
+    victim, other = await newcomer(chief, member=False)
+    names = [f"g{uuid.uuid4().hex[:12]}" for _ in range(4)]
+    (await call(user, "PUT", f"/groups/{names[0]}", {"owner": victim})).assert_fault(403, "PermissionDenied")
+    for name in names[:2]:
+        await told(other, "PUT", f"/groups/{name}", {}, status=201)
+    await told(user, "PUT", f"/groups/{names[2]}", {"owner": owner}, status=201)
+    (await call(user, "PUT", f"/groups/{names[2]}", {"owner": victim})).assert_fault(403, "PermissionDenied")
+    await told(other, "DELETE", f"/groups/{names[0]}", status=204)
+    (await call(user, "PUT", f"/groups/{names[0]}", {})).assert_fault(403, "PermissionDenied")
+    await told(other, "PUT", f"/groups/{names[0]}", {}, status=201)
+    await told(chief, "PUT", f"/groups/{names[3]}", {}, status=201)
+    await told(chief, "DELETE", f"/groups/{names[3]}", status=204)
+    (await call(user, "PUT", f"/groups/{names[3]}", {})).assert_fault(403, "PermissionDenied")
+    await told(chief, "PUT", f"/groups/{names[3]}", {"owner": owner}, status=201)

@@ -94,10 +94,8 @@ async def put_group(context: Context, asked: Asked) -> Made[Group] | Group:
     row = await groups.group(context.database, name, user=context.caller.id)
     if row is not None:
         await _own(context, name)
-        if owner is not None:
-            await administration.change(
-                context.database, context.caller, lambda connection: groups.hand_on(connection, name, owner)
-            )
+        if owner not in {None, row.owner}:
+            await _hand_on(context, name, owner or "")
         return await _after(context, name)
     await _make(context, name, owner)
     return Made(await _after(context, name))
@@ -111,18 +109,37 @@ async def _after(context: Context, name: str) -> Group:
 
 
 async def _make(context: Context, name: str, owner: str | None) -> None:
-    caller, settings = context.caller, context.service.settings.groups
+    caller = context.caller
     if not caller.admin:
-        if not settings.self_service:
+        if not context.service.settings.groups.self_service:
             raise PermissionDenied("only administrators make groups here")
-        owner = owner or caller.name
+        if owner not in {None, caller.name}:
+            raise PermissionDenied("only administrators make groups for others")
+        owner = caller.name
 
     async def work(connection: Connection) -> None:
-        if not caller.admin and await groups.owned(connection, caller.id) >= settings.most:
-            raise PermissionDenied(f"you have {settings.most} groups, which is as many as one may have")
+        if not caller.admin:
+            await _require_room(context, connection, caller.name)
+            if await groups.was_of_another(connection, name, caller.name):
+                raise PermissionDenied(f"nodes may still name a group {name!r} that was: only administrators make it")
         await identities.add_group(connection, name, owner=owner)
 
     await administration.change(context.database, caller, work)
+
+
+async def _hand_on(context: Context, name: str, owner: str) -> None:
+    async def work(connection: Connection) -> None:
+        if not context.caller.admin:
+            await _require_room(context, connection, owner)
+        await groups.hand_on(connection, name, owner)
+
+    await administration.change(context.database, context.caller, work)
+
+
+async def _require_room(context: Context, connection: Connection, owner: str) -> None:
+    most = context.service.settings.groups.most
+    if await groups.owned(connection, owner) >= most:
+        raise PermissionDenied(f"{owner!r} has {most} groups, which is as many as one may have")
 
 
 async def remove_group(context: Context, asked: Asked) -> None:
