@@ -29,6 +29,8 @@ _SECRET: Final = {"Cache-Control": "no-store"}
 _MEMBERS: Final = frozenset({"name", "expires", "days", "paths", "rights"})
 """Of the document that asks for a token."""
 _MOST_DAYS: Final = 36_500
+_MOST_WORDS: Final = 100
+"""Paths of a token: each is looked at in each request that comes with it."""
 
 
 async def log_in(request: web.Request) -> web.StreamResponse:
@@ -126,9 +128,11 @@ def _text(asked: dict[str, Any], name: str) -> str:
 
 
 def _words(asked: dict[str, Any], name: str) -> list[str]:
-    value = asked.get(name) or []
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        raise InvalidArgument(f"{name} is to be a list of texts")
+    value = asked.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list) or len(value) > _MOST_WORDS or not all(isinstance(one, str) for one in value):
+        raise InvalidArgument(f"{name} is to be a list of up to {_MOST_WORDS} texts")
     return value
 
 
