@@ -23,7 +23,7 @@ select q.id, case when q.container_id is not null then 'container' when q.user_i
             else coalesce(q.group_uri, (select p.name from users p where p.id = q.user_id)) end as name,
        q.bytes, q.nodes, s.bytes as used_bytes, s.nodes as used_nodes
   from quotas q cross join lateral used_of(q) s
- where q.id > $1 order by q.id limit $2;
+ where q.id > $1::bigint order by q.id limit $2;
 
 -- name: user_id
 select id from users where name = $1;

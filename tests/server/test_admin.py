@@ -90,6 +90,13 @@ async def test_odd_queries_are_refused(admin: Agent, query: str, words: str) -> 
     assert words in answer.text
 
 
+async def test_numbers_beyond_all_ids_find_nothing(admin: Agent) -> None:
+    for page in ("storages", "quotas", "allocations"):
+        assert (await told(admin, "GET", f"/admin/{page}?after={10**18 - 1}"))["items"] == []
+    for method, body in (("PATCH", {"name": "x"}), ("DELETE", None)):
+        (await call(admin, method, f"/admin/storages/{10**18 - 1}", body)).assert_fault(404, "NotFound")
+
+
 async def test_odd_names_are_nobody(admin: Agent) -> None:
     for odd in ("%00", "%ff", "..%2f", "x" * 2000, "%ed%a0%80"):
         (await call(admin, "GET", f"/admin/users/{odd}")).assert_fault(404, "NotFound")
