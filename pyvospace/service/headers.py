@@ -34,8 +34,8 @@ _EXPOSED: Final = (
 )
 _METHODS: Final = "GET, HEAD, POST, PUT, PATCH, DELETE"
 _ASKABLE: Final = (
-    "Accept, Authorization, Content-MD5, Content-Type, Digest, If-Match, If-Modified-Since, If-None- "
-    "Match, If-Range, If-Unmodified-Since, Range, Repr-Digest, X-Total-Length"
+    "Accept, Authorization, Content-MD5, Content-Type, Digest, If-Match, If-Modified-Since, If-None-Match, "
+    "If-Range, If-Unmodified-Since, Range, Repr-Digest, X-Total-Length"
 )
 _ANYBODY: Final = "*"
 _REMEMBERED: Final = "600"
