@@ -178,7 +178,12 @@ def welcoming(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Pair]
 
 
 async def test_a_home_is_there_at_the_first_login(welcoming: Pair, session: aiohttp.ClientSession) -> None:
-    name, user = await newcomer(Agent(session, welcoming, welcoming.admin_token), member=False)
+    chief = Agent(session, welcoming, welcoming.admin_token)
+    name, user = await newcomer(chief, member=False)
+    limits = {"name": "t", "paths": ["/home/none"], "rights": ["read", "write"]}
+    token = await told(chief, "POST", f"/admin/users/{name}/tokens", limits, status=201)
+    await Agent(session, welcoming, token["token"]).send("GET", "/capabilities")
+    (await chief.get(f"/home/{name}")).assert_status(404)
     assert _properties(await user.node(f"/home/{name}"))[CREATOR] == name
 
 

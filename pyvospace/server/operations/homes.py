@@ -75,10 +75,10 @@ class FirstLogins:
 
     async def welcome(self, context: Context) -> None:
         """Make the caller's home if he has none and may make it himself; whatever he asks for goes on anyway."""
-        caller = context.caller
-        if caller.id in self._seen or not may_make(context, path_of(context, caller.name)):
+        caller, path = context.caller, path_of(context, context.caller.name)
+        if caller.id in self._seen or not may_make(context, path):
             return
-        if caller.scope is not None and TokenRight.WRITE not in caller.scope.rights:
+        if caller.scope is not None and not (TokenRight.WRITE in caller.scope.rights and caller.scope.covers(path)):
             return
         try:
             if await make(context, caller.name):
