@@ -279,6 +279,8 @@ async def tag(
     if dry_run and not recursive:
         raise InvalidArgument("--dry-run is for whole trees: say -R too")
     changes = [*(_assigned(text) for text in assignments), *(Property(_settable(name), None) for name in deleted)]
+    if recursive and any(one.uri == CREATOR for one in changes):
+        raise InvalidArgument("creator is changed of one node at a time: leave out -R")
     for place in await session.places(uri):
         with session.excused():
             if dry_run and changes:
@@ -297,7 +299,10 @@ async def _tag(space: Space, place: Place, changes: Sequence[Property]) -> None:
                 write_line(f"{_short_name(one.uri)}={one.value or ''}")
         return
     node = await space.get_node(place.uri, detail=Detail.MIN)
-    await space.set_node(Node(node.uri, node.type, properties=tuple(changes), target=node.target))
+    made = await space.set_node(Node(node.uri, node.type, properties=tuple(changes), target=node.target))
+    owners = {one.value for one in changes if one.uri == CREATOR}
+    if owners - {made.value(CREATOR)}:  # of others the service ignores it, as the standard wants
+        raise PermissionDenied(f"only an administrator gives {place.uri} another owner")
 
 
 async def _set_all(space: Space, changes: Sequence[Property], uri: NodeUri, watch: Watch | None) -> Counts:
@@ -308,7 +313,9 @@ def _assigned(text: str) -> Property:
     name, equals, value = text.partition("=")
     if not equals:
         raise InvalidArgument(f"{text!r} is no assignment: write {text}=value, or --delete {text}")
-    uri = _settable(name)
+    uri = property_uri(name)
+    if uri != CREATOR:  # which administrators set
+        uri = _settable(name)
     if uri in {GROUP_READ, GROUP_WRITE}:
         for group in value.replace(",", " ").split():
             if "://" not in group:

@@ -144,6 +144,9 @@ def test_tag(shell: Shell) -> None:
     assert "NodeLocked" in shell.err
     assert shell("tag", "vos:x", "--delete", "islocked") == 0
     assert shell("tag", "vos:x", "quota=5") == 5
+    assert shell("tag", "vos:x", "creator=admin") == 5
+    assert shell("tag", "-R", "vos:x", "creator=admin") == 2
+    assert shell("tag", "vos:x", "length=5") == 2
     assert shell("tag", "vos:x", "novalue") == 2
     assert shell("tag", "vos:x", "=value") == 2
     assert shell("tag", "vos:x", "length=5") == 2
