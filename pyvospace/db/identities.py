@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pyvospace.db.errors import translated
 from pyvospace.db.pool import Database
 from pyvospace.db.statements import QueryFile
-from pyvospace.model.callers import Caller, Scope, limited
-from pyvospace.model.faults import NotFound
+from pyvospace.model.callers import NOBODY, Caller, Scope, limited
+from pyvospace.model.faults import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
     import asyncpg
@@ -206,6 +206,8 @@ async def add_user(connection: Connection | Database, name: str, *, password: st
     InvalidArgument
         The name is not allowed.
     """
+    if name == NOBODY:
+        raise InvalidArgument(f"{name!r} stands for whoever is not logged in: take another name")
     await _named(connection, name, _Sql.add_user, name, password, admin)
 
 

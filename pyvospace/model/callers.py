@@ -28,6 +28,12 @@ class TokenRight(StrEnum):
     """To act as the administrator that its user is."""
 
 
+def _place(path: str) -> tuple[str, ...]:
+    if not path.startswith("/"):
+        raise InvalidArgument(f"{path[:300]!r} is no place of a token: write it from the root, like /home/alice/data")
+    return decode_path(path)
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What a credential may at most, of what its user may."""
@@ -47,7 +53,7 @@ class Scope:
         """
         try:
             wanted = frozenset(TokenRight(right) for right in rights)
-            places = tuple(sorted({decode_path(path) for path in paths}))
+            places = tuple(sorted({_place(path) for path in paths}))
         except InvalidURI as error:
             raise InvalidArgument(str(error)) from None
         except ValueError:
@@ -129,6 +135,8 @@ class Caller:
 
 
 ANONYMOUS: Final = Caller()
+NOBODY: Final = "anonymous"
+"""How he is called where a user is named; no user has this name."""
 SERVICE: Final = Caller(credential="service")
 """What the service does by itself, for the audit log."""
 

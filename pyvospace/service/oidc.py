@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pyvospace.db import identities, outside
 from pyvospace.db.bootstrap import make_home
-from pyvospace.model.callers import Caller, Scope, TokenRight, limited
+from pyvospace.model.callers import NOBODY, Caller, Scope, TokenRight, limited
 from pyvospace.model.faults import NotAuthenticated, PermissionDenied
 from pyvospace.service import jwts
 from pyvospace.service.groups import GroupServices, Telling, groups_in
@@ -154,7 +154,7 @@ class Issuers:
             hint = f"pyvospace user link NAME --{KIND} {verified.issuer} {shlex.quote(verified.subject)}"
             raise PermissionDenied(f"{who} is no user of this space yet; its operator makes him one: {hint}")
         proposed = verified.claims.get(verified.provider.name_claim)
-        wanted = proposed if isinstance(proposed, str) and _NAME.fullmatch(proposed) else ""
+        wanted = proposed if isinstance(proposed, str) and _NAME.fullmatch(proposed) and proposed != NOBODY else ""
         derived = "u" + hashlib.sha256(f"{verified.issuer}\n{verified.subject}".encode()).hexdigest()[:12]
         for name in (wanted, ""):
             made = await outside.provision(

@@ -243,6 +243,7 @@ async def test_a_token_made_by_a_token_ends_with_it(space: Space, alice: Agent) 
         {"name": "a", "rights": ["all"]}, {"name": "a", "paths": ["/../x"], "rights": ["read"]},
         {"name": "a", "paths": ["/x"] * 101, "rights": ["read"]}, {"name": "a", "rights": {}},
         {"name": "a", "paths": 0},
+        {"name": "a", "expires": "2020-01-01T00:00:00Z"}, {"name": "a", "paths": ["x"], "rights": ["read"]},
         {"name": "a", "rights": [1]}, {"name": "a", "days": 0}, {"name": "a", "days": True}, {"name": "a", "days": "1"},
         {"name": "a", "days": 10**30}, {"name": "a", "expires": "soon"}, {"name": "a", "expires": 5},
         {"name": "a", "days": 5, "expires": "2030-01-01T00:00:00Z"}, {"name": "\ud800"},

@@ -278,7 +278,7 @@ async def test_it_ends_in_the_middle_of_a_job(limited: Agent, alice: Agent, box:
     [
         ([], ["read"], {"paths": ["/"], "rights": ["read"]}),
         (
-            ["/home/a b", "home/c%2Bd/"],
+            ["/home/a b", "/home/c%2Bd/"],
             ["write", "read"],
             {"paths": ["/home/a%20b", "/home/c%2Bd"], "rights": ["read", "write"]},
         ),
@@ -290,7 +290,8 @@ def test_a_scope_is_kept_as_json(paths: list[str], rights: list[str], packed: di
     assert sorted(scope.pack()["rights"]) == packed["rights"]
 
 
-@pytest.mark.parametrize(("paths", "rights"), [([], []), ([], ["all"]), (["/../x"], ["read"]), (["/a//b"], ["read"])])
+@pytest.mark.parametrize(("paths", "rights"), [([], []), ([], ["all"]), (["/../x"], ["read"]), (["/a//b"], ["read"]),
+                                              (["data"], ["read"]), (["vos:data"], ["read"])])  # fmt: skip
 def test_a_scope_that_is_none_is_refused(paths: list[str], rights: list[str]) -> None:
     with pytest.raises(InvalidArgument):
         Scope.parse(paths, rights)

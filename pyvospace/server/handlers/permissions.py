@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from pyvospace.model.callers import NOBODY
 from pyvospace.model.faults import InvalidArgument
 from pyvospace.server.handlers.requests import context, json_answer, one, parameters
 from pyvospace.server.operations import permissions
@@ -13,8 +14,6 @@ from pyvospace.wire.permissions import render_permissions
 if TYPE_CHECKING:
     from aiohttp import web
 
-_ANONYMOUS: Final = "anonymous"
-
 
 async def get(request: web.Request) -> web.StreamResponse:
     """Say what somebody may do to a node, and why: JSON, whatever the client accepts."""
@@ -22,7 +21,7 @@ async def get(request: web.Request) -> web.StreamResponse:
     target, user = one(asked, "TARGET"), one(asked, "USER")
     if target is None:
         raise InvalidArgument("target: name the node")
-    about = "" if user == _ANONYMOUS else user
+    about = "" if user == NOBODY else user
     return json_answer(render_permissions(await permissions.explain(ctx, ctx.own_path(target), _rights(asked), about)))
 
 

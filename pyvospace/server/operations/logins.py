@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from pyvospace.db import administration, identities, logins
@@ -10,8 +11,6 @@ from pyvospace.db.bootstrap import new_token
 from pyvospace.model.faults import InvalidArgument, NotAuthenticated
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from pyvospace.db.identities import TokenRow
     from pyvospace.model.callers import Caller, Scope
     from pyvospace.server.context import Context
@@ -66,11 +65,13 @@ async def create_token(ctx: Context, name: str, *, expires: datetime | None, sco
     Raises
     ------
     InvalidArgument
-        He has too many, or this is no name.
+        He has too many, this is no name, or it would have ended already.
     """
     _require_owner(ctx)
     if not name or len(name) > _NAME or not name.isprintable():
         raise InvalidArgument(f"the name of a token has 1 to {_NAME} characters, all of them printable")
+    if expires is not None and expires <= datetime.now(UTC):
+        raise InvalidArgument("expires: that is over already")
     token, digest = new_token()
     caller, most = ctx.caller, ctx.service.settings.logins.tokens
     made = await administration.change(
