@@ -90,9 +90,10 @@ def _shown(encoded: str) -> str:
     """Write encoded text; what holds a secret that only decoding shows is left out."""
     if len(encoded) > _LONG:
         encoded = encoded[:_LONG].rpartition("/")[0] + "/..."  # no part of a secret
-    if "%" in encoded and (plain := unquote(encoded)) != _without_secrets(plain):
+    shown = masked(encoded)
+    if "%" in shown and (plain := unquote(shown)) != _without_secrets(plain):
         return "..."
-    return masked(encoded)
+    return shown
 
 
 def _shown_parameter(pair: str) -> str:
