@@ -117,7 +117,7 @@ async def test_the_mark_waits_for_what_is_being_made(tree: World, database_dsn: 
     async with connection.transaction():
         assert await connection.fetchrow(
             nodes._Sql.insert, ("t", "a"), admin.id, admin.groups, admin.admin, admin.epoch, "new",
-            "ContainerNode", None, None, None, None, False, "{}", None, admin.id, False,
+            "ContainerNode", None, None, None, None, False, "{}", None, admin.id, False, admin.who,
         )  # fmt: skip
         marking = asyncio.create_task(tree.change("t", MARK))
         await blocked(tree)
