@@ -14,7 +14,7 @@ from pyvospace.model.audit import Action
 from pyvospace.model.callers import ANONYMOUS, Origin
 from pyvospace.model.faults import Fault, NotAuthenticated, TooManyAttempts
 from pyvospace.server.handlers import files, logins, nodes, search, transfers
-from pyvospace.server.handlers.requests import CONTEXT
+from pyvospace.server.handlers.requests import CONTEXT, TRIED
 from pyvospace.service.audit import REFUSED, Entry
 from pyvospace.service.faults import REQUEST_ID
 from pyvospace.service.proxies import client_address
@@ -90,7 +90,7 @@ def _refused(request: web.Request, fault: Fault) -> Entry:
     # The pattern of the resource, not what the client made of it: that may be a secret.
     resource = request.match_info.route.resource
     what = {"request": f"{request.method} {resource.canonical}"} if resource and action is Action.REQUEST else {}
-    return Entry(context.caller, action, fault.code, names=context.policy.place, details=what)
+    return Entry(context.caller, action, fault.code, names=context.policy.place, tried=request.get(TRIED), details=what)
 
 
 def _strange(request: web.Request, fault: Fault) -> Entry:

@@ -158,6 +158,10 @@ async def test_logins_are_told_of(space: Space, alice: Agent, nobody: Agent, cat
     assert (row["action"], row["outcome"], row["credential"], row["user_id"]) == (
         "login", "NotAuthenticated", "bearer", 0,
     )  # fmt: skip
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = (await nobody.send("POST", "/login", b"username=carl&password=wrong", headers=form)).assert_status(401)
+    (row,) = await written(catalogue, request=answer.headers["X-Request-Id"])
+    assert (row["action"], row["outcome"], row["details"]) == ("login", "NotAuthenticated", {"user": "carl"})
     fresh = Agent(alice.session, alice.pair, await asyncio.to_thread(space.pair.token_for, "carl"))
     first = (await fresh.get("/")).assert_status(200)
     (row,) = await written(catalogue, request=first.headers["X-Request-Id"])

@@ -13,7 +13,7 @@ from aiohttp import web
 from pyvospace.model.callers import Scope
 from pyvospace.model.faults import InvalidArgument, NotAuthenticated, PermissionDenied
 from pyvospace.model.instants import read_instant, write_instant
-from pyvospace.server.handlers.requests import body, context, form, one, parameters, plain
+from pyvospace.server.handlers.requests import TRIED, body, context, form, one, parameters, plain
 from pyvospace.server.operations import logins
 from pyvospace.service.auth import AUTHENTICATOR, BY_PASSWORD
 from pyvospace.service.challenges import login_url
@@ -53,6 +53,7 @@ async def _by_password(request: web.Request, ctx: Context) -> Caller:
     asked = await form(request) if request.method == "POST" else {}
     name, password = one(asked, "USERNAME"), one(asked, "PASSWORD")
     if name is not None and password is not None:
+        request[TRIED] = name
         request.pop(CALLER, None)  # another one, if he came with a credential
         caller = await request.app[AUTHENTICATOR].by_password(name, password, client_address(request))
         return replace(caller, origin=ctx.caller.origin)

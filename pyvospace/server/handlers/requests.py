@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SERVICE: Final = web.AppKey("service", Service)
 CONTEXT: Final = web.RequestKey("context", Context)
+TRIED: Final = web.RequestKey("tried", str)
+"""Name in a form with which somebody wants to log in, for the audit log."""
 _BODY: Final = web.RequestKey("body", bytes)
 
 _XML: Final = frozenset({"text/xml", "application/xml", "application/octet-stream", "text/plain"})
