@@ -33,7 +33,7 @@ async def by_provider(access: Access, *, issuer: str | None, client: str | None)
     except NotAuthenticated:
         await keep(url, None)
         raise
-    typer.echo(f"logged in at {url} as {printable(who)}; {file()} keeps it", err=True)
+    _say(access, who)
 
 
 async def by_password(access: Access, name: str, password: str) -> None:
@@ -51,8 +51,14 @@ async def by_password(access: Access, name: str, password: str) -> None:
     finally:
         await http.close()
     await keep(url, Login(answer.headers["X-VO-Bearer"]))
-    who = printable(answer.headers.get("X-VO-Authenticated", name))
-    typer.echo(f"logged in at {url} as {who}; {file()} keeps it", err=True)
+    _say(access, answer.headers.get("X-VO-Authenticated", name))
+
+
+def _say(access: Access, who: str) -> None:
+    typer.echo(f"logged in at {access.url} as {printable(who)}; {file()} keeps it", err=True)
+    if access.authorization() is not None:
+        before = "token" if access.token is not None else "password"
+        complain(f"a {before} of the environment or of client.toml comes before it: take away VOSPACE_{before.upper()}")
 
 
 async def log_out(access: Access) -> None:

@@ -27,7 +27,7 @@ def read_size(text: str) -> int:
     """
     found = _SIZE.fullmatch(text)
     if found is None:
-        raise InvalidArgument(f"{text!r} is no size: write 500, 10K, 10M or 2G")
+        raise InvalidArgument(f"{text!r} is no size: write 500, 10K, 2G or 10T, without a fraction")
     return int(found[1]) << _POWERS[found[2].lower()]
 
 

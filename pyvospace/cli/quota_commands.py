@@ -34,8 +34,19 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=_PANEL)(reaching(allocations))
 
 
+def _container(path: str) -> str:
+    """Give a container as the service reads it: other commands take ``vos:/path`` too."""
+    if path[:6].lower() == "vos://":
+        return path
+    if path[:4].lower() == "vos:":
+        path = path[4:]
+    if not path.startswith("/"):
+        raise InvalidArgument(f"{path!r} does not begin at the root: write /path, or a URI vos://authority/path")
+    return path
+
+
 def _subject(path: str | None, user: str | None, group: str | None) -> dict[str, str]:
-    said = {"container": path, "user": user, "group": group}
+    said = {"container": None if path is None else _container(path), "user": user, "group": group}
     found = {name: value for name, value in said.items() if value is not None}
     if len(found) != 1:
         raise InvalidArgument("say whose quota it is: PATH, --user NAME or --group URI")
@@ -69,6 +80,8 @@ def set_quota(
     reach: Reach,
 ) -> None:
     """Set a quota, in place of the one that is there. What is there already may be more: nothing more comes then."""
+    if quota is None and nodes is None:
+        raise InvalidArgument("say how much there may be: --quota SIZE, --nodes NUMBER or both")
     body = {"bytes": None if quota is None else read_size(quota), "nodes": nodes}
     found = ask(reach, "PUT", "/admin/quota", query=_subject(path, user, group), body=body)
     write(found, quota_words, as_json=as_json)
@@ -111,7 +124,7 @@ def allocate(
 ) -> None:
     """Make a container with an owner and a quota, or change what is said of one that is there."""
     body = {
-        "path": path,
+        "path": _container(path),
         "owner": owner,
         "bytes": None if quota is None else read_size(quota),
         "nodes": nodes,

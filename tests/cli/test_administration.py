@@ -40,6 +40,7 @@ def found(shell: Shell, *words: str) -> Any:
 def test_users_and_their_identities(chief: Shell, name: str) -> None:
     chief.lines("user", "add", name)
     assert chief("user", "add", name) == 4
+    assert chief("user", "add", "anonymous") == 2, "who is not logged in is called so"
     assert chief.lines("user", "home", name) == [f"vos://{chief.home.authority}/home/{name}"]
     chief.lines("user", "link", name, "--oidc", "https://id.example.org", name)
     chief.lines("user", "link", name, "--x509", f"/C=XX/CN={name}")
@@ -70,6 +71,10 @@ def test_quotas_and_allocations(chief: Shell, name: str) -> None:
     assert chief("quota", "show") == 2
     assert chief("quota", "set", f"/{name}", "--quota", "much") == 2
     assert chief("quota", "show", "--user", name) == 3
+    assert chief("quota", "set", f"/{name}") == 2
+    assert chief("quota", "set", name, "--quota", "1G") == 2
+    assert chief.lines("quota", "set", f"vos:/{name}", "--nodes", "7") == ["0, 0 of 7 nodes"]
+    assert chief("allocate", f"/{name}", "--group-write", "nebulae") == 2
 
 
 def test_storages_jobs_and_state(chief: Shell) -> None:

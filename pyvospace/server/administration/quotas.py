@@ -53,6 +53,13 @@ class NewAllocation(Body):
     group_read: Groups | None = None
     group_write: Groups | None = None
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for group in (*(self.group_read or ()), *(self.group_write or ())):
+            if "://" not in group:
+                raise ValueError(f"{group[:80]!r} is no URI of a group; /groups (pyvospace group list) shows the URIs")
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class Quota:
