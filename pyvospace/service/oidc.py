@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KIND: Final = "oidc"
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAME: Final = re.compile(r"(?!u[0-9a-f]{12}$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""A name that somebody may choose: none that could be derived for somebody else."""
 _OURS: Final = re.compile(r"[0-9a-f]{64}")
 """An API token of ours, revoked perhaps: nobody else is asked about it."""
 _REMEMBERED: Final = 10_000

@@ -314,6 +314,10 @@ def test_users_are_made_at_first_sight(world: World) -> None:
         derived, _ = come(subject, preferred_username=wanted)
         assert derived.startswith("u"), wanted
         assert len(derived) == 13
+    # Nobody chooses the name that is derived for another one, who could not come in any more.
+    derived = "u" + hashlib.sha256(f"{them}\nx8".encode()).hexdigest()[:12]
+    assert come("x7", preferred_username=derived)[0] != derived
+    assert come("x8")[0] == derived
 
 
 def test_a_disabled_user_is_refused(world: World) -> None:
