@@ -193,6 +193,16 @@ async def test_who_sees_what(alice: Agent, bea: Agent, nobody: Agent, admin: Age
         assert (await alice.send("GET", f"/audit?{query}")).status == 400
 
 
+async def test_a_name_of_before_does_not_lead_to_what_is_hidden_now(alice: Agent, bea: Agent, tree: str) -> None:
+    await bea.delete(f"{tree}/data")
+    async with asyncio.timeout(20):
+        while not await asked(bea, target=f"vos://{alice.pair.authority}{tree}/data"):
+            await asyncio.sleep(0.02)
+    await move(alice, f"{tree}/data", f"{tree}/elsewhere")
+    assert await asked(alice, target=f"vos://{alice.pair.authority}{tree}/elsewhere", user="bea")
+    assert not await asked(bea, target=f"vos://{alice.pair.authority}{tree}/elsewhere")
+
+
 async def test_lines_stay_lines(alice: Agent, catalogue: Database, folder: str) -> None:
     """A name that looks like an end of the object and another one is one, and comes back as it is."""
     name = 'evil", "user": "admin"} {"\u00a0\u202e'
