@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import aclosing
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from pyvospace.cli.node_actions import write_line
 from pyvospace.cli.quantities import read_date
 from pyvospace.db import audit, identities
-from pyvospace.model.audit import Action, Filters
-from pyvospace.model.faults import InvalidArgument
+from pyvospace.model.audit import DONE, Action, Filters
+from pyvospace.model.faults import FAULTS, InvalidArgument
 from pyvospace.model.uris import NodeUri
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ def filters_of(
     """Read what the options say."""
     if action is not None and action not in set(Action):
         raise InvalidArgument(f"the actions are {', '.join(Action)}")
+    if outcome is not None and outcome != DONE and outcome not in FAULTS:
+        near = get_close_matches(outcome, FAULTS, 1)
+        raise InvalidArgument(f"{outcome!r} is neither done nor a fault{f'; did you mean {near[0]}?' if near else ''}")
     after, before = (None if text is None else read_date(text) for text in (since, until))
     return Filters(below, user, action, outcome, after, before, limit)
 

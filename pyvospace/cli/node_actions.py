@@ -134,7 +134,7 @@ async def info(session: Session, uris: Sequence[str], *, as_json: bool) -> None:
             for place in await session.places(text):
                 node = await place.space.get_node(place.uri, detail=Detail.MAX)
                 if as_json:
-                    write_line(json.dumps(described(node), ensure_ascii=False, indent=2 if len(uris) == 1 else None))
+                    write_line(json.dumps(described(node), ensure_ascii=False))
                     continue
                 if number:
                     write_line("")

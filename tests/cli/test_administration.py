@@ -103,6 +103,8 @@ def test_a_user_asks_the_service(shell: Shell, pair: Pair) -> None:
     assert found(shell, "whoami")["name"] == pair.user
     assert f"home\tvos://{pair.authority}{pair.home}" in shell.lines("whoami")
     assert shell("user", "list") == 5
+    assert shell("audit", "--outcome", "PermisionDenied") == 2
+    assert "did you mean PermissionDenied?" in shell.err
     assert shell("group", "add", "mine") == 5
     shell.lines("group", "list")
     shell.space.push(b"x" * 2048, f"{shell.home}/x")
