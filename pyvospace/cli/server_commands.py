@@ -170,11 +170,12 @@ def migrate(config: ConfigOption = None, data: DataOption = None) -> None:
 @_config.command("check")
 def check_config(
     file: Annotated[Path | None, typer.Argument(help="Settings (TOML). Default: as for --config.")] = None,
+    config: ConfigOption = None,
 ) -> None:
     """Name each wrong or unknown setting of file and environment, one a line."""
     from pyvospace.config import ConfigError, check
 
-    problems = check(file)
+    problems = check(file or config)
     if problems:
         raise ConfigError(problems)
 

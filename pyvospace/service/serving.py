@@ -74,8 +74,8 @@ def _ask_for_certificates(context: ssl.SSLContext, settings: MetadataSettings, a
             # Of a chain that ends in a proxy certificate, the leaf is not what an authority can revoke.
             context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
     except OSError as error:
-        raise ValueError(f"tls_client_ca {authorities}, tls_client_crl {settings.tls_client_crl}: "
-                         f"{error.strerror or error}") from error  # fmt: skip
+        crl = f" or tls_client_crl {settings.tls_client_crl}" if settings.tls_client_crl else ""
+        raise ValueError(f"tls_client_ca {authorities}{crl}: {error.strerror or error}") from error
     if settings.tls_client_proxies:
         context.verify_flags |= ssl.VERIFY_ALLOW_PROXY_CERTS
 

@@ -28,6 +28,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_config_check(file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text("[metadata]\nport = 9000\n")
     assert main.run(["config", "check", str(file)]) == 0
+    assert main.run(["config", "check", "--config", str(file)]) == 0
     assert capsys.readouterr() == ("", "")
     file.write_text(f"[metadata]\nprot = 9000\nworkers = 0\n[database]\ndsn = '{SECRET}'\n")
     monkeypatch.setenv("PYVOSPACE_STORAGE_PORT", "1")
