@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from pyvospace.db.errors import translated
 from pyvospace.db.statements import QueryFile
 from pyvospace.model.faults import NodeNotFound
 
@@ -26,6 +27,7 @@ class _Sql(QueryFile, file="usage.sql"):
     lock: ClassVar[str]
     has_changed: ClassVar[str]
     fold: ClassVar[str]
+    sweep: ClassVar[str]
     of_container: ClassVar[str]
     of_owner: ClassVar[str]
     check: ClassVar[str]
@@ -217,6 +219,13 @@ async def fold(database: Database, *, limit: int, wait: bool = False) -> Folded 
         return Folded(row["changes"], row["quotas"])
 
     return await database.transact(work)
+
+
+async def sweep_changes(database: Database) -> None:
+    """Sweep out the rows of changes that were folded, which autovacuum would leave for a minute."""
+    async with database.connection() as connection:
+        with translated():
+            await connection.execute(_Sql.sweep)
 
 
 async def check_usage(connection: Connection | Database) -> list[Miscount]:

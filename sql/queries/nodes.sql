@@ -17,7 +17,7 @@ with recursive walk as (
      where w.depth < cardinality($1::text[])
 )
 select w.depth, w.visible, w.parent_owner_id, w.parent_public, w.parent_group_read,
-       w.parent_group_write, w.parent_locked, w.parent_immutable, (select epoch from space) as epoch,
+       w.parent_group_write, w.parent_locked, w.parent_immutable, s.epoch,
        n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public, n.group_read, n.group_write,
        n.inherit, n.locked, n.immutable, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
        n.structure,
@@ -27,16 +27,17 @@ select w.depth, w.visible, w.parent_owner_id, w.parent_public, w.parent_group_re
        coalesce((select b.until > now() from writers b where b.parent_id = n.parent_id and b.name = n.name), false)
            as busy,
        case when n.type = 'ContainerNode' then
-           coalesce((select s.bytes from usage s where s.container_id = n.id), 0)
+           coalesce((select b.bytes from usage b where b.container_id = n.id), 0)
            + coalesce((select sum(g.bytes)::bigint from containers k
                          join usage_changes g on g.path >= k.path and g.path < (k.path::text || '0')::ltree
                         where k.id = n.id), 0)
        end as used, q.bytes as quota, q.warned as quota_state,
        case when n.type <> 'ContainerNode' then null
-            when (select limited from space) then room_for(n.id, $2) else free_space() end as available
+            when s.limited then room_for(n.id, $2) else free_space() end as available
   from (select * from walk order by depth desc limit 1) w
   join nodes n on n.id = w.id
   join users u on u.id = n.owner_id
+ cross join space s
   left join storages t on t.id = n.storage_id
   left join quotas q on q.container_id = n.id;
 

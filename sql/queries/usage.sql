@@ -38,6 +38,9 @@ select (select count(*) from taken) as changes, array(
         or q.group_uri is not null and exists (select from owners)
 ) as quotas;
 
+-- name: sweep
+vacuum (index_cleanup on, skip_locked, truncate off) usage_changes;
+
 -- name: of_container
 -- What is below the container $1.
 select bytes, nodes from usage_of($1);

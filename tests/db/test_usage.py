@@ -94,6 +94,18 @@ async def test_every_change_counts_in_all_containers_above(tree: World, storage:
     assert await counts() == [(0, 3 + home), (0, 1), (0, 0)]
 
 
+async def test_folded_changes_make_room_for_new_ones(tree: World) -> None:
+    sizes = set()
+    for _ in range(4):
+        for turn in range(30):
+            await tree.remove("other" if turn % 2 == 0 else "again")
+            await tree.add("again" if turn % 2 == 0 else "other")
+        assert await usage.fold(tree.database, limit=1000)
+        await usage.sweep_changes(tree.database)
+        sizes.add(await tree.database.fetchval("select pg_relation_size('usage_changes')"))
+    assert len(sizes) == 1
+
+
 async def test_wrong_counters_are_found_and_repaired(tree: World) -> None:
     assert await usage.fold(tree.database, limit=1000)
     await tree.database.fetchrow("update usage set bytes = bytes + 7, nodes = nodes - 1 where container_id = 1")

@@ -69,6 +69,7 @@ _BACKGROUND = (
     "select storage_api.note_bytes",
     "select note_requests",
     "select exists (select from usage_changes",
+    "vacuum",
 )
 """Beginnings of what processes ask from time to time for nobody: for jobs, for what is over, for the state; and of
 what is gathered for the audit log."""
