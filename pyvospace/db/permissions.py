@@ -12,7 +12,13 @@ if TYPE_CHECKING:
 
 
 class _Sql(QueryFile, file="permissions.sql"):
+    owned_groups: ClassVar[str]
     way: ClassVar[str]
+
+
+async def owned_groups(database: Database, user: int) -> list[str]:
+    """Give the URIs of the local groups that belong to a user."""
+    return [row["uri"] for row in await database.fetch(_Sql.owned_groups, user)]
 
 
 async def way(database: Database, names: tuple[str, ...]) -> list[Rights]:

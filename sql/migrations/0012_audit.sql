@@ -140,6 +140,9 @@ declare
     row_now jsonb := case when tg_op = 'DELETE' then before else after end;
     changed text[];
     about nodes;
+    names jsonb := jsonb_strip_nulls(jsonb_build_object(
+        'user', (select u.name from users u where u.id = (row_now ->> 'user_id')::bigint),
+        'group', (select g.name from groups g where g.id = (row_now ->> 'group_id')::bigint)));
     a record;
 begin
     select * into a from acting();
@@ -157,13 +160,13 @@ begin
                            else coalesce(about.owner_id, (row_now ->> 'user_id')::bigint) end,
         case tg_op
         when 'UPDATE' then jsonb_build_object(
-            'of', row_now - secrets - ignored - changed,
+            'of', names || (row_now - secrets - ignored - changed),
             'changed', to_jsonb(changed),
             'from', (select coalesce(jsonb_object_agg(k, before -> k), '{}')
                        from unnest(changed) k where k <> all (secrets)),
             'to', (select coalesce(jsonb_object_agg(k, after -> k), '{}')
                      from unnest(changed) k where k <> all (secrets)))
-        else row_now - secrets - ignored end);
+        else names || (row_now - secrets - ignored) end);
     return null;
 end
 $$;

@@ -1,3 +1,11 @@
+-- name: owned_groups
+-- URIs of the local groups that belong to the user $1.
+select prefix || g.name as uri
+  from groups g
+ cross join space s
+ cross join unnest(s.group_prefixes) as prefix
+ where g.owner_id = $1;
+
 -- name: way
 -- Who may do what with the nodes along the names $1, from the root down, as far as they are there.
 with recursive walk as (

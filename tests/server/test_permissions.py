@@ -18,6 +18,7 @@ from pyvospace.model.vocabulary import CORE
 from pyvospace.server.policy import Right
 from tests.server.conftest import MAKERS, READERS, STAFF, Space
 from tests.support.agents import Agent, Answer, child_of, children_of, properties_of, uri_of
+from tests.support.pair import PREFIXES
 
 PUBLIC, GROUP_READ, GROUP_WRITE = CORE + "ispublic", CORE + "groupread", CORE + "groupwrite"
 LOCKED, IMMUTABLE = CORE + "islocked", CORE + "immutable"
@@ -89,10 +90,14 @@ async def test_what_is_hidden_and_what_is_not_there_are_told_alike(
 
 
 async def test_about_others_only_who_may_share(
-    alice: Agent, bea: Agent, carl: Agent, nobody: Agent, admin: Agent, shared: str
+    alice: Agent, bea: Agent, carl: Agent, nobody: Agent, admin: Agent, shared: str, catalogue: Database
 ) -> None:
-    await admin.post(shared, "ContainerNode", properties={GROUP_WRITE: f"{STAFF} {MAKERS}"})
-    await alice.make(f"{shared}/a", properties={GROUP_READ: READERS, PUBLIC: "false"})
+    team = f"team-{uuid.uuid4().hex}"
+    await identities.add_group(catalogue, team)
+    for member in ("alice", "carl"):
+        await identities.change_member(catalogue, team, member, add=True)
+    await admin.post(shared, "ContainerNode", properties={GROUP_WRITE: f"{STAFF} {MAKERS} {PREFIXES[0]}{team}"})
+    await alice.make(f"{shared}/a", properties={GROUP_READ: f"{PREFIXES[0]}{team}", PUBLIC: "false"})
     assert await rule(alice, f"{shared}/a", "read", user="carl") == (True, "group-read")
     assert await rule(alice, f"{shared}/a", "read", user="bea") == (False, "private")
     assert await rule(alice, f"{shared}/a", "read", user="anonymous") == (False, "private")
@@ -103,10 +108,15 @@ async def test_about_others_only_who_may_share(
     )
     (await ask(admin, f"{shared}/a", user="nosuch")).assert_fault(404, "NotFound")
     # By which groups of the container is for its owner to know.
-    (one,) = (await told(alice, f"{shared}/a", user="bea", right="delete"))["permissions"]
+    (one,) = (await told(alice, f"{shared}/a", user="carl", right="delete"))["permissions"]
     assert (one["allowed"], one["rule"], one["groups"]) == (True, "granted", [])
     assert "group-write" not in one["trail"]
     assert await rule(admin, f"{shared}/a", "delete", user="bea") == (True, "group-write")
+    # Nobody finds out who is in a group by naming it on a node of his own.
+    await alice.make(f"{shared}/trap", properties={GROUP_READ: READERS, PUBLIC: "false"})
+    for user in ("bea", "carl", "nosuch"):
+        assert await rule(alice, f"{shared}/trap", "read", user=user) == (False, "unknown-group")
+    assert await rule(admin, f"{shared}/trap", "read", user="carl") == (True, "group-read")
     for user in ("alice", "nosuch", "admin"):
         (await ask(carl, f"{shared}/a", user=user)).assert_fault(403, "PermissionDenied")
         (await ask(nobody, f"{shared}/a", user=user)).assert_fault(401, "NotAuthenticated")

@@ -2,7 +2,8 @@
 
 Everybody may ask about himself. What he is told of nodes that he may not see is what he is told of nodes that are not
 there. About others only administrators may ask, and whoever may say who may do what with the node; by which groups is
-told to him of his own nodes alone. About callers who are not logged in everybody may ask who sees the node.
+told to him of his own nodes alone, and only groups count that he is in, or that are his: else he could find out who is
+in any group by naming it on a node. About callers who are not logged in everybody may ask who sees the node.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ _IN_CONTAINER: Final = {Right.CREATE, Right.DELETE}
 _BY_GROUP: Final = {"group-read", "group-write"}
 _UNTOLD: Final = "granted"
 """The rule that is told in place of one that would tell of which groups somebody is a member."""
+_UNKNOWN_GROUP: Final = "unknown-group"
+"""The rule that is told where a group may decide of which the asker may not know who is in it."""
 _HIDDEN: Final = Permission("", allowed=False, rule="way", words="a container above may not be read", trail=("way",))
 _UNKNOWN: Final = -1
 """Id of users who are not there: they own nothing, and are in no group."""
@@ -53,7 +56,10 @@ async def explain(context: Context, path: tuple[str, ...], rights: Sequence[Righ
     context.policy.require_place(path)
     itself = user is None or user == context.caller.name
     about = context if itself else replace(context, caller=await _other(context, path, user or ""))
-    told = _Telling(context, about, own=itself)
+    told = _Telling(context, about, own=itself, groups=frozenset() if itself else await _known_groups(context))
+    if not told.knows_all:
+        seen = tuple(group for group in about.caller.groups if group in told.groups)
+        told = replace(told, about=replace(about, caller=replace(about.caller, groups=seen)))
     decided = [await told.decide(path, right) for right in rights]
     return Permissions(
         target=str(context.uri(path)),
@@ -61,6 +67,12 @@ async def explain(context: Context, path: tuple[str, ...], rights: Sequence[Righ
         permissions=tuple(decided),
         way=await told.way(path),
     )
+
+
+async def _known_groups(context: Context) -> frozenset[str]:
+    """Give the groups of which the caller may know who is in them, if he is no administrator."""
+    owned = await permissions.owned_groups(context.database, context.caller.id)
+    return frozenset([*context.caller.groups, *owned])
 
 
 async def _other(context: Context, path: tuple[str, ...], user: str) -> Caller:
@@ -88,6 +100,13 @@ class _Telling:
     about: Context
     own: bool
     """They are the same."""
+    groups: frozenset[str]
+    """Those of which the asker may know who is in them, besides his own."""
+
+    @property
+    def knows_all(self) -> bool:
+        """Say whether the asker may know by every group."""
+        return self.own or self.asker.caller.admin or self.about.caller.anonymous
 
     async def decide(self, path: tuple[str, ...], right: Right) -> Permission:
         """Decide as the operation would."""
@@ -114,6 +133,8 @@ class _Telling:
             trail = tuple(name for name in trail if name not in _BY_GROUP)
             if rule in _BY_GROUP:
                 rule, words = _UNTOLD, "a rule that only the owner of the node is told"
+        if not decision.allowed and self._leaves_open(held):
+            rule, words = _UNKNOWN_GROUP, "unless by a group that is named there: who is in it you may not know"
         return Permission(
             right=str(decision.right),
             allowed=decision.allowed,
@@ -128,6 +149,12 @@ class _Telling:
         """Say whether the asker may be told by which group."""
         caller = self.asker.caller
         return self.own or caller.admin or (held is not None and held.owner_id == caller.id)
+
+    def _leaves_open(self, held: StoredNode | Rights | None) -> bool:
+        """Say whether a group may decide otherwise of which the asker may not know who is in it."""
+        if held is None or self.knows_all:
+            return False
+        return not self.groups.issuperset((*held.group_read, *held.group_write))
 
     async def way(self, path: tuple[str, ...]) -> tuple[Step, ...]:
         """Tell of the containers above, down to the first that may not be read: the asker sees it in its container."""
