@@ -18,6 +18,7 @@ from pyvospace.model.uris import decode_path, normalise_authority
 _EVERYWHERE = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 (recognised, not bound to)
 _LAST_PORT = 65535
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 STRICT = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
 
@@ -130,6 +131,13 @@ def _networks(words: tuple[str, ...]) -> tuple[str, ...]:
     return words
 
 
+def _labels(words: tuple[str, ...]) -> tuple[str, ...]:
+    for word in words:
+        if not _LABEL.fullmatch(word):
+            raise ValueError(f"{word!r} is no label: up to 40 letters, digits and . _ -")
+    return words
+
+
 def default_url(data: dict[str, Any]) -> str:
     """Give the URL of a server that listens as these settings say."""
     scheme = "https" if data["tls_cert"] else "http"
@@ -154,6 +162,7 @@ Places = Annotated[Words, AfterValidator(_places)]
 Origins = Annotated[Words, AfterValidator(_origins)]
 NodePath = Annotated[str, AfterValidator(_node_path)]
 Networks = Annotated[Words, AfterValidator(_networks)]
+Labels = Annotated[Words, AfterValidator(_labels)]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,80}$")]
 
 

@@ -16,6 +16,7 @@ from pyvospace.config.credentials import GroupServiceSettings, LoginSettings, Pr
 from pyvospace.config.kinds import (
     Authority,
     Dsn,
+    Labels,
     NodePath,
     Origins,
     Percent,
@@ -172,6 +173,13 @@ class StorageSettings(ServerSettings):
     )
     reserve: float = Field(0.05, ge=0, lt=1, description="Share of the disk that uploads leave free.")
     heartbeat: Seconds = Field(5.0, description="How often the server reports that it is there.")
+    labels: Labels = Field(
+        (), description="What policies of containers may ask for, as `ssd` or `archive`; words between spaces."
+    )
+    site: str = Field("", max_length=100, description="Where the server stands, for clients that are near it.")
+    cold: bool = Field(
+        default=False, description="Bytes have to be fetched from there (tape, archive tier) before they can be read."
+    )
     options: dict[str, str] = Field(
         default_factory=dict, repr=False, description="Settings of the backend, named in its own documentation."
     )

@@ -112,7 +112,18 @@ class StorageCatalogue:
 
     async def announce(self, storage: StorageState) -> None:
         """Enter or refresh the row of this storage."""
-        await self._database.fetchval(_Sql.announce, storage.id, storage.name, storage.url, storage.free)
+        await self._database.fetchval(
+            _Sql.announce,
+            storage.id,
+            storage.name,
+            storage.url,
+            storage.free,
+            storage.total,
+            list(storage.labels),
+            storage.cold,
+            storage.site,
+            storage.busy,
+        )
         self._storage = storage.id
 
     async def current(self, claims: EndpointClaims) -> StoredFile | None:

@@ -101,6 +101,16 @@ class StorageState:
     """Public base URL: endpoints are ``{url}/files/{token}/{name}``."""
     free: int | None
     """Bytes that still fit, less the reserve; None: unknown or without end."""
+    total: int | None = None
+    """Bytes in all, full and free; None: as above."""
+    labels: tuple[str, ...] = ()
+    """What policies of containers may ask for."""
+    cold: bool = False
+    """Bytes have to be fetched from there before anybody can read them."""
+    site: str = ""
+    """Where the server stands; empty: nobody says."""
+    busy: int = 0
+    """Transfers under way in this process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,7 +124,7 @@ def make_app(
         archives=served,
     )
     _add_routes(app, urlsplit(settings.storage.public_url).path, files, health)
-    herald = Herald(settings, catalogue, room, identity)
+    herald = Herald(settings, catalogue, room, files.ongoing, identity)
     app.cleanup_ctx.append(lambda _: _threads(workers, files.ongoing))
     app.cleanup_ctx.append(lambda _: _background(herald, _sweeper(settings, backend, catalogue)))
     if served is not None:
@@ -292,17 +292,28 @@ async def _run_jobs(settings: Settings, jobs: Jobs, third_party: Callable[..., T
 class Herald:
     """Tells the catalogue from time to time that this storage is there and how much fits."""
 
-    def __init__(self, settings: Settings, catalogue: Catalogue, room: Room, identity: UUID) -> None:
+    def __init__(self, settings: Settings, catalogue: Catalogue, room: Room, ongoing: Ongoing, identity: UUID) -> None:
         self._storage = settings.storage
+        self._ongoing = ongoing
         self._catalogue = catalogue
         self._room = room
         self._identity = identity
 
     async def announce(self) -> None:
         """Tell once."""
-        free = await self._room.free()
+        storage = self._storage
         await self._catalogue.announce(
-            StorageState(id=self._identity, name=self._storage.name, url=self._storage.public_url, free=free)
+            StorageState(
+                id=self._identity,
+                name=storage.name,
+                url=storage.public_url,
+                free=await self._room.free(),
+                total=await self._room.total(),
+                labels=storage.labels,
+                cold=storage.cold,
+                site=storage.site,
+                busy=len(self._ongoing),
+            )
         )
 
     async def run(self) -> None:

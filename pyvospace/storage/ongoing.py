@@ -21,6 +21,10 @@ class Ongoing:
         """Count it no more."""
         self._tasks.discard(asyncio.current_task())
 
+    def __len__(self) -> int:
+        """Tell how many there are."""
+        return len(self._tasks)
+
     async def end(self) -> None:
         """Cancel what is not cancelled yet, and wait until all have cleaned up behind themselves."""
         tasks = set(self._tasks)

@@ -33,6 +33,10 @@ class Room:
             self._asked = now
         return self._free
 
+    async def total(self) -> int | None:
+        """Tell how many bytes the place has in all; None: nobody knows."""
+        return await self._backend.total_space()
+
     async def require(self, size: int) -> None:
         """Refuse an upload of `size` bytes that cannot fit, before it begins.
 

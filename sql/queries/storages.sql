@@ -1,5 +1,5 @@
 -- name: announce
-select storage_api.announce($1, $2, $3, $4);
+select storage_api.announce($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
 -- name: current
 select * from storage_api.current($1, $2, $3);
