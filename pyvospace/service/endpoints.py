@@ -2,12 +2,19 @@
 
 An endpoint is a JSON Web Token, HS256, signed with a key of the catalogue. Everything is pinned: one algorithm, a known
 key, every claim there and no other.
+
+Protocols with a user and a password get the same as these: the user is the job, the password the rest of the claims in
+a few bytes with their HMAC.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
+import hmac
 import logging
+import struct
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -27,6 +34,10 @@ _REFRESH: Final = 60.0
 """Seconds for which a signing key is used without asking for a newer one."""
 _LOOK_AGAIN: Final = 0.2
 """Seconds between two looks for a key that is not known."""
+_PACKED: Final = struct.Struct(">8sIBQQ")
+"""Of a password: key, end, operation, node, user."""
+_MAC: Final = 16
+_OPERATIONS: Final = tuple(sorted(OPERATIONS))
 
 SigningKey = Callable[[], Awaitable[tuple[str, bytes]]]
 Keys = Callable[[], Awaitable[Mapping[str, bytes]]]
@@ -57,11 +68,28 @@ class EndpointSigner:
         token = await self._sign(claims, storage)
         return f"{storage_url}/files/{token}/{quote(name, safe='')}"
 
-    async def _sign(self, claims: EndpointClaims, storage: str) -> str:
+    async def credential(self, storage: str, claims: EndpointClaims) -> tuple[str, str]:
+        """Give the user and the password with which `claims` of a job hold on the storage with this UUID."""
+        kid, secret = await self._signing_key()
+        job = claims.job_id or ""
+        packed = _PACKED.pack(
+            bytes.fromhex(kid),
+            int(claims.expires.timestamp()),
+            _OPERATIONS.index(claims.operation),
+            claims.node_id or 0,
+            claims.user_id or 0,
+        )
+        mac = _mac(secret, self._issuer, storage, job, packed)
+        return job, base64.urlsafe_b64encode(packed + mac).decode().rstrip("=")
+
+    async def _signing_key(self) -> tuple[str, bytes]:
         if self._current is None or time.monotonic() > self._until:
             self._current = await self._key()
             self._until = time.monotonic() + _REFRESH
-        kid, secret = self._current
+        return self._current
+
+    async def _sign(self, claims: EndpointClaims, storage: str) -> str:
+        kid, secret = await self._signing_key()
         payload = {
             "iss": self._issuer,
             "aud": storage,
@@ -90,6 +118,7 @@ class EndpointVerifier:
 
     def __init__(self, authority: str, audience: str, keys: Keys) -> None:
         self._expected = jwts.Expected(issuer=authority, audiences=(audience,), algorithms=(jwts.HMAC,))
+        self._names = authority, audience
         self._fetch = keys
         self._keys: Mapping[str, bytes] = {}
         self._looked = float("-inf")
@@ -121,10 +150,38 @@ class EndpointVerifier:
             token_id=payload["tok"] or None,
         )
 
+    async def verify_credential(self, user: str, password: str) -> EndpointClaims:
+        """Read what `EndpointSigner.credential` gave.
+
+        Raises
+        ------
+        PermissionDenied
+            As `verify`.
+        """
+        try:
+            data = base64.b64decode(password.encode("ascii") + b"=" * (-len(password) % 4), b"-_", validate=True)
+            kid, end, operation, node, of_user = _PACKED.unpack(data[:-_MAC])
+        except (ValueError, binascii.Error, struct.error):
+            raise PermissionDenied("this is no password of ours") from None
+        packed, mac = data[:-_MAC], data[-_MAC:]
+        secret = await self._key(kid.hex())
+        if not hmac.compare_digest(mac, _mac(secret, *self._names, user, packed)) or end <= time.time():
+            raise PermissionDenied("this password is not valid, or not any more; negotiate again")
+        return EndpointClaims(
+            operation=_OPERATIONS[operation],
+            node_id=node or None,
+            job_id=user,
+            user_id=of_user or None,
+            expires=datetime.fromtimestamp(end, UTC),
+        )
+
     async def _secret(self, token: Unverified) -> bytes:
         kid = token.kid
         if token.header.keys() != _HEADER or token.algorithm != jwts.HMAC or kid is None:
             raise PermissionDenied("this is no endpoint of ours")
+        return await self._key(kid)
+
+    async def _key(self, kid: str) -> bytes:
         if kid not in self._keys:
             await self._look_for(kid)
         if kid not in self._keys:
@@ -144,3 +201,9 @@ class EndpointVerifier:
             begun = time.monotonic()
             self._keys = await self._fetch()
             self._looked = begun
+
+
+def _mac(secret: bytes, issuer: str, storage: str, job: str, packed: bytes) -> bytes:
+    """Bind a password to all that it is for. What is signed as a JSON Web Token begins in another way."""
+    told = f"credential\0{issuer}\0{storage}\0{job}\0".encode("utf-8", "replace")
+    return hmac.digest(secret, told + packed, "sha256")[:_MAC]

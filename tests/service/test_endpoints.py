@@ -223,3 +223,29 @@ async def test_signing_key_is_asked_for_once() -> None:
     for _ in range(10):
         await signer.endpoint(URL, STORAGE, claims(), name="a")
     assert asked == 1
+
+
+async def credential(of: EndpointClaims, *, storage: str = STORAGE, issuer: str = ISSUER) -> tuple[str, str]:
+    async def key() -> tuple[str, bytes]:
+        return KID, SECRET
+
+    return await EndpointSigner(issuer, key).credential(storage, of)
+
+
+async def test_credential_says_what_an_endpoint_says() -> None:
+    of = claims(operation="put", node_id=None)
+    user, password = await credential(of)
+    assert len(password) == 60
+    assert await verifier().verify_credential(user, password) == of
+
+
+async def test_credentials_that_are_refused() -> None:
+    user, password = await credential(claims())
+    changed = [password[:at] + ("A" if password[at] != "A" else "B") + password[at + 1 :] for at in range(60)]
+    late = await credential(claims(expires=datetime.now(UTC) - timedelta(seconds=1)))
+    others = [await credential(claims(), storage="another"), await credential(claims(), issuer="another")]
+    wrong = [("k" * 40, password), (user, ""), (user, "é"), (user, password + "AAAA"), (user, "A" * 60), late, *others]
+    reader = verifier()
+    for pair in [*((user, one) for one in changed), *wrong]:
+        with pytest.raises(PermissionDenied):
+            await reader.verify_credential(*pair)
