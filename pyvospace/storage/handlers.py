@@ -14,7 +14,6 @@ from pyvospace.model.faults import (
     InvalidArgument,
     PermissionDenied,
     PreconditionFailed,
-    RequestEntityTooLarge,
 )
 from pyvospace.model.ranges import Version
 from pyvospace.service.content import storable_type
@@ -24,7 +23,8 @@ from pyvospace.storage.backend import StorageBackend
 from pyvospace.storage.catalogue import Catalogue
 from pyvospace.storage.deliver import Deliverer, Delivery, answer_head, conditions_of
 from pyvospace.storage.hashing import Announced, announced
-from pyvospace.storage.jobs import ClaimedUpload, carry_out, record_delivery
+from pyvospace.storage.intake import Intake
+from pyvospace.storage.jobs import record_delivery
 from pyvospace.storage.ongoing import Ongoing
 from pyvospace.storage.receive import HttpBody
 from pyvospace.storage.rendering import Renderer
@@ -64,9 +64,8 @@ class Files:
         self._backend = backend
         self._verifier = verifier
         self._workers = workers
-        self._room = room
         self.ongoing = Ongoing()
-        self._limit = settings.limits.upload_bytes
+        self.intake = Intake(catalogue, backend, room, limit=settings.limits.upload_bytes)
         self._idle = settings.storage.idle_timeout
         self._least_rate = settings.storage.least_rate
         self._deliverer = Deliverer(
@@ -119,20 +118,17 @@ class Files:
         total = _announced_total(request.headers)
         if request.content_length == 0 and total is not None:
             return await self._answer_probe(claims, total)
-        await self._require_room(request.content_length or 0)
-        claim = await self._catalogue.claim_upload(claims, size=request.content_length)
+        claim = await self.intake.claim(claims, size=request.content_length)
         await self._check_conditions(request, claim)
-        limits = [limit for limit in (claim.limit, self._limit) if limit is not None]
         body = HttpBody(
             request,
             workers=self._workers,
-            limit=min(limits, default=None),
+            limit=self.intake.limit(claim),
             idle=self._idle,
             announced=digests,
             least_rate=self._least_rate,
         )
-        job = ClaimedUpload(claim, self._catalogue, body, storable_type(request.headers.get("Content-Type")))
-        await carry_out(job, self._backend, body, self._catalogue)
+        await self.intake.store(claim, body, storable_type(request.headers.get("Content-Type")))
         return web.Response(status=HTTPStatus.CREATED, headers=body.digests().headers())
 
     async def _answer_probe(self, claims: EndpointClaims, total: int) -> web.Response:
@@ -141,13 +137,8 @@ class Files:
         It does so above 5 GiB, by a PUT without bytes, which therefore must not replace the node.
         """
         await self._catalogue.current(claims)
-        await self._require_room(total)
+        await self.intake.require_room(total)
         return web.Response()
-
-    async def _require_room(self, size: int) -> None:
-        if self._limit is not None and size > self._limit:
-            raise RequestEntityTooLarge(f"more than {self._limit} bytes are not taken")
-        await self._room.require(size)
 
     async def _check_conditions(self, request: web.Request, claim: UploadClaim) -> None:
         """Honour If-Match and If-None-Match: nobody else writes while we hold the lease."""
