@@ -14,8 +14,8 @@ from pyvospace.config import Settings
 from pyvospace.model.claims import OutcomeUnknownError
 from pyvospace.model.faults import NodeLocked, ServiceBusy
 from pyvospace.storage.backend import Body, UploadJob
-from pyvospace.storage.backends import posix
 from pyvospace.storage.backends.posix import PosixBackend
+from pyvospace.storage.backends.posix_directory import Staged
 from pyvospace.storage.testing.doubles import FailAt, MemoryCatalogue
 from tests.storage.serving import Server, make_settings, open_files, serving, staged, stored
 
@@ -177,7 +177,7 @@ async def test_stopping_server_ends_its_transactions(tmp_path: Path) -> None:
     reached = asyncio.Event()
     publish = PosixBackend._publish
 
-    def slow(self: PosixBackend, staged: posix._Staged, location: str) -> None:
+    def slow(self: PosixBackend, staged: Staged, location: str) -> None:
         loop.call_soon_threadsafe(reached.set)
         time.sleep(0.5)
         publish(self, staged, location)

@@ -1,32 +1,35 @@
-"""Bytes in files of a directory that belongs to the service alone.
+"""Bytes in files of directories that belong to the service alone, one on each disk.
 
 ::
 
     storage.json            which storage this is
+    directories/<id>        which other directories it has
     staging/<upload id>     what is being received; locked (flock) by the process that receives it
     data/<3 hex>/<32 hex>   what nodes name; the location is ``<3 hex>/<32 hex>``
+
+The other directories have staging/ and data/ as well, and directory.json: their id (8 hex), which stands before the
+locations of what is in them, and the storage they belong to. So paths may change, and a disk that is not mounted is
+never taken for an empty one.
 
 No name in here comes from a client. Nothing is ever written over: files are made exclusively, and a location is
 a new random number each time.
 """
 
-import fcntl
-import io
-import json
-import os
+import errno
+import logging
 import re
-import stat
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+import threading
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final, Self, cast
+from random import SystemRandom
+from typing import BinaryIO, Final, Self
 from uuid import UUID, uuid4
 
-import aiofiles
-import psutil
-
-from pyvospace.model.crash import crash_point
+from pyvospace.model.faults import InsufficientStorage, ServiceBusy
 from pyvospace.storage.backend import (
     BackendConfig,
     Body,
@@ -38,114 +41,251 @@ from pyvospace.storage.backend import (
     UploadJob,
     in_thread,
 )
+from pyvospace.storage.backends.posix_directory import PRIVATE_DIRECTORY, Directory, Staged
+from pyvospace.storage.backends.posix_marks import DIRECTORY, KNOWN, STORAGE, keep_mark, read_mark
 
-_LOCATION: Final = re.compile("([0-9a-f]{3})/([0-9a-f]{32})")
-_STAGED: Final = re.compile("[0-9a-f]{1,64}")
-_PRIVATE_DIRECTORY: Final = 0o700
-_PRIVATE_FILE: Final = 0o600
-_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+log = logging.getLogger(__name__)
 
-
-_REMOTE: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ncpfs", "afs"})
-"""File systems of other machines whose promises are not those of a disk."""
-
-
-def filesystem_of(path: Path) -> str:
-    """Give the type of the file system that a directory is on; empty: it is not known."""
-    place = path.resolve()
-    mounts = {Path(one.mountpoint): one.fstype for one in psutil.disk_partitions(all=True)}
-    return next((mounts[above] for above in (place, *place.parents) if above in mounts), "")
+_LOCATION: Final = re.compile("(?:([0-9a-f]{8})/)?([0-9a-f]{3})/([0-9a-f]{32})")
+_ID: Final = re.compile("[0-9a-f]{8}")
+_FOLDER: Final = re.compile("[0-9a-f]{3}")
+_TROUBLE: Final = frozenset(
+    {
+        errno.EIO,
+        errno.EROFS,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.ESTALE,
+        errno.EUCLEAN,
+        errno.ENOENT,
+    }
+)
+"""What a directory says that can take no bytes, whoever sent them."""
+_AVOIDED_FOR: Final = 60.0
+"""Seconds for which bytes go elsewhere after that."""
+_TRIED_AGAIN: Final = 1.0
+"""Seconds after which a directory that is not there is looked for again."""
+_random: Final = SystemRandom()
 
 
 class PosixBackend(StorageBackend):
-    """Keeps bytes below `path`, which one or several processes of one machine serve."""
+    """Keeps bytes below `path` and the other `directories`, which one or several processes of one machine serve."""
 
-    def __init__(self, path: Path, *, remote: bool = False) -> None:
-        self._path = path
+    def __init__(
+        self,
+        path: Path,
+        *,
+        directories: Sequence[Path] = (),
+        draining: Iterable[Path] = (),
+        remote: bool = False,
+    ) -> None:
+        emptied = set(draining)
+        self._home = Directory(path, draining=path in emptied)
+        self._others = [Directory(one, draining=one in emptied) for one in directories]
         self._remote = remote
-        self._staging = -1
-        self._data = -1
-        self._made: set[str] = set()
-        """Directories below data/ whose own entries are known to be durable."""
+        self._identity = ""
+        self._admitting = threading.Lock()
 
     @classmethod
     def configure(cls, config: BackendConfig) -> Self:
-        """Make a backend for the directory ``storage.path``.
+        """Make a backend for the directory ``storage.path``, and for more.
 
-        The option ``network_filesystem = "true"`` permits one on NFS and the like, where a flush may not mean what it
-        says, and a lock may not hold.
+        Options: ``directories``, absolute paths with colons between them, each an existing directory of its own on
+        another disk; ``draining``, those among all directories that take no new bytes any more; ``network_filesystem =
+        "true"`` permits directories on NFS and the like, where a flush may not mean what it says, and a lock may not
+        hold.
         """
         options = dict(config.options)
         remote = options.pop("network_filesystem", "false")
+        directories = _paths(options, "directories")
+        draining = _paths(options, "draining")
         for option in options:
             raise ValueError(f"storage.options.{option}: the posix backend has no such option")
         if remote not in {"true", "false"}:
             raise ValueError('storage.options.network_filesystem: write "true" or "false"')
-        return cls(config.path, remote=remote == "true")
+        known = [config.path, *directories]
+        if len(set(known)) < len(known):
+            raise ValueError("storage.options.directories: name every directory once, and storage.path not at all")
+        for path in draining:
+            if path not in known:
+                raise ValueError(f"storage.options.draining: {path} is none of the directories")
+        return cls(config.path, directories=directories, draining=draining, remote=remote == "true")
+
+    # Directories: which are there, and which are not
 
     async def start(self) -> UUID:
-        """Make the directories if need be and open them."""
-        await in_thread(self._prepare)
-        return await _identity(self._path / "storage.json")
+        """Make the directories if need be and open them; one that is missing is reported."""
+        await in_thread(self._start)
+        return UUID(self._identity)
 
-    def _prepare(self) -> None:
-        self._path.mkdir(mode=_PRIVATE_DIRECTORY, parents=True, exist_ok=True)
-        if not self._remote and (kind := filesystem_of(self._path)) in _REMOTE:
-            raise PermissionError(
-                f"{self._path} is on {kind}, which may lose what it has acknowledged: take a local directory, or set "
-                'storage.options.network_filesystem = "true"'
-            )
-        for name in ("staging", "data"):
-            (self._path / name).mkdir(mode=_PRIVATE_DIRECTORY, exist_ok=True)
-        root = os.open(self._path, _DIRECTORY)
+    def _start(self) -> None:
+        self._home.path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+        marks = [_mark_of(one) for one in self._others]
+        if any(marks) and not (self._home.path / STORAGE).exists():
+            raise FileNotFoundError(f"{self._home.path / STORAGE}: other directories have bytes; is the disk mounted?")
+        self._home.open(remote=self._remote)
+        self._identity = keep_mark(self._home.path / STORAGE, lambda: {"id": str(uuid4())})["id"]
+        lost = self._known() - {mark["id"] for mark in marks if mark}
+        for directory in self._others:
+            try:
+                self._admit(directory, new=not lost)
+            except PermissionError:
+                raise  # a mistake of the administrator, not of a disk
+            except OSError as error:
+                _miss(directory, error)
+
+    def _admit(self, directory: Directory, *, new: bool) -> None:
+        """Open a directory if it is ours.
+
+        A directory that says nothing is made ours if `new` permits it. It does not while another one that we know is
+        nowhere to be found: this may be that one, not mounted, under another name.
+        """
+        mark = read_mark(directory.path / DIRECTORY) or self._prepare(directory, new=new)
+        if not _ID.fullmatch(mark["id"]):
+            raise ValueError(f"{directory.path / DIRECTORY} is damaged: {mark['id']!r} is no id")
+        if mark.get("storage") != self._identity:
+            raise PermissionError(f"{directory.path} belongs to the storage {mark.get('storage')}")
+        if any(mark["id"] == other.id for other in self._others if other is not directory):
+            raise PermissionError(f"{directory.path} is one of the other directories under another name")
+        known = self._home.path / KNOWN
+        known.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
+        keep_mark(known / mark["id"], lambda: {"id": mark["id"], "path": str(directory.path)})
+        directory.id = mark["id"]
+        directory.open(remote=self._remote)
+        directory.avoided_until = 0.0
+        _report(directory, "")
+
+    def _prepare(self, directory: Directory, *, new: bool) -> dict[str, str]:
+        """Make a directory ours."""
+        if not new:
+            raise FileNotFoundError(errno.ENOENT, "is the disk mounted?", str(directory.path / DIRECTORY))
+        if (directory.path / STORAGE).exists():
+            raise PermissionError(f"{directory.path} is the first directory of a storage of its own")
+        return keep_mark(directory.path / DIRECTORY, lambda: {"id": uuid4().hex[:8], "storage": self._identity})
+
+    def _known(self) -> set[str]:
+        """Give the ids of all other directories that were ever taken into use."""
         try:
-            if os.fstat(root).st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                raise PermissionError(f"others may write to {self._path}: chmod go-w it")
-            self._staging = os.open("staging", _DIRECTORY, dir_fd=root)
-            self._data = os.open("data", _DIRECTORY, dir_fd=root)
-            os.fsync(root)
-        finally:
-            os.close(root)
+            return {path.name for path in (self._home.path / KNOWN).iterdir() if path.suffix != ".draft"}
+        except FileNotFoundError:
+            return set()
+
+    def _open_ones(self) -> list[Directory]:
+        """Give all directories that are there, those included that came back."""
+        with self._admitting:
+            for directory in self._others:
+                if not directory.is_open and directory.avoided_until <= time.monotonic():
+                    try:
+                        self._admit(directory, new=False)
+                    except (OSError, ValueError) as error:
+                        _miss(directory, error)
+        return [one for one in (self._home, *self._others) if one.is_open]
+
+    def _find(self, location: str) -> tuple[Directory, str, str]:
+        """Split a location into directory, folder and name.
+
+        Raises
+        ------
+        FileNotFoundError
+            It never was one.
+        ServiceBusy
+            Its directory is not there now.
+        """
+        parts = _LOCATION.fullmatch(location)
+        if parts is None:
+            raise FileNotFoundError(location)
+        directory_id, folder, name = parts[1] or "", parts[2], parts[3]
+        for directory in (self._home, *self._others):
+            if directory.is_open and directory.id == directory_id:
+                return directory, folder, name
+        for directory in self._open_ones():
+            if directory.id == directory_id:
+                return directory, folder, name
+        known = self._home.path / KNOWN / directory_id
+        if not known.exists():
+            raise FileNotFoundError(location)
+        log.error("%s is in a directory that is not there: see %s", location, known)
+        raise ServiceBusy("the disk with these bytes cannot be read now")
 
     async def close(self) -> None:
         """Close the directories."""
-        for directory in (self._staging, self._data):
-            if directory >= 0:
-                os.close(directory)
-        self._staging = self._data = -1
+        for directory in (self._home, *self._others):
+            directory.close()
+
+    # Bytes
 
     async def upload(self, job: UploadJob, body: Body) -> None:
         """Write to a staging file, then rename it inside the transaction."""
-        staged = _Staged(self._staging, job.id)
+        staged = Staged(job.id)
         try:
-            await body.write_to(staged.open)
+            await body.write_to(partial(self._stage, staged, job.size))
             async with job.transaction() as transaction:
-                location = _new_location()
+                location = _new_location(staged)
                 await transaction.store(location)
                 await in_thread(self._publish, staged, location)
+        except OSError as error:
+            if await in_thread(self._can_go_elsewhere, staged, error):
+                raise ServiceBusy("the disk has failed; another one will take these bytes") from error
+            raise
         finally:
             if not staged.ended:
-                await in_thread(staged.remove)
+                await in_thread(_remove, staged)
 
-    def _publish(self, staged: "_Staged", location: str) -> None:
-        folder, name = location.split("/")
-        self._make_folder(folder)
-        with _opened(folder, self._data) as directory:
-            staged.move(directory, name)
-            crash_point("after-rename")
-            os.fsync(directory)
-            crash_point("after-dirsync")
+    def _stage(self, staged: Staged, size: int | None) -> int:
+        """Open a staging file where there is room for `size` bytes, in the first directory that can."""
+        failure: OSError | None = None
+        for directory in self._by_room(size or 0):
+            try:
+                return staged.open(directory)
+            except OSError as error:
+                if not self._avoid(directory, error):
+                    raise
+                failure = error
+        raise failure or ServiceBusy("no disk takes new bytes now")
 
-    def _make_folder(self, folder: str) -> None:
-        if folder in self._made:
-            return
-        with suppress(FileExistsError):
-            os.mkdir(folder, _PRIVATE_DIRECTORY, dir_fd=self._data)
-        # Even if it was there: another process may have made it just now and not synced yet.
-        os.fsync(self._data)
-        self._made.add(folder)
+    def _by_room(self, size: int) -> list[Directory]:
+        """Give the directories with room for `size` bytes in a random order, those with much free space rather first.
+
+        Raises
+        ------
+        InsufficientStorage
+            There are some, but none with so much room.
+        """
+        taking = self._taking()
+        if len(taking) <= 1:
+            return taking  # the core has compared the size
+        room = {one: self._space(one)[1] for one in taking}
+        fitting = [one for one in taking if room[one] > size]
+        if not fitting:
+            raise InsufficientStorage("there is no room for these bytes")
+        order = {one: _random.expovariate(room[one]) for one in fitting}
+        return sorted(fitting, key=order.__getitem__)
+
+    def _taking(self) -> list[Directory]:
+        """Give the directories that take new bytes; those that have just failed only if there are no others."""
+        taking = [one for one in self._open_ones() if not one.draining]
+        now = time.monotonic()
+        return [one for one in taking if one.avoided_until <= now] or taking
+
+    def _can_go_elsewhere(self, staged: Staged, error: OSError) -> bool:
+        """Tell whether the directory is the reason of `error`, and another one is likely to take the bytes."""
+        if staged.directory is None or not self._avoid(staged.directory, error):
+            return False
+        return any(one.avoided_until <= time.monotonic() for one in self._taking())
+
+    def _avoid(self, directory: Directory, error: OSError) -> bool:
+        """Let new bytes go elsewhere for a while if the directory, and not the upload, is the reason of `error`."""
+        if error.errno not in _TROUBLE:
+            return False
+        directory.avoided_until = time.monotonic() + _AVOIDED_FOR
+        _report(directory, f"takes no bytes: {error.strerror}")
+        return True
+
+    def _publish(self, staged: Staged, location: str) -> None:
+        folder, name = location.split("/")[-2:]
+        staged.publish(folder, name)
 
     async def download(self, job: DownloadJob, byte_range: ByteRange | None) -> Download:
         """Open the file; who reads it keeps it, also if it is deleted meanwhile."""
@@ -153,17 +293,8 @@ class PosixBackend(StorageBackend):
         return FileBytes(await in_thread(self._open_stored, job.location, job.size))
 
     def _open_stored(self, location: str, size: int) -> BinaryIO:
-        parts = _LOCATION.fullmatch(location)
-        if parts is None:
-            raise FileNotFoundError(location)
-        with _opened(parts[1], self._data) as directory:
-            file = io.FileIO(os.open(parts[2], _READ, dir_fd=directory))
-        try:
-            _require_whole(os.fstat(file.fileno()), location, size)
-        except OSError:
-            file.close()
-            raise
-        return cast("BinaryIO", file)
+        directory, folder, name = self._find(location)
+        return directory.open_stored(folder, name, size)
 
     async def read_small(self, jobs: Sequence[DownloadJob]) -> Sequence[bytes | None]:
         """Read all files in one go."""
@@ -173,188 +304,135 @@ class PosixBackend(StorageBackend):
         return [self._read_whole(job.location, job.size) for job in jobs]
 
     def _read_whole(self, location: str, size: int) -> bytes | None:
-        """Read a file; None if it is missing or not as it should be."""
-        if not _LOCATION.fullmatch(location):
-            return None
         try:
-            fd = os.open(location, _READ, dir_fd=self._data)
-            try:
-                content = os.read(fd, size + 1)
-            finally:
-                os.close(fd)
-        except OSError:
+            directory, folder, name = self._find(location)
+        except (FileNotFoundError, ServiceBusy):
             return None
-        return content if len(content) == size else None
+        return directory.read_whole(folder, name, size)
 
     async def delete(self, location: str) -> None:
-        """Delete the file. Readers that have it open are not disturbed."""
-        parts = _LOCATION.fullmatch(location)
-        if parts is not None:
-            await in_thread(self._unlink, parts[1], parts[2])
+        """Delete the file. Readers that have it open are not disturbed.
 
-    def _unlink(self, folder: str, name: str) -> None:
-        with suppress(FileNotFoundError), _opened(folder, self._data) as directory:
-            os.unlink(name, dir_fd=directory)
+        What is in a directory that is not there stays. The sweep finds it when the directory is back.
+        """
+        with suppress(FileNotFoundError, ServiceBusy):
+            await in_thread(self._delete, location)
+
+    def _delete(self, location: str) -> None:
+        directory, folder, name = self._find(location)
+        directory.delete(folder, name)
+
+    # Housekeeping
 
     async def locations(self) -> AsyncIterator[tuple[str, datetime]]:
-        """Go through data/, a folder (one of 4096) at a time."""
-        for folder in sorted(await in_thread(_names, self._data)):
-            for location in await in_thread(self._files_in, folder):
-                yield location
+        """Go through data/ of each directory, a folder (one of 4096) at a time.
 
-    def _files_in(self, folder: str) -> list[tuple[str, datetime]]:
-        """List the files of one folder with the time of the last change of each.
-
-        That time is set by the rename that published the file; the time of modification is that of its
-        last byte, which may be much older.
+        Raises
+        ------
+        ServiceBusy
+            After everything else: a directory is not there, so the list is not whole.
         """
-        found = []
-        with suppress(FileNotFoundError, NotADirectoryError), _opened(folder, self._data) as directory:
-            for name in _names(directory):
-                location = f"{folder}/{name}"
-                if _LOCATION.fullmatch(location):
-                    changed = os.stat(name, dir_fd=directory, follow_symlinks=False).st_ctime
-                    found.append((location, datetime.fromtimestamp(changed, UTC)))
-        return found
+        directories = await in_thread(self._open_ones)
+        for directory in directories:
+            prefix = f"{directory.id}/" if directory.id else ""
+            for folder in filter(_FOLDER.fullmatch, await in_thread(directory.folders)):
+                for name, published in await in_thread(directory.files_in, folder):
+                    yield f"{prefix}{folder}/{name}", published
+        lost = await in_thread(self._known) - {one.id for one in directories}
+        if lost:
+            raise ServiceBusy(f"the list lacks what is in directories that are not there: {', '.join(sorted(lost))}")
 
     async def sweep_staging(self, older_than: datetime) -> int:
         """Remove old staging files that no living process has locked."""
-        return await in_thread(self._sweep_staging, older_than.timestamp())
-
-    def _sweep_staging(self, older_than: float) -> int:
-        removed = 0
-        for name in _names(self._staging):
-            with suppress(OSError):
-                removed += _STAGED.fullmatch(name) is not None and self._remove_abandoned(name, older_than)
-        return removed
-
-    def _remove_abandoned(self, name: str, older_than: float) -> bool:
-        fd = os.open(name, _READ, dir_fd=self._staging)
-        try:
-            if os.fstat(fd).st_mtime >= older_than:
-                return False
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: somebody is writing
-            os.unlink(name, dir_fd=self._staging)
-        finally:
-            os.close(fd)
-        return True
+        directories = await in_thread(self._open_ones)
+        return sum([await in_thread(one.sweep, older_than.timestamp()) for one in directories])
 
     async def free_space(self) -> int:
-        """Tell what the file system has left for us."""
-        status = await in_thread(os.fstatvfs, self._data)
-        return status.f_bavail * status.f_frsize
+        """Tell what the file systems of the directories that take new bytes have left for us."""
+        return sum(free for free, _ in await in_thread(self._spaces))
 
     async def total_space(self) -> int:
-        """Tell the size of the file system."""
-        status = await in_thread(os.fstatvfs, self._data)
-        return status.f_blocks * status.f_frsize
+        """Tell the size of the same file systems."""
+        return sum(total for _, total in await in_thread(self._spaces))
+
+    def _spaces(self) -> list[tuple[int, int]]:
+        """Give free and total space of each file system, once."""
+        found = [self._space(one) for one in self._taking()]
+        return list({device: (free, total) for device, free, total in found}.values())
+
+    def _space(self, directory: Directory) -> tuple[int, int, int]:
+        try:
+            return directory.space()
+        except OSError as error:
+            if not self._avoid(directory, error):
+                raise
+            return -1, 0, 0
 
     async def check(self) -> None:
-        """Write a file and delete it."""
-        await in_thread(self._probe)
+        """Write a file to each directory and delete it; one that takes it is enough, what others say is reported."""
+        await in_thread(self._check)
 
-    def _probe(self) -> None:
-        name = uuid4().hex
-        fd = os.open(name, _NEW, _PRIVATE_FILE, dir_fd=self._staging)
-        try:
-            os.write(fd, b"probe")
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-            os.unlink(name, dir_fd=self._staging)
+    def _check(self) -> None:
+        failures: list[OSError] = []
+        wanted = [one for one in self._open_ones() if not one.draining]
+        for directory in wanted:
+            try:
+                directory.probe()
+            except OSError as error:
+                failures.append(error)
+                if not self._avoid(directory, error):
+                    _report(directory, f"takes no bytes: {error}")
+            else:
+                directory.avoided_until = 0.0
+                _report(directory, "")
+        if failures and len(failures) == len(wanted):
+            raise failures[0]
+        if not wanted and not all(one.draining for one in (self._home, *self._others)):
+            raise OSError("the directories that take new bytes are not there")
 
 
-def _new_location() -> str:
+def _paths(options: dict[str, str], name: str) -> list[Path]:
+    """Take an option that names directories."""
+    found = [Path(one) for one in options.pop(name, "").split(":") if one]
+    for path in found:
+        if not path.is_absolute():
+            raise ValueError(f"storage.options.{name}: {path} does not begin with /")
+    return found
+
+
+def _mark_of(directory: Directory) -> dict[str, str] | None:
+    """Read what a directory says of itself; None if it does not, or cannot be read."""
+    try:
+        return read_mark(directory.path / DIRECTORY)
+    except OSError:
+        return None
+
+
+def _miss(directory: Directory, error: Exception) -> None:
+    """Go on without a directory for a moment."""
+    directory.avoided_until = time.monotonic() + _TRIED_AGAIN
+    _report(directory, f"not there: {error}")
+
+
+def _report(directory: Directory, trouble: str) -> None:
+    """Log what has changed about a directory; no trouble: it is well."""
+    if trouble == directory.trouble:
+        return
+    directory.trouble = trouble
+    if trouble:
+        log.error("the directory %s: %s", directory.path, trouble)
+    else:
+        log.warning("the directory %s is back", directory.path)
+
+
+def _remove(staged: Staged) -> None:
+    try:
+        staged.remove()
+    except OSError as error:  # the upload has its own failure to tell; the sweep comes later
+        log.warning("a staging file is left: %s", error)
+
+
+def _new_location(staged: Staged) -> str:
     name = uuid4().hex
-    return f"{name[:3]}/{name}"
-
-
-def _require_whole(status: os.stat_result, location: str, size: int) -> None:
-    if not stat.S_ISREG(status.st_mode) or status.st_size != size:
-        raise OSError(f"{location} is damaged: it has {status.st_size} bytes and should have {size}")
-
-
-def _names(directory: int) -> list[str]:
-    return os.listdir(directory)
-
-
-class _Staged:
-    """A staging file, locked from its making to its end, however often it is closed in between."""
-
-    def __init__(self, staging: int, name: str) -> None:
-        self._staging = staging
-        self._name = name
-        self._lock = -1
-        self.ended = False
-        """Whether it is no staging file any more."""
-
-    def open(self) -> int:
-        """Make it; the lock says that a living process owns it, so the sweep leaves it alone."""
-        fd = os.open(self._name, _NEW, _PRIVATE_FILE, dir_fd=self._staging)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._lock = os.dup(fd)  # a lock is held as long as one of its descriptors is open
-        except OSError:
-            os.close(fd)
-            raise
-        return fd
-
-    def move(self, directory: int, name: str) -> None:
-        """Let it become a file of `directory`."""
-        os.rename(self._name, name, src_dir_fd=self._staging, dst_dir_fd=directory)
-        self._end()
-
-    def remove(self) -> None:
-        """Delete it if it was made."""
-        try:
-            with suppress(FileNotFoundError):
-                os.unlink(self._name, dir_fd=self._staging)
-        finally:
-            self._end()
-
-    def _end(self) -> None:
-        self.ended = True
-        lock, self._lock = self._lock, -1
-        if lock >= 0:
-            os.close(lock)
-
-
-@contextmanager
-def _opened(folder: str, parent: int) -> Iterator[int]:
-    """Open a directory that must not be a symbolic link."""
-    directory = os.open(folder, _DIRECTORY, dir_fd=parent)
-    try:
-        yield directory
-    finally:
-        with suppress(OSError):  # whatever had to be durable was synced
-            os.close(directory)
-
-
-async def _identity(path: Path) -> UUID:
-    """Read which storage this is; make a name for a new one.
-
-    Several processes may start on a new directory at once: link() lets one of them win.
-    """
-    while True:
-        with suppress(FileNotFoundError):
-            async with aiofiles.open(path, encoding="utf-8") as file:
-                return UUID(json.loads(await file.read())["id"])
-        draft = path.with_name(f"storage-{uuid4().hex}.draft")
-        async with aiofiles.open(draft, "x", encoding="utf-8") as file:
-            await file.write(json.dumps({"id": str(uuid4()), "made": datetime.now(UTC).isoformat()}) + "\n")
-            await file.flush()
-            await in_thread(os.fsync, file.fileno())
-        await in_thread(_link_durably, draft, path)
-
-
-def _link_durably(draft: Path, path: Path) -> None:
-    try:
-        with suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        draft.unlink()
-    directory = os.open(path.parent, _DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    prefix = f"{staged.directory.id}/" if staged.directory is not None and staged.directory.id else ""
+    return f"{prefix}{name[:3]}/{name}"

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -73,6 +74,7 @@ async def rigged(backend: StorageBackend) -> AsyncIterator[Rig]:
         yield Rig(backend, workers)
     finally:
         await backend.close()
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())  # the test may go on
         workers.close()
 
 
