@@ -147,11 +147,12 @@ class BackendContract:
     async def test_reopened(self, rig: Rig, config: BackendConfig) -> None:
         """Another process, or the next start, finds the same place with the same bytes."""
         stored = await rig.put(b"abc")
-        again = self.backend_class.configure(config)
-        assert await again.start() == await self.backend_class.configure(config).start()
+        again, once_more = self.backend_class.configure(config), self.backend_class.configure(config)
+        assert await again.start() == await once_more.start()
         other = Rig(again, rig.workers, rig.catalogue)
         assert await other.locations() == [stored.location]
         assert await self._read(other, stored) == b"abc"
+        await once_more.close()
         await again.close()
 
     # Deleting and listing
