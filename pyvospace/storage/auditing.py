@@ -60,8 +60,12 @@ def auditing(writer: AuditWriter, *, reads: bool) -> Middleware:
 
 
 def _entry(request: web.Request, origin: Origin, outcome: str) -> Entry:
-    claims = request.get(CLAIMS)
     action = _BY_METHOD.get(request.method, Action.READ_BYTES)
+    return entry_of(request.get(CLAIMS), action, origin, outcome)
+
+
+def entry_of(claims: EndpointClaims | None, action: Action, origin: Origin, outcome: str) -> Entry:
+    """Give what is noted of something done at an endpoint; None: at one that is none of ours."""
     if claims is None:
         return Entry(Caller(credential="unknown endpoint", origin=origin), action, outcome)
     by = f" by token {claims.token_id}" if claims.token_id is not None else ""

@@ -44,6 +44,9 @@ class Verifier(Protocol):
     async def verify(self, token: str) -> EndpointClaims:
         """Read it, or raise the Fault that refuses it."""
 
+    async def verify_credential(self, user: str, password: str) -> EndpointClaims:
+        """Do the same with the user and password of an endpoint of another protocol."""
+
 
 class Files:
     """The handlers of one server."""
