@@ -1,0 +1,1 @@
+"""Real services of other people, started for tests and benchmarks."""
