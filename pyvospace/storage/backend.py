@@ -45,6 +45,7 @@ __all__ = [
     "Download",
     "DownloadJob",
     "FileBytes",
+    "Listed",
     "OutcomeUnknownError",
     "Redirect",
     "StorageBackend",
@@ -161,6 +162,10 @@ class DownloadJob(Protocol):
     def filename(self) -> str:
         """Last segment of the node's path, for the same purpose."""
 
+    @property
+    def redirectable(self) -> bool:
+        """Whether a redirect would reach a client: not if the server itself wants to read."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileBytes:
@@ -189,6 +194,17 @@ class Redirect:
 
 
 Download = FileBytes | StreamBytes | Redirect
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A location that holds bytes, as `StorageBackend.listing` finds it."""
+
+    location: str
+    published: datetime
+    """Zone included. If the time is not known, the latest that it may be."""
+    size: int | None = None
+    """None: the listing does not tell; who wants to know asks `StorageBackend.size`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +283,33 @@ class StorageBackend(ABC):
         For the sweep, in any order and with bounded memory. What is published or deleted meanwhile may or may
         not be seen. If the time is not known, give the latest that it may be.
         """
+
+    async def listing(self) -> AsyncIterator[Listed]:
+        """Go through all locations as `locations` does, with the number of bytes where a listing tells it for nothing.
+
+        For ``pyvospace fsck``, which otherwise asks for the size of each location.
+        """
+        async for location, published in self.locations():
+            yield Listed(location, published)
+
+    async def size(self, location: str) -> int | None:
+        """Tell how many bytes are there now, without reading them; None, the default: the backend cannot tell.
+
+        Raises
+        ------
+        FileNotFoundError
+            Nothing is there, for certain. What may be over in a moment is another exception.
+        """
+        del location
+        return None
+
+    async def quarantine(self, location: str) -> bool:
+        """Put bytes that nobody names aside, where people find them and no other method does; False: it cannot.
+
+        What is not there is fine, and True.
+        """
+        del location
+        return False
 
     async def sweep_staging(self, older_than: datetime) -> int:
         """Remove what uploads of dead processes left in staging before `older_than`; tell how many.

@@ -6,6 +6,7 @@
     directories/<id>        which other directories it has
     staging/<upload id>     what is being received; locked (flock) by the process that receives it
     data/<3 hex>/<32 hex>   what nodes name; the location is ``<3 hex>/<32 hex>``
+    quarantine/<32 hex>     what nobody names, put there by ``pyvospace fsck --quarantine``
 
 The other directories have staging/ and data/ as well, and directory.json: their id (8 hex), which stands before the
 locations of what is in them, and the storage they belong to. So paths may change, and a disk that is not mounted is
@@ -37,6 +38,7 @@ from pyvospace.storage.backend import (
     Download,
     DownloadJob,
     FileBytes,
+    Listed,
     StorageBackend,
     UploadJob,
     in_thread,
@@ -325,6 +327,11 @@ class PosixBackend(StorageBackend):
     # Housekeeping
 
     async def locations(self) -> AsyncIterator[tuple[str, datetime]]:
+        """Go through what `listing` finds."""
+        async for one in self.listing():
+            yield one.location, one.published
+
+    async def listing(self) -> AsyncIterator[Listed]:
         """Go through data/ of each directory, a folder (one of 4096) at a time.
 
         Raises
@@ -336,11 +343,29 @@ class PosixBackend(StorageBackend):
         for directory in directories:
             prefix = f"{directory.id}/" if directory.id else ""
             for folder in filter(_FOLDER.fullmatch, await in_thread(directory.folders)):
-                for name, published in await in_thread(directory.files_in, folder):
-                    yield f"{prefix}{folder}/{name}", published
+                for name, published, size in await in_thread(directory.files_in, folder):
+                    yield Listed(f"{prefix}{folder}/{name}", published, size)
         lost = await in_thread(self._known) - {one.id for one in directories}
         if lost:
             raise ServiceBusy(f"the list lacks what is in directories that are not there: {', '.join(sorted(lost))}")
+
+    async def size(self, location: str) -> int:
+        """Look at the file."""
+        return await in_thread(self._size, location)
+
+    def _size(self, location: str) -> int:
+        directory, folder, name = self._find(location)
+        return directory.size(folder, name)
+
+    async def quarantine(self, location: str) -> bool:
+        """Move the file into quarantine/ of its directory, where an operator may look at it or remove it."""
+        with suppress(FileNotFoundError):
+            await in_thread(self._set_aside, location)
+        return True
+
+    def _set_aside(self, location: str) -> None:
+        directory, folder, name = self._find(location)
+        directory.set_aside(folder, name)
 
     async def sweep_staging(self, older_than: datetime) -> int:
         """Remove old staging files that no living process has locked."""

@@ -151,8 +151,20 @@ class Directory:
         """List the folders of data/."""
         return sorted(_names(self._data))
 
-    def files_in(self, folder: str) -> list[tuple[str, datetime]]:
-        """List the files of one folder with the time of the last change of each.
+    def size(self, folder: str, name: str) -> int:
+        """Tell how many bytes a location has."""
+        return os.stat(f"{folder}/{name}", dir_fd=self._data, follow_symlinks=False).st_size
+
+    def set_aside(self, folder: str, name: str) -> None:
+        """Move the bytes of a location into quarantine/, which is made if need be; they need not be there."""
+        place = self.path / "quarantine"
+        place.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
+        with suppress(FileNotFoundError), _opened(folder, self._data) as directory:
+            os.rename(name, place / name, src_dir_fd=directory)
+            os.fsync(directory)
+
+    def files_in(self, folder: str) -> list[tuple[str, datetime, int]]:
+        """List the files of one folder with the time of the last change of each, and their sizes.
 
         That time is set by the rename that published the file; the time of modification is that of its
         last byte, which may be much older.
@@ -161,8 +173,8 @@ class Directory:
         with suppress(FileNotFoundError, NotADirectoryError), _opened(folder, self._data) as directory:
             for name in filter(_FILE.fullmatch, _names(directory)):
                 with suppress(FileNotFoundError):  # deleted meanwhile
-                    changed = os.stat(name, dir_fd=directory, follow_symlinks=False).st_ctime
-                    found.append((name, datetime.fromtimestamp(changed, UTC)))
+                    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                    found.append((name, datetime.fromtimestamp(status.st_ctime, UTC), status.st_size))
         return found
 
     def sweep(self, older_than: float) -> int:
