@@ -27,6 +27,7 @@ PARTS = (
     "pyvospace.cli.user_commands",
     "pyvospace.cli.group_commands",
     "pyvospace.cli.quota_commands",
+    "pyvospace.cli.policy_commands",
     "pyvospace.cli.usage_commands",
     "pyvospace.cli.operation_commands",
     "pyvospace.cli.token_commands",

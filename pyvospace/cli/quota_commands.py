@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=_PANEL)(reaching(allocations))
 
 
-def _container(path: str) -> str:
+def container_of(path: str) -> str:
     """Give a container as the service reads it: other commands take ``vos:/path`` too."""
     if path[:6].lower() == "vos://":
         return path
@@ -46,7 +46,7 @@ def _container(path: str) -> str:
 
 
 def _subject(path: str | None, user: str | None, group: str | None) -> dict[str, str]:
-    said = {"container": None if path is None else _container(path), "user": user, "group": group}
+    said = {"container": None if path is None else container_of(path), "user": user, "group": group}
     found = {name: value for name, value in said.items() if value is not None}
     if len(found) != 1:
         raise InvalidArgument("say whose quota it is: PATH, --user NAME or --group URI")
@@ -124,7 +124,7 @@ def allocate(
 ) -> None:
     """Make a container with an owner and a quota, or change what is said of one that is there."""
     body = {
-        "path": _container(path),
+        "path": container_of(path),
         "owner": owner,
         "bytes": None if quota is None else read_size(quota),
         "nodes": nodes,

@@ -52,7 +52,7 @@ select bytes, nodes from usage_of_owner($1);
 -- name: check
 -- Containers and owners whose usage differs from the sum of the tree, all as of one moment.
 with kept as (
-    select n.parent_id, sum(coalesce(n.size, 0)) as bytes, count(*) as nodes
+    select n.parent_id, sum(coalesce(n.size, 0) + n.kept) as bytes, count(*) as nodes
       from nodes n where n.parent_id is not null group by n.parent_id
 ), below as (
     select step::bigint as id, sum(k.bytes)::bigint as bytes, sum(k.nodes)::bigint as nodes
@@ -68,7 +68,7 @@ with kept as (
       from (select container_id as id, bytes, nodes from usage union all select id, bytes, nodes from pending) s
      group by id
 ), owned as (
-    select n.owner_id as id, sum(coalesce(n.size, 0))::bigint as bytes, count(*) as nodes
+    select n.owner_id as id, sum(coalesce(n.size, 0) + n.kept)::bigint as bytes, count(*) as nodes
       from nodes n where n.parent_id is not null group by n.owner_id
 ), counted_owned as (
     select id, sum(bytes)::bigint as bytes, sum(nodes)::bigint as nodes

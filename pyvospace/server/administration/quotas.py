@@ -82,7 +82,7 @@ class Allocation:
     quota: Quota
 
 
-def _path(context: Context, text: str) -> tuple[str, ...]:
+def path_of(context: Context, text: str) -> tuple[str, ...]:
     """Read a path, or a URI of this space."""
     if not text.startswith("vos:"):
         return decode_path(text)
@@ -105,7 +105,7 @@ async def _subject(context: Context, asked: Asked) -> Subject:
         raise InvalidArgument(f"say whose quota it is, by one of the parameters {', '.join(_SUBJECT)}")
     ((kind, name),) = asked.query.items()
     if kind == "container":
-        return Subject(container=(await _container(context, _path(context, name))).id)
+        return Subject(container=(await _container(context, path_of(context, name))).id)
     if kind == "user":
         return Subject(user=await allocations.user_id(context.database, name))
     if not name:
@@ -188,7 +188,7 @@ async def list_allocations(context: Context, asked: Asked) -> Listed[Allocation]
 async def allocate(context: Context, asked: Asked) -> Made[Allocation] | Allocation:
     """Make a container with an owner and a quota, or give one that is there another owner or quota."""
     wanted: NewAllocation = asked.body
-    path = _path(context, wanted.path)
+    path = path_of(context, wanted.path)
     if not path or {AUTO, NULL}.intersection(path):
         raise InvalidArgument("path: name a container below the root")
     if wanted.owner is not None and await identities.by_name(context.database, wanted.owner) is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, get_origin
 from pydantic import TypeAdapter
 
 from pyvospace import __version__
-from pyvospace.server.administration import groups, operation, profile, quotas, users
+from pyvospace.server.administration import groups, operation, policies, profile, quotas, users
 from pyvospace.server.administration.routes import Needs, Route
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *groups.ROUTES,
     *users.ROUTES,
     *quotas.ROUTES,
+    *policies.ROUTES,
     *operation.ROUTES,
 )
 """All of them."""
