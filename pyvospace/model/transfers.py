@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from urllib.parse import quote
 
 from pyvospace.model.claims import Operation
 from pyvospace.model.faults import ProtocolNotSupported
@@ -29,6 +30,23 @@ class Protocol:
     params: tuple[Param, ...] = ()
     security_methods: tuple[str, ...] = ()
     """URIs of what the client must do to be let in; empty: nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A protocol beside HTTP that a storage server speaks."""
+
+    uri: str
+    """Of the protocol."""
+    url: str
+    """Base of its endpoints: ``sftp://host:port``. User and password of a job, and the name of its node, are added."""
+    params: tuple[Param, ...] = ()
+    """What clients are told of the protocol: how to know the server."""
+
+    def endpoint(self, user: str, password: str, name: str) -> str:
+        """Give the endpoint of a job, whose node has this name."""
+        scheme, _, place = self.url.partition("://")
+        return f"{scheme}://{user}:{password}@{place}/{quote(name, safe='')}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,14 +47,15 @@ async def post(request: web.Request) -> web.StreamResponse:
         service_wire.parse_protocols_request(await document(request), ctx.service.limits)
         await nodes.get(ctx, path)
         accepts = [Protocol(uri) for uri in CLIENT_PROTOCOLS]
-        return xml(service_wire.render_protocols(accepts, _protocols(ctx)))
+        return xml(service_wire.render_protocols(accepts, await _protocols(ctx)))
     changed = await nodes.set_properties(ctx, path, await _document(request, path))
     return xml(wire.render_node(describe(changed, ctx.uri(path), Detail.FULL, base=ctx.service.url)))
 
 
-def _protocols(ctx: Context) -> list[Protocol]:
+async def _protocols(ctx: Context) -> list[Protocol]:
     directions = (Direction.PULL_FROM_VOSPACE, Direction.PUSH_TO_VOSPACE)
-    return [Protocol(uri) for direction in directions for uri in sorted(transfers.offered(ctx, direction))]
+    found = [uri for direction in directions for uri in await transfers.offered_all(ctx, direction)]
+    return [Protocol(uri) for uri in dict.fromkeys(found)]
 
 
 async def delete(request: web.Request) -> web.StreamResponse:

@@ -156,7 +156,8 @@ async def protocols(request: web.Request) -> web.StreamResponse:
     ctx = context(request)
     ctx.policy.exempt()
     directions = (Direction.PULL_FROM_VOSPACE, Direction.PUSH_TO_VOSPACE)
-    provides = [Protocol(uri) for direction in directions for uri in sorted(transfers.offered(ctx, direction))]
+    found = [uri for direction in directions for uri in await transfers.offered_all(ctx, direction)]
+    provides = [Protocol(uri) for uri in dict.fromkeys(found)]
     accepts = [Protocol(uri) for uri in vocabulary.CLIENT_PROTOCOLS]
     return xml(wire.render_protocols(accepts, provides))
 

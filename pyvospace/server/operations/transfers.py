@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
+from pyvospace.db import protocols
 from pyvospace.model.archives import archive_format
 from pyvospace.model.claims import EndpointClaims, Operation
 from pyvospace.model.faults import (
@@ -69,6 +70,7 @@ _LEFT_OUT: Final = (
     PermissionDenied,
     UnreadableLinkTarget,
 )
+_BY_HTTP: Final = GET_PROTOCOLS | PUT_PROTOCOLS | {PUBLIC_SHARE}
 METHODS = frozenset({SSO_TOKEN, SSO_OAUTH, SSO_BASIC})
 """Security methods that a client may name: an endpoint needs none and minds none of these."""
 
@@ -89,6 +91,12 @@ def offered(context: Context, direction: str) -> frozenset[str]:
     if context.service.secure:
         protocols &= {HTTPS_GET, HTTPS_PUT}
     return protocols if pushed else protocols | {PUBLIC_SHARE}
+
+
+async def offered_all(context: Context, direction: str) -> list[str]:
+    """Give all protocols that clients can use now in this direction, those beside HTTP last."""
+    others = await protocols.offered(context.database)
+    return [*sorted(offered(context, direction)), *sorted(others)]
 
 
 def is_internal(wanted: Transfer) -> bool:
@@ -120,7 +128,7 @@ async def push_to_vospace(context: Context, wanted: Transfer, *, job: str | None
     if path[-1:] == (AUTO,):
         path = (*path[:-1], secrets.token_hex(10))
     target, served = await push_target(context, path, wanted.view)
-    agreed = replace(_agree(context, wanted), served=served)
+    agreed = await _agree(context, wanted, served)
     placed = await jobs.agree_push(
         context.database,
         context.service.settings,
@@ -151,7 +159,7 @@ async def pull_from_vospace(context: Context, wanted: Transfer, *, job: str | No
         target, served = await _package_target(context, wanted)
     else:
         target, served = await pull_target(context, context.own_path(wanted.target), wanted.view)
-    agreed = replace(_agree(context, wanted), served=served)
+    agreed = await _agree(context, wanted, served)
     settings = context.service.settings
     placed = await jobs.agree_pull(context.database, settings, context.caller, agreed, target, job=job)
     return await _with_endpoints(context, placed, agreed, target)
@@ -217,18 +225,21 @@ def _announced(wanted: Transfer) -> int | None:
     return int(text)
 
 
-def _agree(context: Context, wanted: Transfer) -> Transfer:
+async def _agree(context: Context, wanted: Transfer, served: Served) -> Transfer:
     offers = dict.fromkeys(offered(context, wanted.direction), "")
+    # Views and archives are computed for HTTP only.
+    if served.operation in _BYTES.values() and any(one.uri not in _BY_HTTP for one in wanted.protocols):
+        offers |= dict.fromkeys(await protocols.offered(context.database), "")
     try:
-        protocols = negotiate(wanted.protocols, offers, METHODS)
+        agreed = negotiate(wanted.protocols, offers, METHODS)
     except ProtocolNotSupported:
         # OpenCADC gives an empty list if it is only for the security methods that nothing is left (A-35).
         # A package is fetched from where the answer leads (`package_endpoint`), whatever the client listed.
         known = context.service.opencadc and not offers.keys().isdisjoint(one.uri for one in wanted.protocols)
         if not known and not wanted.is_package:
             raise
-        protocols = ()
-    return replace(wanted, protocols=protocols)
+        agreed = ()
+    return replace(wanted, protocols=agreed, served=served)
 
 
 async def _with_endpoints(context: Context, job: Agreed, agreed: Transfer, target: Target) -> Negotiated:
@@ -236,23 +247,40 @@ async def _with_endpoints(context: Context, job: Agreed, agreed: Transfer, targe
     if agreed.is_share:  # what is not handed on to others lasts as long as ever
         usual = jobs.endpoint_expiry(context.service.settings.endpoints.life)
         endpoint = await _endpoint(context, replace(job, expires=min(job.expires, usual)), agreed, target)
-    protocols = tuple(
-        replace(one, endpoint=shared if one.uri == PUBLIC_SHARE else endpoint) for one in agreed.protocols
+    placed = tuple(replace(one, endpoint=shared if one.uri == PUBLIC_SHARE else endpoint) for one in agreed.protocols)
+    if any(one.uri not in _BY_HTTP for one in placed):
+        placed = await _beside_http(context, job, replace(agreed, protocols=placed), target)
+    return Negotiated(job, replace(agreed, target=target.uri, protocols=placed))
+
+
+async def _beside_http(context: Context, job: Agreed, agreed: Transfer, target: Target) -> tuple[Protocol, ...]:
+    """Give those protocols that are not HTTP the endpoints of their servers, as far as these are there."""
+    offers = await protocols.endpoints(context.database, job.storage, job.storage_url)
+    user, password = await context.service.signer.credential(job.storage, _claims(context, job, agreed, target))
+    return tuple(
+        replace(one, endpoint=offers[one.uri].endpoint(user, password, target.name), params=offers[one.uri].params)
+        if one.uri in offers
+        else one
+        for one in agreed.protocols
+        if one.uri in _BY_HTTP or one.uri in offers
     )
-    return Negotiated(job, replace(agreed, target=target.uri, protocols=protocols))
 
 
 async def _endpoint(context: Context, job: Agreed, agreed: Transfer, target: Target) -> str:
-    claims = EndpointClaims(
+    claims = _claims(context, job, agreed, target)
+    packed = archive_format(agreed.view) if claims.operation == "pack" and agreed.view is not None else None
+    name = target.name + packed.suffix if packed is not None else target.name
+    return await context.service.signer.endpoint(job.storage_url, job.storage, claims, name=name)
+
+
+def _claims(context: Context, job: Agreed, agreed: Transfer, target: Target) -> EndpointClaims:
+    return EndpointClaims(
         operation=agreed.served.operation if agreed.served else _BYTES[agreed.direction],
         node_id=target.node_id,
         job_id=job.id,
         user_id=context.caller.id or None,
         expires=job.expires,
     )
-    packed = archive_format(agreed.view) if claims.operation == "pack" and agreed.view is not None else None
-    name = target.name + packed.suffix if packed is not None else target.name
-    return await context.service.signer.endpoint(job.storage_url, job.storage, claims, name=name)
 
 
 async def details(context: Context, job: JobRow) -> Transfer:
