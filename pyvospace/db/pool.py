@@ -117,6 +117,11 @@ class Database:
             most=max(1, int(settings.pool_size * settings.client_share)),
         )
 
+    def connections(self) -> dict[str, int]:
+        """Tell how many connections of the pool are busy and idle, and how many there may be."""
+        idle = self._pool.get_idle_size()
+        return {"busy": self._pool.get_size() - idle, "idle": idle, "most": self._pool.get_max_size()}
+
     async def connect_alone(self) -> asyncpg.Connection[asyncpg.Record]:
         """Open a connection that is not of the pool, for who listens; errors are the driver's own."""
         return await self._alone()

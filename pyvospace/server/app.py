@@ -49,6 +49,7 @@ from pyvospace.server.handlers.requests import CONTEXT, SERVICE, expect, represe
 from pyvospace.server.operations.homes import FirstLogins
 from pyvospace.server.operations.jobs import TRANSFERS
 from pyvospace.server.operations.search import SEARCHES
+from pyvospace.server.watching import look
 from pyvospace.server.works import works
 from pyvospace.service.audit import AuditWriter, prune_for_ever
 from pyvospace.service.auth import AUTHENTICATOR, Authenticator, Presented
@@ -61,6 +62,7 @@ from pyvospace.service.logs import AccessLog, set_up_logs
 from pyvospace.service.oidc import Issuers
 from pyvospace.service.proxies import Proxies, client_address
 from pyvospace.service.rates import Rates, client_of, limiting
+from pyvospace.service.scraping import scraped
 from pyvospace.service.serving import serve, stop_event
 from pyvospace.service.standing import PATIENCE, StandingWatch, within
 from pyvospace.service.throttle import forget_for_ever
@@ -384,13 +386,9 @@ async def main(settings: Settings) -> None:
     async with catalogue(settings, name="pyvospace metadata") as database:
         if not settings.metadata.public_url.startswith("https:"):
             log.warning("plain http: httpsget and httpsput are answered with http endpoints; use TLS in production")
-        await serve(
-            make_app(settings, database),
-            settings.metadata,
-            stop,
-            limits=settings.limits,
-            shutdown_timeout=10.0,
-        )
+        app = make_app(settings, database)
+        async with scraped(settings.metrics, settings.metrics.metadata, database, look=partial(look, database)):
+            await serve(app, settings.metadata, stop, limits=settings.limits)
 
 
 def run(settings: Settings) -> None:

@@ -25,11 +25,12 @@ from pyvospace.model.claims import OPERATIONS, EndpointClaims
 from pyvospace.model.faults import PermissionDenied
 from pyvospace.service import jwts
 from pyvospace.service.jwts import TokenRefused, Unverified
+from pyvospace.service.logs import trace_id
 
 log = logging.getLogger(__name__)
 
 _HEADER: Final = {"alg", "typ", "kid"}
-_CLAIMS: Final = {"iss", "aud", "sub", "exp", "op", "node", "job", "tok"}
+_CLAIMS: Final = {"iss", "aud", "sub", "exp", "op", "node", "job", "tok", "via"}
 _REFRESH: Final = 60.0
 """Seconds for which a signing key is used without asking for a newer one."""
 _LOOK_AGAIN: Final = 0.2
@@ -99,6 +100,7 @@ class EndpointSigner:
             "node": claims.node_id or 0,
             "job": claims.job_id or "",
             "tok": claims.token_id or 0,
+            "via": trace_id.get(),
         }
         return jwts.sign(payload, kid, secret)
 
@@ -139,8 +141,10 @@ class EndpointVerifier:
         except TokenRefused as refused:
             log.debug("endpoint refused: %s", refused)
             raise PermissionDenied("this endpoint is not valid, or not any more; negotiate again") from None
-        if payload.keys() != _CLAIMS or payload["op"] not in OPERATIONS:
+        # What was signed by an older version tells no trace.
+        if payload.keys() | {"via"} != _CLAIMS or payload["op"] not in OPERATIONS:
             raise PermissionDenied("this is no endpoint of ours")
+        trace_id.set(str(payload.get("via") or trace_id.get()))
         return EndpointClaims(
             operation=payload["op"],
             node_id=payload["node"] or None,

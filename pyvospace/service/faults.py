@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from pyvospace.metrics import REQUESTS_OPEN, Meter
 from pyvospace.model.faults import (
     Fault,
     InternalFault,
@@ -29,7 +30,7 @@ from pyvospace.model.faults import (
     ServiceBusy,
     TooManyAttempts,
 )
-from pyvospace.service.logs import request_id
+from pyvospace.service.logs import request_id, trace_id, trace_of
 from pyvospace.service.proxies import client_address
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ _BY_STATUS = {
     HTTPStatus.BAD_REQUEST: InvalidArgument,
 }
 _MAX_TEXT = 4000
+_CUT: Final = 499
+"""Counted for those who left before they had an answer."""
+_COUNTED: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 CALLER: Final = web.RequestKey("caller", str)
 """Name of the caller; not there if he is anonymous."""
@@ -66,27 +70,41 @@ def edge(access: AccessLog, *, challenges: Challenges | None = None, describe: D
     describe
         Gives what stands behind the words of a fault (the document of LinkFound), or nothing.
     """
+    meter = Meter()
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.monotonic()
         request[REQUEST_ID] = _new_id()
         mark = request_id.set(request[REQUEST_ID])
+        trace_id.set(trace_of(request.headers.get("traceparent")) or request[REQUEST_ID])
+        REQUESTS_OPEN.inc()
+        status = _CUT
         try:
             response = await _answer(request, handler, challenges, describe)
+            status = response.status
             access.write(
                 remote=client_address(request),
                 caller=request.get(CALLER, ""),
                 method=request.method,
                 path=request.path_qs,
-                status=response.status,
+                status=status,
                 seconds=time.monotonic() - started,
             )
         finally:
+            REQUESTS_OPEN.dec()
+            meter.count(*_kind(request), status, time.monotonic() - started)
             request_id.reset(mark)
         return response
 
     return middleware
+
+
+def _kind(request: web.Request) -> tuple[str, str]:
+    """Give method and route as they are counted: few of each."""
+    resource = request.match_info.route.resource
+    method = request.method if request.method in _COUNTED else "other"
+    return method, resource.canonical if resource is not None else "none"
 
 
 async def _answer(

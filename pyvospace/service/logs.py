@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 request_id: ContextVar[str] = ContextVar("pyvospace_request", default="")
 """Id of the request that is being served; it stands in the log and in the answer."""
 
+trace_id: ContextVar[str] = ContextVar("pyvospace_trace", default="")
+"""What connects the log lines of both servers about one transfer: from the client's ``traceparent``, or the id of the
+request with which it began. Endpoints carry it on."""
+
+_TRACE = re.compile("00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _FLUSH = 0.2
 """Seconds for which lines of the access log gather."""
 _SECRETS = re.compile(
@@ -53,6 +58,12 @@ _SHORT = 60
 _LONG = 4000
 """Characters of a path that are logged, and the same of a query."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def trace_of(header: str | None) -> str | None:
+    """Read the trace from a header ``traceparent`` (W3C Trace Context); None: there is none."""
+    found = _TRACE.fullmatch(header) if header else None
+    return found[1] if found else None
 
 
 def masked(text: str) -> str:
@@ -127,6 +138,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": _message(record),
             "request": request_id.get(),
+            "trace": trace_id.get(),
         }
         if record.exc_info:
             entry["traceback"] = _without_secrets(self.formatException(record.exc_info))
@@ -160,6 +172,7 @@ class AccessLog:
                     "level": "INFO",
                     "logger": "pyvospace.access",
                     "request": request_id.get(),
+                    "trace": trace_id.get(),
                     "remote": remote,
                     "caller": caller,
                     "method": method,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from aiohttp import web
 
 from pyvospace.config.settings import MetadataSettings
-from pyvospace.model.faults import InternalFault, InvalidArgument
+from pyvospace.model.faults import InternalFault, InvalidArgument, ServiceBusy
 from pyvospace.service.faults import render_unasked
 from pyvospace.service.headers import HEADERS
 from pyvospace.service.proxies import PROXIES, Proxies, client_network
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LEAVING: Final = web.AppKey("leaving", asyncio.Event)
+"""Set as soon as the server has been told to stop."""
 _LINE: Final = 256 * 1024
 """Longest first line of a request: the deepest path of the longest names, percent-encoded, has 150 kB."""
 _HEADERS: Final = 64
@@ -78,6 +80,18 @@ def _ask_for_certificates(context: ssl.SSLContext, settings: MetadataSettings, a
         raise ValueError(f"tls_client_ca {authorities}{crl}: {error.strerror or error}") from error
     if settings.tls_client_proxies:
         context.verify_flags |= ssl.VERIFY_ALLOW_PROXY_CERTS
+
+
+def require_staying(app: web.Application) -> None:
+    """Refuse to be called ready once the server has been told to stop.
+
+    Raises
+    ------
+    ServiceBusy
+        It has.
+    """
+    if LEAVING in app and app[LEAVING].is_set():
+        raise ServiceBusy("this server is about to stop")
 
 
 def stop_event() -> asyncio.Event:
@@ -242,12 +256,15 @@ async def serve(
     stop: asyncio.Event,
     *,
     limits: LimitSettings,
-    shutdown_timeout: float,
 ) -> None:
     """Listen until `stop` is set, then let requests end and leave.
 
+    Load balancers are told first (``drain_delay``); then nobody new is let in, and what is under way may end
+    (``drain_time``); what has not ended then is cut off, and leaves nothing behind.
+
     Bodies are never inflated: what was sent is what counts against limits and what is stored.
     """
+    app[LEAVING] = asyncio.Event()
     runner = _Runner(
         app,
         Doorkeeper(limits, app.get(PROXIES)),
@@ -258,7 +275,7 @@ async def serve(
         max_headers=_HEADERS,
         read_bufsize=_READ_AHEAD,
         keepalive_timeout=limits.header_timeout,  # aiohttp's only limit for a slow head
-        shutdown_timeout=shutdown_timeout,
+        shutdown_timeout=settings.drain_time,
     )
     await runner.setup()
     try:
@@ -266,5 +283,8 @@ async def serve(
         await site.start()
         log.info("listening at %s:%d", settings.host, settings.port)
         await stop.wait()
+        app[LEAVING].set()
+        await asyncio.sleep(settings.drain_delay)
+        log.info("no more connections are taken; what is under way has %g s", settings.drain_time)
     finally:
         await runner.cleanup()

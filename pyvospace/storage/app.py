@@ -20,6 +20,7 @@ from pyvospace.db.audit import note_bytes
 from pyvospace.db.keys import verification_keys
 from pyvospace.db.listening import Listener
 from pyvospace.db.pool import Database
+from pyvospace.db.protocols import offer
 from pyvospace.db.storage import StorageCatalogue
 from pyvospace.model.claims import StorageState
 from pyvospace.model.faults import Fault, ServiceBusy
@@ -31,7 +32,8 @@ from pyvospace.service.logs import AccessLog
 from pyvospace.service.outgoing import Outgoing
 from pyvospace.service.proxies import Proxies
 from pyvospace.service.rates import Rates, limiting
-from pyvospace.service.serving import serve, stop_event
+from pyvospace.service.scraping import scraped
+from pyvospace.service.serving import require_staying, serve, stop_event
 from pyvospace.service.standing import StandingWatch
 from pyvospace.storage.archives.catalogue import ArchiveCatalogue
 from pyvospace.storage.archives.serving import Archives
@@ -40,7 +42,9 @@ from pyvospace.storage.backend import BackendConfig, StorageBackend
 from pyvospace.storage.catalogue import Catalogue
 from pyvospace.storage.deliver import CONTENT_RANGE
 from pyvospace.storage.handlers import Files, Verifier
+from pyvospace.storage.jobpool import JobPool
 from pyvospace.storage.ongoing import Ongoing
+from pyvospace.storage.protocols import Protocols, load_protocols
 from pyvospace.storage.receive import CLOSING
 from pyvospace.storage.room import Room
 from pyvospace.storage.sweep import Sweeper
@@ -94,11 +98,12 @@ def make_app(
     watch: StandingWatch | None = None,
     archives: ArchiveCatalogue | None = None,
     audit: AuditWriter | None = None,
+    protocols: Protocols | None = None,
 ) -> web.Application:
     """Put the server together; `backend` is started already and says that it is `identity`.
 
     Without `jobs` it does what clients ask for and nothing else, without `watch` always; without `archives` it knows
-    only single files, without `audit` nobody learns who has read.
+    only single files, without `audit` nobody learns who has read; without `protocols` it speaks HTTP only.
     """
     health = Health(catalogue, backend)
     app = _front(settings, health, watch=watch, audit=audit)
@@ -127,6 +132,20 @@ def make_app(
     herald = Herald(settings, catalogue, room, files.ongoing, identity)
     app.cleanup_ctx.append(lambda _: _threads(workers, files.ongoing))
     app.cleanup_ctx.append(lambda _: _background(herald, _sweeper(settings, backend, catalogue)))
+    if protocols is not None:
+        pool = JobPool(
+            catalogue=catalogue,
+            backend=backend,
+            verifier=verifier,
+            workers=workers,
+            intake=files.intake,
+            ongoing=files.ongoing,
+            idle=settings.storage.idle_timeout,
+            standing=partial(_require_open, watch),
+            audit=audit,
+            reads=settings.audit.reads != "none",
+        )
+        app.cleanup_ctx.append(lambda _: protocols.run(pool))
     if served is not None:
         app.on_cleanup.append(partial(_close, served))
     if audit is not None:
@@ -179,10 +198,15 @@ def _closing(watch: StandingWatch) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         if "token" in request.match_info:
-            watch.current.require(changes=False)
+            _require_open(watch)
         return await handler(request)
 
     return middleware
+
+
+def _require_open(watch: StandingWatch | None) -> None:
+    if watch is not None:
+        watch.current.require(changes=False)
 
 
 async def _follow(watch: StandingWatch) -> AsyncIterator[None]:
@@ -220,8 +244,9 @@ class Health:
         """Answer as long as the loop turns."""
         return web.Response(text="alive\n")
 
-    async def ready(self, _: web.Request) -> web.Response:
+    async def ready(self, request: web.Request) -> web.Response:
         """Answer whether database and store are usable."""
+        require_staying(request.app)
         async with self._asking:
             if time.monotonic() - self._asked >= _READY_FOR:
                 self._failure = await self._check()
@@ -339,7 +364,7 @@ async def _main(settings: Settings) -> None:
     dsn = settings.database.storage_dsn or settings.database.dsn
     if dsn is None:
         raise ValueError("database.storage_dsn is not set")
-    backend = load_backend(settings)
+    backend, servers = load_backend(settings), load_protocols(settings)
     log_what_is_missing()
     identity = await backend.start()
     database = await Database.connect(dsn.get_secret_value(), settings.database, name="pyvospace-storage")
@@ -364,14 +389,10 @@ async def _main(settings: Settings) -> None:
             jobs=Jobs(StorageQueue(database, identity, settings.jobs), listener),
             watch=StandingWatch(database, listener),
             audit=AuditWriter(partial(note_bytes, database, identity)),
+            protocols=Protocols(servers, partial(offer, database, identity, settings.storage.public_url)),
         )
-        await serve(
-            app,
-            settings.storage,
-            stop,
-            limits=settings.limits,
-            shutdown_timeout=settings.storage.idle_timeout,
-        )
+        async with scraped(settings.metrics, settings.metrics.storage, database):
+            await serve(app, settings.storage, stop, limits=settings.limits)
     finally:
         await database.close()
         await backend.close()

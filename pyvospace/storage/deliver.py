@@ -12,6 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
+from pyvospace.metrics import SENT
 from pyvospace.model.claims import DownloadClaim, StoredFile
 from pyvospace.model.faults import InternalFault, PreconditionFailed, RangeNotSatisfiable
 from pyvospace.model.ranges import UNSATISFIABLE, ByteRange, Conditions, Version, parse_range
@@ -84,7 +85,7 @@ class Deliverer:
     async def _send(
         self, request: web.Request, claim: DownloadClaim, headers: dict[str, str], wanted: ByteRange | None
     ) -> Delivery:
-        source = await open_bytes(self._backend, claim, wanted)
+        source = await open_bytes(self._backend, claim, wanted, redirectable=True)
         if isinstance(source, Redirect):
             return Delivery(_redirect(source), complete=True)
         status = HTTPStatus.OK
@@ -100,6 +101,7 @@ class Deliverer:
                 await self._stream(request, response, source, span)
         finally:
             await close_source(source)
+        SENT.inc(span.length)
         return Delivery(response, complete=span.stop == claim.size)
 
     async def _small(
@@ -230,7 +232,9 @@ def _read(fd: int, position: int, size: int) -> bytes:
     return data
 
 
-async def open_bytes(backend: StorageBackend, claim: DownloadClaim, wanted: ByteRange | None) -> Download:
+async def open_bytes(
+    backend: StorageBackend, claim: DownloadClaim, wanted: ByteRange | None, *, redirectable: bool = False
+) -> Download:
     """Open the bytes of a claim, to be closed by `close_source`.
 
     Raises
@@ -239,7 +243,7 @@ async def open_bytes(backend: StorageBackend, claim: DownloadClaim, wanted: Byte
         They cannot be read.
     """
     try:
-        return await backend.download(ClaimedDownload.of(claim), wanted)
+        return await backend.download(ClaimedDownload.of(claim, redirectable=redirectable), wanted)
     except OSError as error:
         # Damage is for the administrator to see and for nobody to read.
         log.error("bytes at %s cannot be read: %s", claim.location, error)  # noqa: TRY400 (the text says it all)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, Self
 
+from pyvospace.metrics import FAILED, RECEIVED, STORED
 from pyvospace.model.claims import DownloadClaim, OutcomeUnknownError, StoredFile, UploadClaim
 from pyvospace.model.crash import crash_point
 from pyvospace.model.faults import Fault, InsufficientStorage, InternalFault, NodeBusy
@@ -108,6 +109,8 @@ class ClaimedUpload:
             self._state = _State.ROLLED_BACK
             raise
         self._state = _State.COMMITTED
+        STORED.inc()
+        RECEIVED.inc(self._body.received.size)
         crash_point("after-commit-before-answer")
 
     def _require_store(self) -> None:
@@ -151,11 +154,12 @@ class ClaimedDownload:
     size: int
     content_type: str
     filename: str
+    redirectable: bool = False
 
     @classmethod
-    def of(cls, claim: DownloadClaim) -> Self:
+    def of(cls, claim: DownloadClaim, *, redirectable: bool = False) -> Self:
         """Make the job of a claim that has bytes."""
-        return cls(claim.location or "", claim.size, claim.content_type or DEFAULT_TYPE, claim.name)
+        return cls(claim.location or "", claim.size, claim.content_type or DEFAULT_TYPE, claim.name, redirectable)
 
 
 class Lease:
@@ -225,6 +229,7 @@ async def carry_out(job: ClaimedUpload, backend: StorageBackend, body: CheckedBo
             # The node has its bytes; what the backend could not do afterwards is no concern of the client.
             log.exception("upload %s: failed after its commit", job.id)
             return
+        FAILED.inc()
         await asyncio.shield(asyncio.create_task(_clean_up(job, backend, catalogue, error)))
         raise as_fault(job, error) from error
     if not job.committed:

@@ -3,10 +3,11 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from pyvospace.metrics import SWEPT
 from pyvospace.model.crash import crash_point
 from pyvospace.storage.backend import StorageBackend
 from pyvospace.storage.catalogue import Catalogue
@@ -76,6 +77,8 @@ class Sweeper:
             obsolete=await self._sweep_obsolete(),
             unknown=await self._sweep_unknown(before),
         )
+        for what, number in asdict(swept).items():
+            SWEPT.labels(what).inc(number)
         log.info("swept: %d staged, %d obsolete, %d unknown", swept.staged, swept.obsolete, swept.unknown)
         return swept
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
 from pyvospace.db.listening import JOBS, QUEUE
+from pyvospace.metrics import JOBS_ENDED, JOBS_OPEN
 from pyvospace.model.crash import crash_point
 from pyvospace.model.faults import Fault, InternalFault
 from pyvospace.model.jobs import LostJobError
@@ -121,10 +122,13 @@ class Runner:
         log.info("job %s: %s begins", claimed.id[:8], claimed.kind)
         execution = _Execution(self._queue, self._works[claimed.kind], claimed)
         self._running.add(execution)
+        JOBS_OPEN.inc()
         execution.task.add_done_callback(lambda task: self._ended(execution, task))
 
     def _ended(self, execution: _Execution, task: asyncio.Task[None]) -> None:
         self._running.discard(execution)
+        JOBS_OPEN.dec()
+        JOBS_ENDED.labels(execution.kind, execution.outcome).inc()
         self._woken.set()
         if not task.cancelled() and (defect := task.exception()):
             log.error("job %s: nobody was told of its end", execution.job[:8], exc_info=defect)
@@ -146,6 +150,8 @@ class _Execution:
         self._lost = False
         self._look = asyncio.Event()
         self.job = claimed.id
+        self.kind = claimed.kind
+        self.outcome = "done"
         self.task = asyncio.create_task(self._run())
 
     def look(self) -> None:
@@ -169,11 +175,14 @@ class _Execution:
         job = self._claimed
         if self._lost or isinstance(error, LostJobError):
             log.info("job %s was taken away", job.id[:8])
+            self.outcome = "lost"
             return
         try:
             if isinstance(error, asyncio.CancelledError) and self.task.cancelling():
+                self.outcome = "given back"
                 await self._queue.give_back(job)
                 raise error
+            self.outcome = "failed"
             if isinstance(error, Fault):
                 await self._queue.fail(job, error)
             else:

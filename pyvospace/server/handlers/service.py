@@ -22,6 +22,7 @@ from pyvospace.server.operations import transfers
 from pyvospace.server.policy import Right
 from pyvospace.server.views import ACCEPTED, PROVIDED
 from pyvospace.service.challenges import challenges, login_url, security_methods
+from pyvospace.service.serving import require_staying
 from pyvospace.service.standing import PATIENCE, within
 from pyvospace.wire import service as wire
 from pyvospace.wire import vosi as vosi_wire
@@ -141,6 +142,7 @@ async def ready(request: web.Request) -> web.StreamResponse:
     """Answer if the database does, in whatever state the service is."""
     ctx = context(request)
     ctx.policy.exempt()
+    require_staying(request.app)
     await within(PATIENCE, ctx.service.watch.look())
     return plain("ready")
 
