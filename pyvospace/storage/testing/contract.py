@@ -11,14 +11,11 @@
 
 import asyncio
 import hashlib
-import json
 import os
-import signal
-import subprocess
-import sys
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import ClassVar
@@ -27,18 +24,41 @@ import pytest
 import pytest_asyncio
 
 from pyvospace.model.claims import OutcomeUnknownError, StoredFile
-from pyvospace.model.crash import VARIABLE
-from pyvospace.model.faults import ChecksumMismatch, Fault, InvalidData, NodeBusy, RequestEntityTooLarge
+from pyvospace.model.faults import (
+    ChecksumMismatch,
+    Fault,
+    InsufficientStorage,
+    InvalidData,
+    NodeBusy,
+    RequestEntityTooLarge,
+    ServiceBusy,
+)
 from pyvospace.storage.backend import BackendConfig, ByteRange, FileBytes, Redirect, StorageBackend, StreamBytes
 from pyvospace.storage.hashing import Announced
 from pyvospace.storage.jobs import ClaimedDownload
-from pyvospace.storage.testing.doubles import FailAt
+from pyvospace.storage.testing.doubles import FailAt, Interrupted
 from pyvospace.storage.testing.dying import content
+from pyvospace.storage.testing.processes import die, dying, said_by
 from pyvospace.storage.testing.rig import Rig, read, rigged
 
 MIB = 1 << 20
 SIZES = (0, 1, 70_000, 3 * MIB + 17)
 RANGES = (ByteRange(0, 1), ByteRange(0, 100_000), ByteRange(99_999, 100_000), ByteRange(4_321, 65_537))
+HOSTILE = (
+    "",
+    "never/was",
+    "../../x",
+    "/etc/passwd",
+    "..",
+    "%2e%2e/x",
+    "a\0b",
+    "a\nb",
+    "\u00e9\ud7ff",
+    "a' or 'a' = 'a",
+    "x" * 5000,
+)
+"""Locations that no backend has ever given."""
+FILE_POINTS = ("after-fsync", "after-rename", "after-dirsync")
 
 
 @pytest.mark.asyncio
@@ -52,10 +72,30 @@ class BackendContract:
     """Whether a download that has begun can be read to its end after `StorageBackend.delete`."""
     memory: ClassVar[int] = 16 * MIB
     """How much an upload or download of any size may need."""
+    large: ClassVar[int] = 48 * MIB
+    """Size of the file that shows it."""
+    medium: ClassVar[int] = 300_000
+    """Size of uploads that are broken off everywhere; stores that take large files in parts want more than one part."""
+    interruptions: ClassVar[int] = 25
+    """At how many of the places where an upload waits it is cancelled; all of them if they are fewer."""
+    deaths: ClassVar[int] = 3
+    """The same for processes that are killed."""
+    pooled: ClassVar[int] = 4
+    """How many more connections may be open after uploads that were cancelled; 0 for backends without any."""
+    crash_points: ClassVar[Sequence[str]] = ()
+    """Further ones of `pyvospace.model.crash.UPLOAD_POINTS` that uploads pass: of files those of `FILE_POINTS`."""
 
     async def read_redirect(self, redirect: Redirect, byte_range: ByteRange) -> bytes:
         """Fetch what a redirect leads to; to be overridden by backends that answer with redirects."""
         raise NotImplementedError(redirect, byte_range)
+
+    def outage(self, rig: Rig) -> AbstractContextManager[None]:
+        """Let the place answer nobody while it is entered; to be overridden where a test can do that."""
+        pytest.skip(f"no outage of {type(rig.backend).__name__} is known")
+
+    def full(self, rig: Rig) -> AbstractContextManager[None]:
+        """Let the place have no room for 3 MiB while it is entered; to be overridden where a test can do that."""
+        pytest.skip(f"nothing is known that fills {type(rig.backend).__name__}")
 
     @pytest.fixture
     def config(self, tmp_path: Path) -> BackendConfig:
@@ -155,16 +195,54 @@ class BackendContract:
         await once_more.close()
         await again.close()
 
+    async def test_everything_at_the_same_time(self, rig: Rig) -> None:
+        """Also at one location: reading, listing and deleting disturb nobody."""
+        data = content(200_000)
+        stored, other = await rig.put(data, 1), await rig.put(b"other", 2)
+        parts = [self._read(rig, stored, ByteRange(start, start + 50_000)) for start in range(0, 150_001, 30_000)]
+        found = await asyncio.gather(*parts, rig.locations(), rig.put(b"new", 3))
+        assert found[:6] == [data[start : start + 50_000] for start in range(0, 150_001, 30_000)]
+        await asyncio.gather(*(rig.backend.delete(stored.location) for _ in range(5)))
+        new = rig.catalogue.node(3).stored
+        assert new is not None
+        await self._require_clean(rig, other, new)
+
+    async def test_download_that_is_broken_off(self, rig: Rig) -> None:
+        """The client goes away, before the first byte or amid the others."""
+        stored = await rig.put(content(3 * MIB))
+        await self._read(rig, stored)
+        opened = open_files()
+        for pieces in (0, 1):
+            source = await rig.open(stored)
+            if isinstance(source, FileBytes):
+                source.file.close()
+            elif isinstance(source, StreamBytes):
+                for _ in range(pieces):
+                    await anext(source.pieces)
+                if hasattr(source.pieces, "aclose"):
+                    await source.pieces.aclose()
+        assert open_files() <= opened
+        await self._require_clean(rig, stored)
+
     # Deleting and listing
 
     async def test_deletion(self, rig: Rig) -> None:
-        """What was deleted is gone; deleting it again, or what never was, is fine."""
+        """What was deleted is gone; deleting it again is fine."""
         stored, other = await rig.put(b"abc", 1), await rig.put(b"other", 2)
-        for location in (stored.location, stored.location, "never/was", "../../x", ""):
-            await rig.backend.delete(location)
+        for _ in range(2):
+            await rig.backend.delete(stored.location)
         await self._require_clean(rig, other)
         with pytest.raises(FileNotFoundError):
             await self._read(rig, stored)
+
+    @pytest.mark.parametrize("location", HOSTILE, ids=range(len(HOSTILE)))
+    async def test_location_that_never_was_one(self, rig: Rig, location: str) -> None:
+        """Deleting it does nothing; reading it finds nothing, and nothing outside the place either."""
+        stored = await rig.put(b"abc")
+        await rig.backend.delete(location)
+        with pytest.raises(FileNotFoundError):
+            await read(await rig.open(replace(stored, location=location)), ByteRange(0, 3))
+        await self._require_clean(rig, stored)
 
     async def test_deletion_during_a_download(self, rig: Rig) -> None:
         """Whoever reads may read on."""
@@ -184,6 +262,43 @@ class BackendContract:
         found = [entry async for entry in rig.backend.locations()]
         assert sorted(location for location, _ in found) == sorted(file.location for file in stored)
         assert all(begun < published < datetime.now(UTC) + timedelta(seconds=2) for _, published in found)
+
+    async def test_listing_while_the_place_changes(self, rig: Rig) -> None:
+        """What is neither published nor deleted meanwhile is listed once."""
+        stored = [await rig.put(content(node), node) for node in range(6)]
+        listing = rig.backend.locations()
+        found = [(await anext(listing))[0]]
+        added = await rig.put(b"new", 10)
+        gone = next(one for one in stored if one.location != found[0])
+        await rig.backend.delete(gone.location)
+        found += [location async for location, _ in listing]
+        expected = {one.location for one in stored} - {gone.location}
+        assert len(set(found)) == len(found)
+        assert expected <= set(found) <= expected | {gone.location, added.location}
+
+    async def test_sizes(self, rig: Rig) -> None:
+        """They are those of the bytes, in the listing and asked for one by one, where they are told."""
+        stored = [await rig.put(content(size), node) for node, size in enumerate((0, 5, 100_000))]
+        listed = {one.location: one.size async for one in rig.backend.listing()}
+        assert len(listed) == len(stored)
+        for file in stored:
+            assert listed[file.location] in {None, file.size}
+            assert await rig.backend.size(file.location) in {None, file.size}
+        if await rig.backend.size(stored[0].location) is not None:
+            await rig.backend.delete(stored[0].location)
+            with pytest.raises(FileNotFoundError):
+                await rig.backend.size(stored[0].location)
+
+    async def test_quarantine(self, rig: Rig) -> None:
+        """What is put aside is out of the way of all other methods; what is not there is fine."""
+        stored, other = await rig.put(b"abc", 1), await rig.put(b"other", 2)
+        if not await rig.backend.quarantine(stored.location):
+            await self._require_clean(rig, stored, other)
+            return
+        assert await rig.backend.quarantine(stored.location)
+        with pytest.raises(FileNotFoundError):
+            await self._read(rig, stored)
+        await self._require_clean(rig, other)
 
     # Uploads that fail
 
@@ -224,6 +339,42 @@ class BackendContract:
                 await upload
         assert open_files() <= opened
         await self._require_clean(rig, before)
+
+    async def test_wrong_digest_of_a_larger_file(self, rig: Rig) -> None:
+        """It is known only when most of the bytes are on their way into the store."""
+        half = content(self.medium // 2)
+        with pytest.raises(ChecksumMismatch):
+            await rig.upload(rig.body([half, half], announced=Announced(sha256=bytes(32))))
+        with pytest.raises(InvalidData):
+            await rig.upload(rig.body([half, half], size=2 * len(half) + 1))
+        await self._require_clean(rig)
+
+    async def test_cancelled_wherever_it_waits(self, rig: Rig) -> None:
+        """Either the node has its bytes then, or nothing is left."""
+        before = await rig.put(b"before")
+        data = content(self.medium)
+        places = await self._places_to_wait(rig, self.interruptions, data)
+        opened = open_files()
+        for at in places:
+            interrupted = Rig(Interrupted(rig.backend, at), rig.workers)
+            with suppress(asyncio.CancelledError):
+                await interrupted.put(data)
+            stored = interrupted.catalogue.node(1).stored
+            left = [one.location for one in (before, stored) if one is not None]
+            assert (at, await rig.locations()) == (at, sorted(left))
+            assert (at, await rig.leftovers()) == (at, 0)
+            if stored is not None:
+                await rig.backend.delete(stored.location)
+        assert open_files() <= opened + self.pooled
+        await self._require_clean(rig, before)
+
+    async def _places_to_wait(self, rig: Rig, most: int, data: bytes, *, kill: bool = False) -> list[int]:
+        """Choose where an upload is to be interrupted, first and last included; and be warm then."""
+        counting = Interrupted(rig.backend, 0, kill=kill)
+        stored = await Rig(counting, rig.workers).put(data)
+        await rig.backend.delete(stored.location)
+        last = counting.waits
+        return sorted({1 + round(place * (last - 1) / max(most - 1, 1)) for place in range(min(most, last))})
 
     @pytest.mark.parametrize("step", ["transaction", "store", "commit"])
     async def test_cancelled_while_publishing(self, rig: Rig, step: str) -> None:
@@ -284,6 +435,30 @@ class BackendContract:
             await upload
         await self._require_clean(rig)
 
+    # Errors that pass
+
+    async def test_outage(self, rig: Rig) -> None:
+        """The client is told to come again, and nothing is left; afterwards everything works."""
+        before = await rig.put(b"before")
+        with self.outage(rig):
+            with pytest.raises(ServiceBusy):
+                await rig.put(content(self.medium))
+            with pytest.raises(Exception):  # noqa: B017, PT011 (anything)
+                await rig.backend.check()
+        await self._require_clean(rig, before)
+        await rig.backend.check()
+        await self._require_clean(rig, before, await rig.put(b"new"))
+
+    async def test_full(self, rig: Rig) -> None:
+        """The client is told that there is no room; what was there can be read, and room made is used."""
+        before = await rig.put(b"before")
+        with self.full(rig):
+            with pytest.raises(InsufficientStorage):
+                await rig.put(content(3 * MIB))
+            assert await self._read(rig, before) == b"before"
+        await self._require_clean(rig, before)
+        await self._require_clean(rig, before, await rig.put(b"new"))
+
     # Processes that die
 
     @pytest.mark.parametrize(
@@ -312,11 +487,46 @@ class BackendContract:
             await rig.backend.delete(location)
         await self._require_clean(rig, before)
 
+    async def test_killed_wherever_it_waits(self, config: BackendConfig, rig: Rig) -> None:
+        """Nothing is left but, perhaps, a location that nobody names; the sweep finds it."""
+        before = await rig.put(b"before")
+        for at in await self._places_to_wait(rig, self.deaths, content(self.medium), kill=True):
+            await asyncio.to_thread(die, self.backend_class, config, "", self.medium, at=at)
+            await rig.leftovers()
+            added = set(await rig.locations()) - {before.location}
+            assert len(added) <= 1
+            for location in added:
+                await rig.backend.delete(location)
+            await self._require_clean(rig, before)
+
+    async def test_further_crash_points(self, config: BackendConfig, rig: Rig) -> None:
+        """As above, where the backend says that it may happen."""
+        before = await rig.put(b"before")
+        for point in self.crash_points:
+            await asyncio.to_thread(die, self.backend_class, config, point, self.medium)
+            await rig.leftovers()
+            for location in set(await rig.locations()) - {before.location}:
+                await rig.backend.delete(location)
+            await self._require_clean(rig, before)
+
+    async def test_two_processes(self, config: BackendConfig, rig: Rig) -> None:
+        """What one stores the other finds; neither sweeps what the other is receiving."""
+        own = await rig.put(b"own")
+        with dying(self.backend_class, config, ["0"], self.medium) as other:
+            assert await asyncio.to_thread(said_by, other) == "stuck\n"
+            assert await rig.backend.sweep_staging(datetime.now(UTC) - timedelta(minutes=1)) == 0
+            assert await rig.locations() == [own.location]
+            with dying(self.backend_class, config, ["1"], self.medium) as third:
+                assert await asyncio.to_thread(said_by, third) == "done\n"
+            [added] = set(await rig.locations()) - {own.location}
+            found = replace(own, location=added, size=self.medium)
+            assert await self._read(rig, found) == content(self.medium)
+
     # Limits
 
     async def test_memory(self, rig: Rig) -> None:
         """Does not grow with the size of a file."""
-        size, piece = 48 * MIB, content(MIB)
+        size, piece = self.large, content(MIB)
         tracemalloc.start()
         try:
             stored = await rig.upload(rig.body(repeated(piece, size)))
@@ -361,17 +571,3 @@ def open_files() -> int:
     """Count the descriptors of this process; 0 where that cannot be told."""
     directory = Path("/proc/self/fd")
     return len(list(directory.iterdir())) if directory.exists() else 0
-
-
-def die(backend_class: type[StorageBackend], config: BackendConfig, point: str, size: int) -> None:
-    """Let another process upload and die at a crash point, or in the middle of the body if it is empty."""
-    name = f"{backend_class.__module__}:{backend_class.__qualname__}"
-    command = [sys.executable, "-m", "pyvospace.storage.testing.dying", name, str(config.path)]
-    environment = {**os.environ, VARIABLE: point, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    arguments = [json.dumps(dict(config.options)), str(size), "1" if point else "0"]
-    with subprocess.Popen([*command, *arguments], env=environment, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
-        said = process.stdout.readline() if process.stdout else ""
-        process.kill()
-        code = process.wait()
-    if point in {"before-commit", "after-commit-before-answer"} or not point:
-        assert (said, code) == ("" if point else "stuck\n", -signal.SIGKILL)

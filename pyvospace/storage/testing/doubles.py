@@ -1,11 +1,14 @@
 """Doubles that behave: a catalogue in memory, and a body that does what a test says."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+import os
+import signal
+import types
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 from pyvospace.model.claims import (
@@ -20,9 +23,11 @@ from pyvospace.model.claims import (
 from pyvospace.model.faults import Fault, NodeBusy, NodeNotFound, QuotaExceeded
 from pyvospace.model.jobs import Claimed
 from pyvospace.model.nodes import Param
+from pyvospace.storage.backend import Body, StorageBackend, UploadJob
 from pyvospace.storage.body import CheckedBody, Received
 from pyvospace.storage.catalogue import StoreTransaction
 from pyvospace.storage.hashing import Announced, Hasher
+from pyvospace.storage.layers import Wrapper
 from pyvospace.storage.sink import Sink
 from pyvospace.storage.threads import Workers, run
 
@@ -256,6 +261,53 @@ class FailAt:
         self.steps.append(step)
         if step == self._step:
             raise self._failure
+
+
+class Interrupted(Wrapper):
+    """A backend whose uploads are cancelled, or killed, at the n-th time that they wait for something.
+
+    Parameters
+    ----------
+    at
+        From 1 on; 0: nothing happens, but the waits are counted.
+    kill
+        End this process with SIGKILL. Also inside a transaction, where nothing is cancelled.
+    """
+
+    def __init__(self, inner: StorageBackend, at: int, *, kill: bool = False) -> None:
+        super().__init__(inner)
+        self._at = at
+        self._kill = kill
+        self.waits = 0
+
+    async def upload(self, job: UploadJob, body: Body) -> None:
+        """Upload, as far as it comes."""
+        await self._stepping(job, self.inner.upload(job, body))
+
+    @types.coroutine
+    def _stepping(self, job: UploadJob, upload: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
+        thrown: BaseException | None = None
+        while True:
+            try:
+                waiting = upload.throw(thrown) if thrown else upload.send(None)
+            except StopIteration:
+                return
+            if self._kill or getattr(job, "interruptible", True):
+                self.waits += 1
+                self._interrupt()
+            thrown = None
+            try:
+                yield waiting
+            except BaseException as error:  # noqa: BLE001 (it is the upload's)
+                thrown = error
+
+    def _interrupt(self) -> None:
+        task = asyncio.current_task()
+        if self.waits != self._at or task is None:
+            return
+        if self._kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+        task.cancel()
 
 
 class ScriptedBody(CheckedBody):

@@ -1,8 +1,9 @@
 """One upload in a process that dies on the way: at the crash point that PYVOSPACE_CRASH names, or by a signal.
 
-Usage: python -m pyvospace.storage.testing.dying module:Class PATH OPTIONS-AS-JSON SIZE WHOLE
+Usage: python -m pyvospace.storage.testing.dying module:Class PATH OPTIONS-AS-JSON SIZE WHOLE [AT]
 
-With WHOLE = 0 the body stops in its middle; "stuck" is printed then.
+With WHOLE = 0 the body stops in its middle; "stuck" is printed then. With AT it dies at the AT-th time that the upload
+waits for something.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pyvospace.storage.testing.doubles import Interrupted
 from pyvospace.storage.testing.rig import configured, rigged
 
 PATTERN = bytes(range(251))
@@ -23,10 +25,11 @@ def content(size: int) -> bytes:
 
 async def main(arguments: Sequence[str]) -> None:
     """Upload and die."""
-    name, path, options, size, whole = arguments
+    name, path, options, size, whole, *at = arguments
     data = content(int(size))
     rest = data[len(data) // 2 :] if int(whole) else None
-    async with rigged(configured(name, Path(path), json.loads(options))) as rig:
+    backend = configured(name, Path(path), json.loads(options))
+    async with rigged(Interrupted(backend, int(at[0]), kill=True) if at else backend) as rig:
         body = rig.body([data[: len(data) // 2], rest])
         upload = asyncio.create_task(rig.upload(body))
         stuck = asyncio.create_task(body.stuck.wait())
