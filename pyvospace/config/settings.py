@@ -33,6 +33,7 @@ from pyvospace.config.kinds import (
     words_of,
 )
 from pyvospace.config.monitoring import MetricsSettings
+from pyvospace.config.places import PlacementSettings
 from pyvospace.model.uris import decode_path
 
 PREFIX = "PYVOSPACE_"
@@ -420,6 +421,9 @@ class Settings(BaseSettings):
     metadata: MetadataSettings = Field(default_factory=MetadataSettings, description="The metadata server.")
     storage: StorageSettings = Field(default_factory=StorageSettings, description="The storage server.")
     limits: LimitSettings = Field(default_factory=LimitSettings, description="What one request may ask for.")
+    placement: PlacementSettings = Field(
+        default_factory=PlacementSettings, description="Where bytes go, and how many copies of them there are."
+    )
     quotas: QuotaSettings = Field(default_factory=QuotaSettings, description="Quotas that are nearly used up.")
     cors: CorsSettings = Field(default_factory=CorsSettings, description="Pages of other origins that may ask.")
     rates: RateSettings = Field(default_factory=RateSettings, description="How often one client may ask.")

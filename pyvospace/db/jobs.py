@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pyvospace.db.pool import on_behalf_of
 from pyvospace.db.statements import QueryFile
 from pyvospace.model.callers import Scope
+from pyvospace.model.claims import Place
 from pyvospace.model.jobs import Claimed, Kind, Progress
 from pyvospace.model.vocabulary import Phase
 
@@ -56,15 +57,17 @@ class _Sql(QueryFile, file="jobs.sql"):
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """When the endpoints of a new job expire, and the storage that has them."""
+    """When the endpoints of a new job expire, and the servers that have them."""
 
     expires: datetime
-    storage_url: str
-    storage: str
+    places: Sequence[Place]
+    """The best one first."""
 
 
 def _placed(row: asyncpg.Record | None) -> Placed | None:
-    return Placed(row["expires"], row["url"], str(row["uuid"])) if row else None
+    if row is None:
+        return None
+    return Placed(row["expires"], [Place(*one) for one in zip(row["urls"], row["storages"], strict=True)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,8 @@ class JobRow:
     scope: Scope | None
     """What the credential was good for by which it was made; None: everything."""
     epoch: int
+    many_servers: bool
+    """There is more than one storage server that its endpoints might lead to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,10 +226,11 @@ async def insert_pull(
     life: float,
     destruction: float,
     shared: bool = False,
+    near: str = "",
 ) -> Placed | None:
-    """Keep a negotiated pull from the storage (UUID) that has the bytes; without bytes any will do.
+    """Keep a negotiated pull of bytes whose home is a storage (UUID); without bytes any server will do.
 
-    None: it has not been heard of lately.
+    None: no server that has them is there. `near` is the site of the client.
     """
     return _placed(
         await database.fetchrow(
@@ -239,6 +245,7 @@ async def insert_pull(
             storage,
             shared,
             *owner.credential,
+            near,
         )
     )
 
@@ -259,8 +266,9 @@ async def insert_push(
     announced: int | None,
     life: float,
     destruction: float,
+    near: str = "",
 ) -> Placed | None:
-    """Keep a negotiated push to a live storage with space; None: there is none."""
+    """Keep a negotiated push to a place that its container wants, with space; None: there is none."""
     row = await database.fetchrow(
         _Sql.insert_push,
         job,
@@ -277,6 +285,7 @@ async def insert_push(
         destruction,
         announced,
         *owner.credential,
+        near,
     )
     return _placed(row)
 

@@ -38,6 +38,7 @@ LEASE = 60.0
 
 class _Sql(QueryFile, file="storages.sql"):
     announce: ClassVar[str]
+    leave: ClassVar[str]
     current: ClassVar[str]
     claim_upload: ClassVar[str]
     renew: ClassVar[str]
@@ -48,6 +49,7 @@ class _Sql(QueryFile, file="storages.sql"):
     store_pulled: ClassVar[str]
     claim_download: ClassVar[str]
     claim_render: ClassVar[str]
+    claim_version: ClassVar[str]
     set_structure: ClassVar[str]
     delivered: ClassVar[str]
     claim_sweep: ClassVar[str]
@@ -55,7 +57,7 @@ class _Sql(QueryFile, file="storages.sql"):
     take_obsolete: ClassVar[str]
 
 
-def _stored(row: asyncpg.Record | None) -> StoredFile | None:
+def stored_of(row: asyncpg.Record | None) -> StoredFile | None:
     if row is None or row["location"] is None:
         return None
     return StoredFile(
@@ -80,7 +82,7 @@ def _download(row: asyncpg.Record, claims: EndpointClaims) -> DownloadClaim:
     )
 
 
-def _upload(row: asyncpg.Record, attempt: str, current: StoredFile | None = None) -> UploadClaim:
+def upload_of(row: asyncpg.Record, attempt: str, current: StoredFile | None = None) -> UploadClaim:
     view = None if row["view"] in BYTE_VIEWS else row["view"]
     return UploadClaim(
         id=attempt,
@@ -126,9 +128,13 @@ class StorageCatalogue:
         )
         self._storage = storage.id
 
+    async def leave(self, url: str) -> None:
+        """Say that the server at this URL goes."""
+        await self._database.fetchval(_Sql.leave, self._storage, url)
+
     async def current(self, claims: EndpointClaims) -> StoredFile | None:
         """Tell what the node of an upload endpoint has now."""
-        return _stored(await self._database.fetchrow(_Sql.current, self._storage, claims.job_id, claims.user_id))
+        return stored_of(await self._database.fetchrow(_Sql.current, self._storage, claims.job_id, claims.user_id))
 
     async def claim_upload(self, claims: EndpointClaims, *, size: int | None) -> UploadClaim:
         """Check the right to write once more and take the writer's lease."""
@@ -147,7 +153,7 @@ class StorageCatalogue:
         if row is None:
             raise AssertionError
         self._stores[attempt] = _Sql.store, (self._storage, claims.job_id, claims.user_id, attempt)
-        return _upload(row, attempt, _stored(row))
+        return upload_of(row, attempt, stored_of(row))
 
     async def claim_pull(self, job: Claimed, *, size: int | None) -> UploadClaim:
         """Check the right to write of the job's owner once more and take the writer's lease for him."""
@@ -156,7 +162,7 @@ class StorageCatalogue:
         if row is None:
             raise AssertionError
         self._stores[attempt] = _Sql.store_pulled, (self._storage, job.attempt, attempt)
-        return _upload(row, attempt)
+        return upload_of(row, attempt)
 
     async def reserve(self, claim: UploadClaim, *, size: int) -> None:
         """Have room kept, by all quotas, for bytes that came unannounced."""
@@ -201,6 +207,15 @@ class StorageCatalogue:
         """Check the right to read once more and tell where the bytes are."""
         row = await self._database.fetchrow(
             _Sql.claim_download, self._storage, claims.node_id, claims.job_id, claims.user_id, claims.token_id
+        )
+        if row is None:
+            raise AssertionError
+        return _download(row, claims)
+
+    async def claim_version(self, claims: EndpointClaims) -> DownloadClaim:
+        """Check the right to read once more and tell where the bytes of a version are."""
+        row = await self._database.fetchrow(
+            _Sql.claim_version, self._storage, claims.node_id, claims.version, claims.user_id, claims.token_id
         )
         if row is None:
             raise AssertionError

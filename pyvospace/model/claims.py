@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pyvospace.model.nodes import Param
 
-Operation = Literal["get", "put", "pack", "unpack", "render"]
+Operation = Literal["get", "put", "pack", "unpack", "render", "version"]
 """What an endpoint is for: bytes as they are, an archive of a tree, a view that is computed."""
 OPERATIONS: Final = frozenset(get_args(Operation))
 
@@ -90,6 +90,16 @@ class RenderClaim:
     params: tuple[Param, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A server that can be asked for bytes, or be given some."""
+
+    url: str
+    """Public base URL."""
+    storage: str
+    """UUID of the place that it serves."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageState:
     """What a storage server says of itself at its start and with each heartbeat."""
@@ -127,3 +137,5 @@ class EndpointClaims:
     expires: datetime
     token_id: int | None = None
     """The API token with which the endpoint dies; None: another credential, or the job knows it."""
+    version: int | None = None
+    """Which of the older contents is read (operation version)."""

@@ -1,6 +1,7 @@
 """The storage server: its routes, its background tasks, its process."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
@@ -131,6 +132,7 @@ def make_app(
     _add_routes(app, urlsplit(settings.storage.public_url).path, files, health)
     herald = Herald(settings, catalogue, room, files.ongoing, identity)
     app.cleanup_ctx.append(lambda _: _threads(workers, files.ongoing))
+    app.on_shutdown.append(lambda _: herald.leave())
     app.cleanup_ctx.append(lambda _: _background(herald, _sweeper(settings, backend, catalogue)))
     if protocols is not None:
         pool = JobPool(
@@ -323,6 +325,8 @@ class Herald:
         self._catalogue = catalogue
         self._room = room
         self._identity = identity
+        self._gone = asyncio.Event()
+        self._telling = asyncio.Lock()
 
     async def announce(self) -> None:
         """Tell once."""
@@ -341,12 +345,25 @@ class Herald:
             )
         )
 
+    async def leave(self) -> None:
+        """Tell that the server goes, so that nobody is sent to it any more, and nothing else from now on."""
+        self._gone.set()
+        try:
+            async with self._telling:
+                await self._catalogue.leave(self._storage.public_url)
+        except (Fault, OSError) as error:
+            log.warning("nobody was told that this server goes: %s", error)
+
     async def run(self) -> None:
         """Tell at each heartbeat, until cancelled."""
-        while True:
-            await asyncio.sleep(self._storage.heartbeat)
+        while not self._gone.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._storage.heartbeat):
+                    await self._gone.wait()
             try:
-                await self.announce()
+                async with self._telling:
+                    if not self._gone.is_set():
+                        await self.announce()
             except (Fault, OSError) as error:
                 log.warning("heartbeat missed: %s", error)
 

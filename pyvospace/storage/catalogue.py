@@ -33,6 +33,9 @@ class Catalogue(Protocol):
     async def announce(self, storage: StorageState) -> None:
         """Enter or refresh the row of this storage (start and heartbeat)."""
 
+    async def leave(self, url: str) -> None:
+        """Say that the server at this URL goes: it gets no transfers from now on."""
+
     async def current(self, claims: EndpointClaims) -> StoredFile | None:
         """Tell what the node of an upload endpoint has now, without a lease (HEAD)."""
 
@@ -95,6 +98,9 @@ class Catalogue(Protocol):
 
     async def claim_download(self, claims: EndpointClaims) -> DownloadClaim:
         """Check the right to read once more and tell where the bytes are."""
+
+    async def claim_version(self, claims: EndpointClaims) -> DownloadClaim:
+        """Do the same for what the node held before (`EndpointClaims.version`)."""
 
     async def claim_render(self, claims: EndpointClaims) -> RenderClaim:
         """Check the right to read once more and tell which view of which bytes is wanted."""

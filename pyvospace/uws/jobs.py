@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pyvospace.db.jobs import JobRow, Prepared
     from pyvospace.db.pool import Connection, Database
     from pyvospace.model.callers import Caller
+    from pyvospace.model.claims import Place
     from pyvospace.model.jobs import Claimed
     from pyvospace.model.transfers import Transfer
     from pyvospace.uws.waiting import Waiting
@@ -50,6 +51,8 @@ ACTIVE: Final = frozenset({Phase.PENDING, Phase.QUEUED, Phase.EXECUTING, Phase.H
 """Phases that another one follows."""
 BLOCKING: Final = frozenset({Phase.PENDING, Phase.QUEUED, Phase.EXECUTING})
 """Phases in which WAIT waits."""
+_NOBODY: Final = "no storage server is there for this transfer; try again"
+"""What is told if none can take new bytes."""
 _GRACE: Final = 5.0
 """Seconds that a watch outlasts who waits."""
 _DIRECTIONS: Final = {
@@ -79,8 +82,13 @@ class Agreed:
 
     id: str
     expires: datetime
-    storage_url: str
-    storage: str
+    places: Sequence[Place]
+    """The best one first."""
+
+    @property
+    def best(self) -> Place:
+        """The best of them."""
+        return self.places[0]
 
 
 class RunAlreadyError(PermissionDenied):
@@ -157,12 +165,15 @@ async def agree_pull(
     transfer: Transfer,
     target: Target,
     *,
+    near: str,
     job: str | None = None,
 ) -> Agreed:
     """Keep a negotiated pull: EXECUTING until the bytes were delivered (rulings of A-10), a share until it expires.
 
     Parameters
     ----------
+    near
+        Site of the client.
     job
         One that waited to be run; None: a new one.
 
@@ -171,7 +182,7 @@ async def agree_pull(
     InvalidArgument
         It is to be shared for a time that is none.
     ServiceBusy
-        The storage that has the bytes is not there now.
+        No server that has the bytes is there now.
     """
     new = job or new_id()
     row = await jobs.insert_pull(
@@ -185,8 +196,10 @@ async def agree_pull(
         life=_share_life(settings, transfer) if transfer.is_share else settings.endpoints.life,
         destruction=settings.jobs.destruction,
         shared=transfer.is_share,
+        near=near,
     )
-    return await _agreed(database, new, row, waited=job is not None)
+    words = "no server that has these bytes is there now; try again" if target.storage else _NOBODY
+    return await _agreed(database, new, row, waited=job is not None, words=words)
 
 
 def _share_life(settings: Settings, transfer: Transfer) -> float:
@@ -208,6 +221,7 @@ async def agree_push(
     *,
     discard: bool,
     announced: int | None,
+    near: str,
     job: str | None = None,
 ) -> Agreed:
     """Keep a negotiated push; the node is made when its bytes have come (rulings of A-31).
@@ -233,16 +247,17 @@ async def agree_push(
         announced=announced,
         life=settings.endpoints.life,
         destruction=settings.jobs.destruction,
+        near=near,
     )
-    return await _agreed(database, new, row, waited=job is not None)
+    return await _agreed(database, new, row, waited=job is not None, words=_NOBODY)
 
 
-async def _agreed(database: Database, job: str, row: jobs.Placed | None, *, waited: bool) -> Agreed:
+async def _agreed(database: Database, job: str, row: jobs.Placed | None, *, waited: bool, words: str) -> Agreed:
     if row is None and waited and (known := await jobs.select(database, job)) and known.phase is not Phase.PENDING:
         raise RunAlreadyError("the job was run already")
     if row is None:
-        raise ServiceBusy("no storage server is there for this transfer; try again")
-    return Agreed(job, row.expires, row.storage_url, row.storage)
+        raise ServiceBusy(words)
+    return Agreed(job, row.expires, row.places)
 
 
 async def refuse(

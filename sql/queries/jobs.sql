@@ -17,20 +17,19 @@ select $1, $2::bigint, $3, $4, $5::jsonb, $6, $7, now() + make_interval(secs => 
 returning id;
 
 -- name: insert_pull
--- A negotiated pull of the node $4 from the storage $8 that has its bytes, or from any if there are none: a new job,
--- or one that waited to be run. One that is shared with others ($9) is not forgotten before its endpoint expires. No
--- row: the storage was not heard of lately, or the job does not wait.
-with place as (
-    select id, url, uuid from storages
-     where last_seen > now() - interval '30 seconds' and ($8::uuid is null or uuid = $8)
-     order by random()
-     limit 1
+-- A negotiated pull of the node $4: a new job, or one that waited to be run, from the best server that has its bytes,
+-- or from any if there are none ($8: the storage that has them). One that is shared with others ($9) is not forgotten
+-- before its endpoint expires. The client is at the site $12. No row: no such server is there, or the job does not wait.
+with places as materialized (
+    select array_agg(p.url) as urls, array_agg(p.uuid::text) as storages, (array_agg(p.id))[1] as id
+      from places_to_read(case when $8::uuid is not null then $4::bigint end, $12) p
 ), job as (
     insert into jobs (id, owner_id, kind, phase, request, node_id, storage_id, node_uri, expires, destruction, shared,
                       token_id, scope)
     select $1, $2, 'pull', 'EXECUTING', $3::jsonb, $4, p.id, $5, now() + make_interval(secs => $6),
            now() + make_interval(secs => case when $9 then greatest($6, $7) else $7 end), $9, $10, $11::jsonb
-      from place p
+      from places p
+     where p.id is not null
     on conflict (id) do update
        set phase = 'EXECUTING', request = excluded.request, node_id = excluded.node_id,
            storage_id = excluded.storage_id, node_uri = excluded.node_uri, expires = excluded.expires,
@@ -39,16 +38,15 @@ with place as (
      where jobs.phase = 'PENDING'
     returning expires
 )
-select j.expires, p.url, p.uuid from job j, place p;
+select j.expires, p.urls, p.storages from job j, places p;
 
 -- name: insert_push
--- A negotiated push, to a storage with space for $13 bytes that was heard of lately: a new job, or one that waited to
--- be run. No row: there is none, or the job does not wait. It fails if a quota leaves no room for it now.
-with place as (
-    select id, url, uuid from storages
-     where last_seen > now() - interval '30 seconds' and (free is null or free > coalesce($13::bigint, 0))
-     order by random()
-     limit 1
+-- A negotiated push, to a server of a place with room for $13 bytes, for a client at the site $16: a new job, or one
+-- that waited to be run. No row: there is none, or the job does not wait. It fails if a quota leaves no room for it now.
+with place as materialized (
+    select id, url, uuid
+      from place_for_upload(coalesce((select k.id from containers k where k.id = $4), $5), $13, $16)
+     where id is not null
 ), job as (
     insert into jobs (id, owner_id, kind, phase, request, node_id, parent_id, name, storage_id, node_uri, discard,
                       keep_properties, size_limit, expires, destruction, token_id, scope)
@@ -63,7 +61,7 @@ with place as (
      where jobs.phase = 'PENDING'
     returning expires
 )
-select j.expires, p.url, p.uuid,
+select j.expires, array[p.url] as urls, array[p.uuid::text] as storages,
        case when (select limited from space) and not $8 then admit_push($5, $4, coalesce($2, 0), $13) end as admitted
   from job j, place p;
 
@@ -81,7 +79,8 @@ select j.id, j.list, j.kind, j.owner_id, u.name as owner, j.phase, j.request, j.
        j.parent_id, j.name, j.discard, j.fault, j.message, j.created, j.started, j.ended, j.expires, j.destruction,
        coalesce(j.expires <= now(), false) as expired, j.destruction <= now() as destroyed, j.run_id,
        j.execution_duration, j.bytes_done, j.bytes_total, j.files_done, j.files_total, now() as "now",
-       t.url as storage_url, t.uuid as storage, j.token_id, j.scope, s.epoch
+       t.url as storage_url, t.uuid as storage, j.token_id, j.scope, s.epoch,
+       (select count(*) from servers) > 1 as many_servers
   from jobs j
  cross join space s
   left join users u on u.id = j.owner_id

@@ -4,7 +4,7 @@ select state, note, down_at, back_at, turned, epoch from storage_api.space;
 
 -- name: live_storages
 -- Number of storages that were heard of lately.
-select count(*) from storages where last_seen > now() - interval '30 seconds';
+select count(*) from storages where is_there(last_seen) and state <> 'retired';
 
 -- name: turn
 -- Put the service into the state $1 with the note $2, down at $3 and back at $4, at the epoch $5 (NULL: any). The audit

@@ -1,6 +1,9 @@
 -- name: announce
 select storage_api.announce($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
+-- name: leave
+select storage_api.leave($1, $2);
+
 -- name: current
 select * from storage_api.current($1, $2, $3);
 
@@ -39,6 +42,9 @@ select * from storage_api.claim_render($1, $2, $3, $4, $5);
 
 -- name: claim_download
 select * from storage_api.claim_download($1, $2, $3, $4, $5);
+
+-- name: claim_version
+select * from storage_api.claim_version($1, $2, $3, $4, $5);
 
 -- name: delivered
 select storage_api.delivered($1);

@@ -21,7 +21,7 @@ from tests.db.world import OPEN, Storage, World, pull, push
 if TYPE_CHECKING:
     from pyvospace.db.pool import Connection
 
-SMALL = {"space", "storages", "endpoint_keys"}
+SMALL = {"space", "storages", "servers", "endpoint_keys"}
 """Tables of a few rows."""
 OF_ADMINISTRATORS = {"users", "groups", "tokens"}
 """Statements that list everything, for a person who asked for it."""

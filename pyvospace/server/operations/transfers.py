@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
-from pyvospace.db import protocols
+from pyvospace.db import placement, protocols
 from pyvospace.model.archives import archive_format
-from pyvospace.model.claims import EndpointClaims, Operation
+from pyvospace.model.claims import EndpointClaims, Operation, Place
 from pyvospace.model.faults import (
     ContainerNotFound,
     Fault,
@@ -62,6 +62,8 @@ _DIGITS = 18
 """Of a number of bytes, at the most."""
 _BYTES: Final[Mapping[str, Operation]] = {Direction.PUSH_TO_VOSPACE: "put", Direction.PULL_FROM_VOSPACE: "get"}
 """What the endpoints of jobs are for that were made before views were."""
+_ANYWHERE: Final = frozenset({"get", "render"})
+"""What every server can do that has the bytes of the node."""
 _LEFT_OUT: Final = (
     ContainerNotFound,
     InvalidArgument,
@@ -137,6 +139,7 @@ async def push_to_vospace(context: Context, wanted: Transfer, *, job: str | None
         target,
         discard=path[-1:] == (NULL,),
         announced=_announced(wanted),
+        near=near(context),
         job=job,
     )
     return await _with_endpoints(context, placed, agreed, target)
@@ -161,7 +164,9 @@ async def pull_from_vospace(context: Context, wanted: Transfer, *, job: str | No
         target, served = await pull_target(context, context.own_path(wanted.target), wanted.view)
     agreed = await _agree(context, wanted, served)
     settings = context.service.settings
-    placed = await jobs.agree_pull(context.database, settings, context.caller, agreed, target, job=job)
+    placed = await jobs.agree_pull(
+        context.database, settings, context.caller, agreed, target, near=near(context), job=job
+    )
     return await _with_endpoints(context, placed, agreed, target)
 
 
@@ -193,12 +198,20 @@ async def locate_file(
 
     The endpoint is good for a short time and has no job (it dies with the right to read). There is none as long as
     no bytes have come, nor for somebody whose `right` is to see the node but not to read it.
+
+    Raises
+    ------
+    ServiceBusy
+        No server that has the bytes is there now.
     """
     found = await follow(context, path, last=True)
     node = context.policy.require(right, found)
     _require_data(node)
-    if node.storage is None or node.storage_url is None or not node.readable:
+    if node.storage is None or not node.readable:
         return node, None
+    places = await placement.to_read(context.database, node.id, near=near(context))
+    if not places:
+        raise ServiceBusy("no server that has these bytes is there now; try again")
     claims = EndpointClaims(
         operation="get",
         node_id=node.id,
@@ -207,8 +220,13 @@ async def locate_file(
         expires=jobs.endpoint_expiry(context.service.settings.endpoints.files_life),
         token_id=context.caller.token_id,
     )
-    endpoint = await context.service.signer.endpoint(node.storage_url, node.storage, claims, name=node.name)
-    return node, endpoint
+    best = places[0]
+    return node, await context.service.signer.endpoint(best.url, best.storage, claims, name=node.name)
+
+
+def near(context: Context) -> str:
+    """Give the site of the client; empty: nobody knows."""
+    return context.service.settings.placement.site_of(context.caller.origin.remote)
 
 
 def _require_data(node: StoredNode) -> None:
@@ -243,11 +261,16 @@ async def _agree(context: Context, wanted: Transfer, served: Served) -> Transfer
 
 
 async def _with_endpoints(context: Context, job: Agreed, agreed: Transfer, target: Target) -> Negotiated:
-    shared = endpoint = await _endpoint(context, job, agreed, target)
+    """Give every protocol its endpoints: as many as there are servers with the bytes, the best one first."""
+    shared = endpoints = await _endpoints(context, job, agreed, target)
     if agreed.is_share:  # what is not handed on to others lasts as long as ever
         usual = jobs.endpoint_expiry(context.service.settings.endpoints.life)
-        endpoint = await _endpoint(context, replace(job, expires=min(job.expires, usual)), agreed, target)
-    placed = tuple(replace(one, endpoint=shared if one.uri == PUBLIC_SHARE else endpoint) for one in agreed.protocols)
+        endpoints = await _endpoints(context, replace(job, expires=min(job.expires, usual)), agreed, target)
+    placed = tuple(
+        replace(one, endpoint=endpoint)
+        for one in agreed.protocols
+        for endpoint in (shared if one.uri == PUBLIC_SHARE else endpoints if one.uri in _BY_HTTP else (None,))
+    )
     if any(one.uri not in _BY_HTTP for one in placed):
         placed = await _beside_http(context, job, replace(agreed, protocols=placed), target)
     return Negotiated(job, replace(agreed, target=target.uri, protocols=placed))
@@ -255,8 +278,8 @@ async def _with_endpoints(context: Context, job: Agreed, agreed: Transfer, targe
 
 async def _beside_http(context: Context, job: Agreed, agreed: Transfer, target: Target) -> tuple[Protocol, ...]:
     """Give those protocols that are not HTTP the endpoints of their servers, as far as these are there."""
-    offers = await protocols.endpoints(context.database, job.storage, job.storage_url)
-    user, password = await context.service.signer.credential(job.storage, _claims(context, job, agreed, target))
+    offers = await protocols.endpoints(context.database, job.best.storage, job.best.url)
+    user, password = await context.service.signer.credential(job.best.storage, _claims(context, job, agreed, target))
     return tuple(
         replace(one, endpoint=offers[one.uri].endpoint(user, password, target.name), params=offers[one.uri].params)
         if one.uri in offers
@@ -266,16 +289,26 @@ async def _beside_http(context: Context, job: Agreed, agreed: Transfer, target: 
     )
 
 
-async def _endpoint(context: Context, job: Agreed, agreed: Transfer, target: Target) -> str:
+async def _endpoints(context: Context, job: Agreed, agreed: Transfer, target: Target) -> list[str]:
+    """Sign an endpoint of each server; an archive is made by the one that its job was agreed with."""
+    anywhere = _operation(agreed) in _ANYWHERE
+    return [await _endpoint(context, job, one, agreed, target) for one in (job.places if anywhere else job.places[:1])]
+
+
+async def _endpoint(context: Context, job: Agreed, place: Place, agreed: Transfer, target: Target) -> str:
     claims = _claims(context, job, agreed, target)
     packed = archive_format(agreed.view) if claims.operation == "pack" and agreed.view is not None else None
     name = target.name + packed.suffix if packed is not None else target.name
-    return await context.service.signer.endpoint(job.storage_url, job.storage, claims, name=name)
+    return await context.service.signer.endpoint(place.url, place.storage, claims, name=name)
+
+
+def _operation(agreed: Transfer) -> Operation:
+    return agreed.served.operation if agreed.served else _BYTES[agreed.direction]
 
 
 def _claims(context: Context, job: Agreed, agreed: Transfer, target: Target) -> EndpointClaims:
     return EndpointClaims(
-        operation=agreed.served.operation if agreed.served else _BYTES[agreed.direction],
+        operation=_operation(agreed),
         node_id=target.node_id,
         job_id=job.id,
         user_id=context.caller.id or None,
@@ -289,6 +322,9 @@ async def details(context: Context, job: JobRow) -> Transfer:
     placed = _placed(job)
     if placed is None:
         return replace(agreed, protocols=())
+    if job.many_servers and job.node_id is not None and _operation(agreed) in _ANYWHERE:
+        there = await placement.to_read(context.database, job.node_id, near=near(context))
+        placed = replace(placed, places=there or placed.places)
     return (await _with_endpoints(context, placed, agreed, _target(job, agreed))).transfer
 
 
@@ -303,7 +339,7 @@ async def package_endpoint(context: Context, job: JobRow) -> str:
     agreed, placed = unpack(job.request), _placed(job)
     if placed is None or not agreed.is_package:
         raise NotFound(f"the job {job.id} has no package: {job.message or job.phase}")
-    return await _endpoint(context, placed, agreed, _target(job, agreed))
+    return await _endpoint(context, placed, placed.best, agreed, _target(job, agreed))
 
 
 def _placed(job: JobRow) -> Agreed | None:
@@ -311,7 +347,7 @@ def _placed(job: JobRow) -> Agreed | None:
     dead = job.phase not in {Phase.EXECUTING, Phase.COMPLETED} or job.expired
     if dead or job.kind not in {Kind.PUSH, Kind.PULL} or job.storage is None or job.expires is None:
         return None
-    return Agreed(job.id, job.expires, job.storage_url or "", job.storage)
+    return Agreed(job.id, job.expires, (Place(job.storage_url or "", job.storage),))
 
 
 def _target(job: JobRow, agreed: Transfer) -> Target:

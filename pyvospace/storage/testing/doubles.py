@@ -87,6 +87,11 @@ class MemoryCatalogue:
         self.before("announce")
         self.announced.append(storage)
 
+    async def leave(self, url: str) -> None:
+        """See `Catalogue.leave`."""
+        self.before("leave")
+        self.announced = [storage for storage in self.announced if storage.url != url]
+
     async def current(self, claims: EndpointClaims) -> StoredFile | None:
         """See `Catalogue.current`."""
         self.before("current")
@@ -180,6 +185,10 @@ class MemoryCatalogue:
             sha256=stored.sha256,
             content_type=stored.content_type,
         )
+
+    async def claim_version(self, claims: EndpointClaims) -> DownloadClaim:
+        """See `Catalogue.claim_version`: it keeps none."""
+        raise NodeNotFound
 
     async def claim_render(self, claims: EndpointClaims) -> RenderClaim:
         """See `Catalogue.claim_render`."""
