@@ -15,7 +15,7 @@ from pyvospace.config.load import variable
 from pyvospace.config.settings import Settings
 
 _MASK = "**********"
-_SECRET_TABLES = frozenset({"options"})  # a plugin's settings may hold a key; which one, it alone knows
+_SECRET_TABLES = frozenset({"options", "protocols"})  # a plugin's settings may hold a key; which one, it alone knows
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,18 @@ def _table(table: BaseModel) -> Iterator[str]:
         if value is None:
             yield f"# {name} is not set"
         elif isinstance(value, dict):
-            yield from (
-                f"{name}.{json.dumps(key)} = {_toml(_MASK if name in _SECRET_TABLES else value[key])}" for key in value
-            )
+            yield from _rows(name, value, masked=name in _SECRET_TABLES)
         else:
             yield f"{name} = {_toml(value)}"
+
+
+def _rows(name: str, value: dict[str, Any], *, masked: bool) -> Iterator[str]:
+    for key, inner in value.items():
+        place = f"{name}.{json.dumps(key)}"
+        if isinstance(inner, dict) and inner:
+            yield from _rows(place, inner, masked=masked)
+        else:
+            yield f"{place} = {_toml(_MASK if masked and inner != {} else inner)}"
 
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:

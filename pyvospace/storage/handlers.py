@@ -1,6 +1,6 @@
 """GET, HEAD and PUT of pre-authorised endpoints: ``/files/{token}/{name}``."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -16,6 +16,7 @@ from pyvospace.model.faults import (
     PreconditionFailed,
 )
 from pyvospace.model.ranges import Version
+from pyvospace.service.audit import AuditWriter
 from pyvospace.service.content import storable_type
 from pyvospace.storage.archives.serving import ARCHIVES, UNPACK, Archives
 from pyvospace.storage.auditing import CLAIMS
@@ -24,6 +25,7 @@ from pyvospace.storage.catalogue import Catalogue
 from pyvospace.storage.deliver import Deliverer, Delivery, answer_head, conditions_of
 from pyvospace.storage.hashing import Announced, announced
 from pyvospace.storage.intake import Intake
+from pyvospace.storage.jobpool import JobPool
 from pyvospace.storage.jobs import record_delivery
 from pyvospace.storage.ongoing import Ongoing
 from pyvospace.storage.receive import HttpBody
@@ -70,6 +72,7 @@ class Files:
         self.ongoing = Ongoing()
         self.intake = Intake(catalogue, backend, room, limit=settings.limits.upload_bytes)
         self._idle = settings.storage.idle_timeout
+        self._reads = settings.audit.reads != "none"
         self._least_rate = settings.storage.least_rate
         self._deliverer = Deliverer(
             backend,
@@ -78,6 +81,21 @@ class Files:
             idle=self._idle,
         )
         self._renderer = Renderer(backend, workers, idle=self._idle, seconds=settings.storage.render_time)
+
+    def job_pool(self, *, standing: Callable[[], None], audit: AuditWriter | None) -> JobPool:
+        """Give the same to servers of other protocols."""
+        return JobPool(
+            catalogue=self._catalogue,
+            backend=self._backend,
+            verifier=self._verifier,
+            workers=self._workers,
+            intake=self.intake,
+            ongoing=self.ongoing,
+            idle=self._idle,
+            standing=standing,
+            audit=audit,
+            reads=self._reads,
+        )
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Serve the bytes, or with HEAD only say what they are."""
