@@ -32,6 +32,8 @@ from pyvospace.config.kinds import (
     default_url,
     words_of,
 )
+from pyvospace.config.monitoring import MetricsSettings
+from pyvospace.config.places import PlacementSettings
 from pyvospace.model.uris import decode_path
 
 PREFIX = "PYVOSPACE_"
@@ -90,6 +92,18 @@ class ServerSettings(Section):
     public_url: PublicUrl = Field(
         default_factory=default_url,
         description="URL at which clients reach this server, if it is not http(s)://host:port. It may have a path.",
+    )
+    drain_delay: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="Seconds for which the server goes on after SIGTERM, while /readyz says 503, so that load balancers "
+        "learn of it.",
+    )
+    drain_time: float = Field(
+        10.0,
+        ge=0,
+        description="Seconds for which requests that are under way may then go on; new connections are refused.",
     )
     hsts: float = Field(
         31_536_000.0,
@@ -170,6 +184,12 @@ class StorageSettings(ServerSettings):
     )
     render_time: Seconds = Field(
         60.0, description="Computing time that one view of structured data (of a FITS file, of a VOTable) may take."
+    )
+    drain_time: float = Field(
+        60.0,
+        ge=0,
+        description="Seconds for which transfers that are under way may go on after SIGTERM; new connections are "
+        "refused.",
     )
     reserve: float = Field(0.05, ge=0, lt=1, description="Share of the disk that uploads leave free.")
     protocols: dict[str, dict[str, str | int]] = Field(
@@ -401,6 +421,9 @@ class Settings(BaseSettings):
     metadata: MetadataSettings = Field(default_factory=MetadataSettings, description="The metadata server.")
     storage: StorageSettings = Field(default_factory=StorageSettings, description="The storage server.")
     limits: LimitSettings = Field(default_factory=LimitSettings, description="What one request may ask for.")
+    placement: PlacementSettings = Field(
+        default_factory=PlacementSettings, description="Where bytes go, and how many copies of them there are."
+    )
     quotas: QuotaSettings = Field(default_factory=QuotaSettings, description="Quotas that are nearly used up.")
     cors: CorsSettings = Field(default_factory=CorsSettings, description="Pages of other origins that may ask.")
     rates: RateSettings = Field(default_factory=RateSettings, description="How often one client may ask.")
@@ -427,6 +450,7 @@ class Settings(BaseSettings):
         default=(), description="Group membership services (GMS 1.0) that are asked for groups; a table for each."
     )
     audit: AuditSettings = Field(default_factory=AuditSettings, description="The audit log.")
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings, description="Where Prometheus asks.")
     log: LogSettings = Field(default_factory=LogSettings, description="The log, on standard error.")
 
     @property

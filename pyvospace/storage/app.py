@@ -1,6 +1,7 @@
 """The storage server: its routes, its background tasks, its process."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
@@ -32,7 +33,8 @@ from pyvospace.service.logs import AccessLog
 from pyvospace.service.outgoing import Outgoing
 from pyvospace.service.proxies import Proxies
 from pyvospace.service.rates import Rates, limiting
-from pyvospace.service.serving import serve, stop_event
+from pyvospace.service.scraping import scraped
+from pyvospace.service.serving import require_staying, serve, stop_event
 from pyvospace.service.standing import StandingWatch
 from pyvospace.storage.archives.catalogue import ArchiveCatalogue
 from pyvospace.storage.archives.serving import Archives
@@ -129,6 +131,7 @@ def make_app(
     _add_routes(app, urlsplit(settings.storage.public_url).path, files, health)
     herald = Herald(settings, catalogue, room, files.ongoing, identity)
     app.cleanup_ctx.append(lambda _: _threads(workers, files.ongoing))
+    app.on_shutdown.append(lambda _: herald.leave())
     app.cleanup_ctx.append(lambda _: _background(herald, _sweeper(settings, backend, catalogue)))
     if protocols is not None:
         pool = files.job_pool(standing=partial(_require_open, watch), audit=audit)
@@ -231,8 +234,9 @@ class Health:
         """Answer as long as the loop turns."""
         return web.Response(text="alive\n")
 
-    async def ready(self, _: web.Request) -> web.Response:
+    async def ready(self, request: web.Request) -> web.Response:
         """Answer whether database and store are usable."""
+        require_staying(request.app)
         async with self._asking:
             if time.monotonic() - self._asked >= _READY_FOR:
                 self._failure = await self._check()
@@ -309,6 +313,8 @@ class Herald:
         self._catalogue = catalogue
         self._room = room
         self._identity = identity
+        self._gone = asyncio.Event()
+        self._telling = asyncio.Lock()
 
     async def announce(self) -> None:
         """Tell once."""
@@ -327,12 +333,25 @@ class Herald:
             )
         )
 
+    async def leave(self) -> None:
+        """Tell that the server goes, so that nobody is sent to it any more, and nothing else from now on."""
+        self._gone.set()
+        try:
+            async with self._telling:
+                await self._catalogue.leave(self._storage.public_url)
+        except (Fault, OSError) as error:
+            log.warning("nobody was told that this server goes: %s", error)
+
     async def run(self) -> None:
         """Tell at each heartbeat, until cancelled."""
-        while True:
-            await asyncio.sleep(self._storage.heartbeat)
+        while not self._gone.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._storage.heartbeat):
+                    await self._gone.wait()
             try:
-                await self.announce()
+                async with self._telling:
+                    if not self._gone.is_set():
+                        await self.announce()
             except (Fault, OSError) as error:
                 log.warning("heartbeat missed: %s", error)
 
@@ -377,13 +396,8 @@ async def _main(settings: Settings) -> None:
             audit=AuditWriter(partial(note_bytes, database, identity)),
             protocols=Protocols(servers, partial(offer, database, identity, settings.storage.public_url)),
         )
-        await serve(
-            app,
-            settings.storage,
-            stop,
-            limits=settings.limits,
-            shutdown_timeout=settings.storage.idle_timeout,
-        )
+        async with scraped(settings.metrics, settings.metrics.storage, database):
+            await serve(app, settings.storage, stop, limits=settings.limits)
     finally:
         await database.close()
         await backend.close()
