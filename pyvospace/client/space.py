@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import errno
-import logging
-import os
-import stat
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from contextlib import aclosing
 from datetime import timedelta
 from functools import partial
@@ -16,8 +11,8 @@ from typing import BinaryIO, Final
 from urllib.parse import urlencode
 
 from pyvospace.client.auditing import Auditing
-from pyvospace.client.download import Reading, fetch
-from pyvospace.client.failures import ContentChanged
+from pyvospace.client.download import Reading
+from pyvospace.client.files import bring, bring_file
 from pyvospace.client.jobs import FORM, Counts, JobList, Jobs, Watch
 from pyvospace.client.listing import list_children, node_query
 from pyvospace.client.locations import is_uri
@@ -29,6 +24,7 @@ from pyvospace.client.shares import Share, share, shares
 from pyvospace.client.sources import source_of
 from pyvospace.client.transfers import copy_of, destination_of, move_of, pull_of, push_of
 from pyvospace.client.upload import Stored, Upload
+from pyvospace.client.versions import Versions
 from pyvospace.model.archives import TAR, ArchiveFormat
 from pyvospace.model.faults import (
     ContainerNotFound,
@@ -64,15 +60,11 @@ from pyvospace.wire.permissions import parse_permissions
 from pyvospace.wire.service import parse_views
 from pyvospace.wire.transfers import render_transfer
 
-log = logging.getLogger(__name__)
-
 _XML: Final = {"Content-Type": "text/xml"}
 _HOPS: Final = 20
-_VERSIONS: Final = 3
-"""How often a pull begins anew because the bytes became others."""
 
 
-class Space(Auditing, Jobs):
+class Space(Auditing, Versions, Jobs):
     """A client of one space. Close it at the end, or use it with ``async with``.
 
     Parameters
@@ -322,13 +314,13 @@ class Space(Auditing, Jobs):
         """
         source = await self.uri(uri)
         endpoints = await self._endpoints(source, Direction.PULL_FROM_VOSPACE, view)
-        await _fetch(partial(Reading, self._http, endpoints, what=source, progress=progress), target)
+        await bring(partial(Reading, self._http, endpoints, what=source, progress=progress), target)
 
     async def pull_file(self, uri: NodeUri | str, target: Path, *, progress: Progress = SILENT) -> None:
         """As `pull` with a path, but what stands there is replaced, a symbolic link too."""
         source = await self.uri(uri)
         endpoints = await self._endpoints(source, Direction.PULL_FROM_VOSPACE, None)
-        await _fetch_file(partial(Reading, self._http, endpoints, what=source, progress=progress), target)
+        await bring_file(partial(Reading, self._http, endpoints, what=source, progress=progress), target)
 
     async def _endpoints(self, uri: NodeUri, direction: Direction, view: View | None) -> Endpoints:
         url = await self._url(STANDARD_SYNC, STANDARD_SYNC_20)
@@ -366,7 +358,7 @@ class Space(Auditing, Jobs):
         sources, url = [one.uri for one in (first, *more)], await self._url(STANDARD_SYNC, STANDARD_SYNC_20)
         endpoints = Endpoints(partial(negotiate_package, self._http, url, sources, view))
         package = partial(Reading, self._http, endpoints, what=first.uri, credential=True, progress=progress)
-        await _fetch(package, target)
+        await bring(package, target)
 
     async def _archive_view(self, node: Node, form: ArchiveFormat, *, alone: bool = True) -> View:
         """Choose what the service calls a container, or a package that it is the first of, as an archive."""
@@ -554,42 +546,3 @@ class Space(Auditing, Jobs):
         body = render_node(Node(node.uri, node.type, tuple(properties), target=node.target))
         job = await self.create_job(JobList.PROPERTIES, body, "text/xml", dry_run=dry_run)
         return await self.count(job, watch=watch)
-
-
-async def _fetch(begin: Callable[[], Reading], target: Path | BinaryIO) -> None:
-    """Bring bytes to a file; `begin` begins to read them, as often as it takes."""
-    if not isinstance(target, Path):
-        await _write_to(target, begin())
-    elif await asyncio.to_thread(_is_special, target):
-        with await asyncio.to_thread(target.open, "wb", 0) as file:
-            await _write_to(file, begin())
-    else:
-        await _fetch_file(begin, await asyncio.to_thread(target.resolve))
-
-
-async def _write_to(file: BinaryIO, reading: Reading) -> None:
-    async with aclosing(reading.pieces()) as bytes_of:
-        async for piece in bytes_of:
-            await asyncio.to_thread(file.write, piece)
-
-
-async def _fetch_file(begin: Callable[[], Reading], target: Path) -> None:
-    for left in reversed(range(_VERSIONS)):
-        try:
-            await fetch(begin(), target)
-        except ContentChanged as fault:
-            if not left:
-                raise
-            log.info("%s; beginning anew", fault)
-        else:
-            return
-
-
-def _is_special(path: Path) -> bool:
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        return False
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    return not stat.S_ISREG(mode)

@@ -42,6 +42,7 @@ from pyvospace.server.handlers import (
     search,
     service,
     transfers,
+    versions,
 )
 from pyvospace.server.handlers import audit as audit_log
 from pyvospace.server.handlers.jobs import CHANGED_PARTS, PARTS, JobList
@@ -175,6 +176,10 @@ def _add_routes(app: web.Application, base: str) -> None:
     for path in ("/files", f"/files/{_PATH}"):
         add("GET HEAD", path, files.get)
         add("PUT", path, files.put, files.leave_body)
+    for path in ("/versions", f"/versions/{_PATH}"):
+        add("GET HEAD", path, versions.get)
+        add("POST", path, versions.post)
+        add("DELETE", path, versions.delete)
     add("GET", "/synctrans", transfers.get_sync)
     add("POST", "/synctrans", transfers.post_sync)
     add("POST", f"/{transfers.PACKAGES}", transfers.post_package)

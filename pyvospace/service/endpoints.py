@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 _HEADER: Final = {"alg", "typ", "kid"}
 _CLAIMS: Final = {"iss", "aud", "sub", "exp", "op", "node", "job", "tok", "via"}
+_VERSION: Final = "version"
+"""The operation with one more claim."""
 _REFRESH: Final = 60.0
 """Seconds for which a signing key is used without asking for a newer one."""
 _LOOK_AGAIN: Final = 0.2
@@ -101,6 +103,7 @@ class EndpointSigner:
             "job": claims.job_id or "",
             "tok": claims.token_id or 0,
             "via": trace_id.get(),
+            **({"ver": claims.version} if claims.version else {}),
         }
         return jwts.sign(payload, kid, secret)
 
@@ -142,7 +145,8 @@ class EndpointVerifier:
             log.debug("endpoint refused: %s", refused)
             raise PermissionDenied("this endpoint is not valid, or not any more; negotiate again") from None
         # What was signed by an older version tells no trace.
-        if payload.keys() | {"via"} != _CLAIMS or payload["op"] not in OPERATIONS:
+        known = _CLAIMS | {"ver"} if payload.get("op") == _VERSION else _CLAIMS
+        if payload.keys() | {"via"} != known or payload["op"] not in OPERATIONS:
             raise PermissionDenied("this is no endpoint of ours")
         trace_id.set(str(payload.get("via") or trace_id.get()))
         return EndpointClaims(
@@ -152,6 +156,7 @@ class EndpointVerifier:
             user_id=int(payload["sub"]) or None,
             expires=datetime.fromtimestamp(payload["exp"], UTC),
             token_id=payload["tok"] or None,
+            version=payload.get("ver"),
         )
 
     async def verify_credential(self, user: str, password: str) -> EndpointClaims:

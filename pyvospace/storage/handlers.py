@@ -36,6 +36,7 @@ from pyvospace.storage.threads import Workers
 GET: Final = "get"
 PUT: Final = "put"
 RENDER: Final = "render"
+VERSION: Final = "version"
 _NO_DATE: Final = datetime.fromtimestamp(0, UTC)
 """Writers compare entity tags; who comes with a date is not refused (RFC 9110, section 13.1.4)."""
 
@@ -116,9 +117,10 @@ class Files:
         if claims.operation == RENDER:
             wanted = await self._catalogue.claim_render(claims)
             return await self._finish(request, wanted.download, await self._renderer.answer(request, wanted))
-        if claims.operation != GET:
+        if claims.operation not in {GET, VERSION}:
             raise PermissionDenied("this endpoint is for writing")
-        claim = await self._catalogue.claim_download(claims)
+        catalogue = self._catalogue
+        claim = await (catalogue.claim_download if claims.operation == GET else catalogue.claim_version)(claims)
         return await self._finish(request, claim, await self._deliverer.answer(request, claim))
 
     async def _finish(self, request: web.Request, claim: DownloadClaim, delivery: Delivery) -> web.StreamResponse:

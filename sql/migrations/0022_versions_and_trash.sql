@@ -154,7 +154,7 @@ begin
     end if;
     place := place_at(version.storage_id, version.location, of_storage);
     if place is null then
-        perform raise_fault('NodeNotFound', 'the bytes are elsewhere by now; ask for them again');
+        perform refuse_place(version.storage_id, version.location);
     end if;
     return query select node.name, version.modified, place, version.size, version.md5, version.sha256,
                         version.content_type, false;

@@ -46,6 +46,11 @@ CHECKS = {
         select n.id::text from nodes n join nodes p on p.id = n.parent_id where p.immutable and not n.immutable""",
     "place that is immutable otherwise than its container": """
         select c.id::text from containers c join nodes n on n.id = c.id where n.immutable <> c.immutable""",
+    "bytes of versions that their node does not count": """
+        select n.id::text from nodes n left join versions v on v.node_id = n.id
+         group by n.id having n.kept <> coalesce(sum(v.size), 0) or n.last_version < coalesce(max(v.number), 0)""",
+    "version of no node": """
+        select v.node_id::text from versions v left join nodes n on n.id = v.node_id where n.id is null""",
     "node whose storage is unknown": """
         select n.id::text from nodes n left join storages s on s.id = n.storage_id
          where n.storage_id is not null and s.id is null""",

@@ -49,6 +49,7 @@ _INTERFACES: Final = (
     (vocabulary.STANDARD_ASYNC_SETPROPS, SETTINGS, "full", True),
     (vocabulary.STANDARD_SEARCH, "search", "full", True),
     (vocabulary.STANDARD_SEARCHES, "searches", "full", True),
+    (vocabulary.STANDARD_VERSIONS, "versions", "base", True),
     (vocabulary.STANDARD_PERMISSIONS, "permissions", "full", True),
     (vocabulary.STANDARD_AUDIT, "audit", "full", True),
     (vocabulary.STANDARD_GMS, GMS, "full", True),
