@@ -165,6 +165,12 @@ PUBLIC_SHARE = "http://wiki.ivoa.net/twiki/bin/view/IVOA/VOSpacePublicShare"
 """An endpoint to be handed on to others, for pullFromVoSpace only (section 3.5.4)."""
 SHARE_LIFE = OWN + "share-life"
 """Parameter of a transfer: seconds that such an endpoint is to last."""
+SFTP = "ivo://pyvospace/protocols#sftp"
+"""In both directions: an endpoint ``sftp://user:password@host:port/name``. The standard names no such protocol."""
+HOST_KEY = OWN + "host-key"
+"""Parameter of that protocol: the fingerprint of the server's key, as OpenSSH writes it."""
+FILE_TIME = OWN + "mtime"
+"""Property: when the file was last changed at home, as a client tells that keeps such times."""
 SECURE_PROTOCOLS = frozenset({HTTPS_GET, HTTPS_PUT})
 SERVICE_PROTOCOLS: dict[str, frozenset[str]] = {
     Direction.PULL_TO_VOSPACE: GET_PROTOCOLS | PUT_PROTOCOLS,
