@@ -4,6 +4,7 @@
 
     <prefix>storage.json        which storage this is
     <prefix>data/<32 hex>       what nodes name; the location is the last part
+    <prefix>quarantine/<32 hex> what nobody named, put aside for people to look at
     <prefix>probe               written to find out whether that is possible
 
 No name in here comes from a client. What is being received are uncommitted blocks, which no listing shows; those of
@@ -34,6 +35,7 @@ from pyvospace.storage.backend import (
     ByteRange,
     Download,
     DownloadJob,
+    Listed,
     Redirect,
     StorageBackend,
     StreamBytes,
@@ -52,6 +54,8 @@ log = logging.getLogger(__name__)
 
 _LOCATION: Final = re.compile("[0-9a-f]{32}")
 _SMALL_AT_ONCE: Final = 16
+_COPYING: Final = 1.0
+"""Seconds between two looks at a copy."""
 _MEASURING: Final = 3600.0
 """Seconds between two walks that add up what the container holds."""
 
@@ -147,12 +151,12 @@ class AzureBackend(StorageBackend):
     async def download(self, job: DownloadJob, byte_range: ByteRange | None) -> Download:
         """Fetch the first piece, or sign a URL if that is what the administrator wants."""
         blob = self._data(job.location)
-        if self._settings.redirect or job.size == 0:
-            with translated(job.location):
-                properties = await blob.get_blob_properties()
-            if properties.size != job.size:
-                raise AzureStorageError(f"{job.location} is damaged: it has {properties.size} of {job.size} bytes")
-            return Redirect(self._signed(blob, job)) if self._settings.redirect else StreamBytes(_nothing())
+        redirecting = self._settings.redirect and job.redirectable
+        if redirecting or job.size == 0:
+            size = await self.size(job.location)
+            if size != job.size:
+                raise AzureStorageError(f"{job.location} is damaged: it has {size} bytes and should have {job.size}")
+            return Redirect(self._signed(blob, job)) if redirecting else StreamBytes(_nothing())
         return StreamBytes((await self._open(job, byte_range)).pieces())
 
     async def _open(self, job: DownloadJob, byte_range: ByteRange | None) -> BlobReader:
@@ -200,21 +204,44 @@ class AzureBackend(StorageBackend):
 
     async def locations(self) -> AsyncIterator[tuple[str, datetime]]:
         """Go through the blobs, some thousand with each request."""
-        async for location, published, _ in self._stored():
-            yield location, published
+        async for found in self.listing():
+            yield found.location, found.published
 
-    async def _stored(self) -> AsyncIterator[tuple[str, datetime, int]]:
+    async def listing(self) -> AsyncIterator[Listed]:
+        """Go through the blobs; a listing tells their sizes."""
         start = f"{self._settings.prefix}data/"
         with translated("listing"):
             async for blob in self._container.list_blobs(name_starts_with=start):
                 location = blob.name.removeprefix(start)
                 if _LOCATION.fullmatch(location):
-                    yield location, blob.last_modified, blob.size
+                    yield Listed(location, blob.last_modified, blob.size)
+
+    async def size(self, location: str) -> int:
+        """Ask for the properties of the blob."""
+        with translated(location):
+            properties = await self._data(location).get_blob_properties()
+        return properties.size
+
+    async def quarantine(self, location: str) -> bool:
+        """Copy the blob within the store, and delete it once the copy is whole."""
+        with suppress(FileNotFoundError):
+            source, copy = self._data(location), self._blob(f"quarantine/{location}")
+            with translated(location):
+                await copy.start_copy_from_url(source.url)
+                while (status := (await copy.get_blob_properties()).copy.status) == "pending":  # noqa: ASYNC110 (the store tells nobody when it is done)
+                    await asyncio.sleep(_COPYING)
+            if status != "success":
+                raise AzureStorageError(f"{location} could not be copied: {status}")
+            await self.delete(location)
+        return True
 
     async def _measure(self) -> None:
         while True:
             try:
-                self._used = sum([size async for _, _, size in self._stored()])
+                used = 0
+                async for found in self.listing():
+                    used += found.size or 0
+                self._used = used
             except (Fault, OSError) as error:
                 log.warning("azure: what the container holds could not be added up: %s", error)
             await asyncio.sleep(_MEASURING)

@@ -1,5 +1,6 @@
 """Options of the Azure backend, and the client that they describe."""
 
+import logging
 import re
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -13,6 +14,8 @@ from azure.core.credentials import AzureNamedKeyCredential
 from azure.storage.blob.aio import ContainerClient, ExponentialRetry
 
 MIB: Final = 1 << 20
+_REQUESTS: Final = logging.getLogger("azure.core.pipeline.policies.http_logging_policy")
+"""Has a dozen lines to say of each request, at the level of our own news."""
 _CONTAINER: Final = re.compile("[a-z0-9](?:-?[a-z0-9]){2,62}")
 _PREFIX: Final = re.compile("(?:[A-Za-z0-9][A-Za-z0-9._-]{0,63}/){0,8}")
 _LARGEST_BLOCK: Final = 100 * MIB
@@ -23,6 +26,8 @@ _LONGEST_REDIRECT: Final = 3600
 _CONNECTING: Final = 20
 """Seconds; the time-out of an established connection is an option."""
 _TRIES: Final = 3
+_FIRST_WAIT: Final = 1
+"""Seconds before the first of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +157,12 @@ def _of_connection_string(text: str) -> Account:
 def connect(settings: AzureSettings, stack: AsyncExitStack) -> ContainerClient:
     """Make the client, to be closed with `stack`; nothing is sent yet.
 
-    What may be over in a moment is tried again three times, a second or two apart: the bytes of a block or a piece
+    What may be over in a moment is tried again three times, some seconds apart: the bytes of a block or a piece
     are at hand, so nobody else needs to know.
     """
     behaviour: dict[str, Any] = {
         "retry_policy": ExponentialRetry(
-            initial_backoff=1, increment_base=2, retry_total=_TRIES, random_jitter_range=1
+            initial_backoff=_FIRST_WAIT, increment_base=2, retry_total=_TRIES, random_jitter_range=1
         ),
         "connection_timeout": min(settings.timeout, _CONNECTING),
         "read_timeout": settings.timeout,
@@ -169,6 +174,8 @@ def connect(settings: AzureSettings, stack: AsyncExitStack) -> ContainerClient:
     else:
         client = ContainerClient(account.url, settings.container, credential=_credential(account, stack), **behaviour)
     stack.push_async_exit(client)
+    if _REQUESTS.level == logging.NOTSET:
+        _REQUESTS.setLevel(logging.WARNING)
     return client
 
 

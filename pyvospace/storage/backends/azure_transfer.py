@@ -5,9 +5,10 @@ import base64
 import hashlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, Final, Self, TypeVar
 
 from azure.core import MatchConditions
@@ -73,7 +74,8 @@ def translated(what: str) -> Iterator[None]:
 
 
 def _code(error: HttpResponseError) -> str:
-    return str(getattr(error, "error_code", None) or error.reason or "no code")
+    code = getattr(error, "error_code", None)
+    return str(getattr(code, "value", code) or error.reason or "no code")
 
 
 async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
@@ -90,12 +92,11 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
-async def cancelled(tasks: Iterator[asyncio.Task[Any]] | list[asyncio.Task[Any]]) -> None:
+async def _stopped(tasks: Collection[asyncio.Task[Any]]) -> None:
     """Cancel tasks and see them end."""
-    stopped = list(tasks)
-    for task in stopped:
+    for task in tasks:
         task.cancel()
-    await asyncio.gather(*stopped, return_exceptions=True)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class StagedBlob:
@@ -150,7 +151,8 @@ class StagedBlob:
     async def _stage(self, name: str, content: bytes) -> None:
         digest = base64.b64encode(await in_thread(_md5, content)).decode()
         with translated("staging a block"):
-            await self._blob.stage_block(name, content, len(content), headers={"Content-MD5": digest})
+            # As a file: the client sends it piece by piece, and can go back to its beginning to send it again.
+            await self._blob.stage_block(name, BytesIO(content), len(content), headers={"Content-MD5": digest})
 
     async def _one_done(self) -> None:
         done, self._running = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
@@ -174,23 +176,28 @@ class StagedBlob:
         self._published = True
 
     async def end(self) -> None:
-        """Stop what is under way, and have blocks forgotten that no blob is made of."""
-        await cancelled(list(self._running))
+        """Have blocks forgotten that no blob is made of.
+
+        Those under way arrive first: the service may take a block whose sender has hung up after all is forgotten.
+        """
         if not self._blocks or self._published:
             return
         try:
             async with asyncio.timeout(_DISCARDING):
+                await asyncio.gather(*self._running, return_exceptions=True)
                 await self._discard()
         except (AzureError, TimeoutError) as error:
             log.warning("azure: staged blocks stay for a week: %s", type(error).__name__)
+        finally:
+            await _stopped(self._running)
 
     async def _discard(self) -> None:
-        """Put an empty blob in the place of the blocks, unless there is one already, and delete it."""
+        """Make a blob of none of the blocks, unless there is one already, and delete it."""
         try:
-            empty = await self._blob.upload_blob(b"", match_condition=MatchConditions.IfMissing)
+            empty = await self._blob.commit_block_list([], match_condition=MatchConditions.IfMissing)
         except (ResourceExistsError, ResourceModifiedError):
             return
-        await self._blob.delete_blob(etag=empty["etag"], match_condition=MatchConditions.IfNotModified)
+        await self._blob.delete_blob(etag=str(empty["etag"]), match_condition=MatchConditions.IfNotModified)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +252,7 @@ class BlobReader:
                 yield content
                 content = (await fetching.popleft()).content if fetching else b""
         finally:
-            await cancelled(list(fetching))
+            await _stopped(fetching)
 
     async def _fetch(self, span: ByteRange, etag: str | None) -> _Piece:
         conditions: dict[str, Any] = {}
