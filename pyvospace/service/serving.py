@@ -33,6 +33,8 @@ _LINE: Final = 256 * 1024
 _HEADERS: Final = 64
 """Most headers of a request, each of up to 8 KiB."""
 _BACKLOG: Final = 1024
+_CUT_OFF: Final = 5.0
+"""Seconds for which a request that is cut off may clean up behind itself."""
 _OWN_FILES: Final = 256
 """Files that a process may open besides connections of clients: the database, bytes, what it listens at."""
 _READ_AHEAD: Final = 64 << 10
@@ -179,9 +181,32 @@ class _Connection(web.RequestHandler):
             super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes, if the connection was let in."""
-        if self._client is not None:
+        """Take bytes, if the connection was let in.
+
+        A server that leaves closes its connections, and aiohttp drops what still comes then: also the rest of a body
+        that a handler is waiting for.
+        """
+        if self._client is None:
+            return
+        leaving = self._close
+        request = self._current_request
+        if leaving and request is not None and not request.content.is_eof():
+            self._close = False
+        try:
             super().data_received(data)
+        finally:
+            self._close = self._close or leaving
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:
+        """Let the request that is under way end, body and all, and be cut off after `timeout` seconds.
+
+        aiohttp waits for it too, but takes no byte of its body meanwhile.
+        """
+        if self._request_in_progress and self._client is not None:
+            self._handler_waiter = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._handler_waiter], timeout=timeout)
+            self._handler_waiter = None
+        await super().shutdown(_CUT_OFF)
 
     def handle_error(
         self,
