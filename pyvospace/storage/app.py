@@ -43,6 +43,7 @@ from pyvospace.storage.backend import BackendConfig, StorageBackend
 from pyvospace.storage.catalogue import Catalogue
 from pyvospace.storage.deliver import CONTENT_RANGE
 from pyvospace.storage.handlers import Files, Verifier
+from pyvospace.storage.layers import layered
 from pyvospace.storage.ongoing import Ongoing
 from pyvospace.storage.protocols import Protocols, load_protocols
 from pyvospace.storage.receive import CLOSING
@@ -76,7 +77,7 @@ def load_backend(settings: Settings) -> StorageBackend:
     kind = found[name].load()
     if not (isinstance(kind, type) and issubclass(kind, StorageBackend)):
         raise ValueError(f"storage.backend: {name!r} is no StorageBackend")  # noqa: TRY004 (a wrong setting)
-    return kind.configure(BackendConfig(settings.storage.path, settings.storage.options))
+    return layered(kind, BackendConfig(settings.storage.path, settings.storage.options))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,9 @@ Obligations of every backend, checked by `pyvospace.storage.testing.BackendContr
   threads behind. (Bytes already published under the location are deleted by the core, unless the outcome
   of the commit is unknown; then nobody deletes anything and the sweep asks the database.)
 * Memory is bounded, whatever the size of a file.
+* A listing gives every location that is there from its beginning to its end once. One that cannot be whole
+  (a disk is not mounted, a page of an answer is missing) ends with an exception, never as if it were.
+* A location that never was one finds nothing and deletes nothing, whatever it looks like.
 
 Concurrency: one object serves one process. All methods are coroutines of one event loop and may run at the
 same time, also for the same location; several processes may serve the same place. A method must not block the
@@ -21,8 +24,11 @@ loop: use `in_thread` for calls that can wait.
 Failure: raise a `Fault` of `pyvospace.model.faults` if the client can do something about it: `ServiceBusy` for
 what may be over in a moment (the client is told to come again), `InsufficientStorage` for a full store. An
 OSError with ENOSPC, EDQUOT or EFBIG becomes `InsufficientStorage` by itself. Everything else is an internal
-error. The core never repeats a call, because the bytes of a request come only once; a backend repeats what it
-can repeat by itself, the client repeats the request.
+error; damaged bytes are an OSError. The core never repeats a call, because the bytes of a request come only
+once; a backend repeats what it can repeat by itself, the client repeats the request, and the sweep at its next
+turn what it could not delete.
+
+What changes bytes on their way into any backend, such as encryption at rest, is a `pyvospace.storage.layers.Layer`.
 """
 
 import asyncio

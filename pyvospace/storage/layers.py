@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from importlib.metadata import entry_points
 from typing import ClassVar, Final, Protocol, Self
 from uuid import UUID
 
@@ -32,8 +33,39 @@ from pyvospace.storage.backend import (
     in_thread,
 )
 
+ENTRY_POINTS: Final = "pyvospace.storage.layers"
 _PIECE: Final = 1 << 20
 """About so many bytes are sealed, written and opened at a time."""
+
+
+def layered(kind: type[StorageBackend], config: BackendConfig) -> StorageBackend:
+    """Make a backend with the layers above it that the option ``layers`` names, the uppermost first.
+
+    Raises
+    ------
+    ValueError
+        No installed package offers a layer, or a setting is wrong.
+    """
+    options = dict(config.options)
+    names = options.pop("layers", "").split()
+    of_layers = {name: _taken(options, f"{name}.") for name in names}
+    backend = kind.configure(replace(config, options=options))
+    found = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    for name in reversed(names):
+        if name not in found:
+            raise ValueError(
+                f"storage.options.layers: no layer {name!r}; installed: {', '.join(sorted(found)) or 'none'}"
+            )
+        layer = found[name].load()
+        if not (isinstance(layer, type) and issubclass(layer, Layer)):
+            raise ValueError(f"storage.options.layers: {name!r} is no Layer")  # noqa: TRY004 (a wrong setting)
+        backend = layer.wrap(backend, of_layers[name])
+    return backend
+
+
+def _taken(options: dict[str, str], prefix: str) -> dict[str, str]:
+    """Take the options that begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): options.pop(name) for name in [*options] if name.startswith(prefix)}
 
 
 class Wrapper(StorageBackend):
@@ -279,16 +311,39 @@ class _SealedBody(Body):
             number += len(clear)
 
     async def write_to(self, open_file: Callable[[], int]) -> None:
-        fd = -1
+        file = _File(open_file)
         try:
             async for piece in self:
-                fd = await in_thread(open_file) if fd < 0 else fd
-                await in_thread(_write, fd, piece)
-            fd = await in_thread(open_file) if fd < 0 else fd
-            await in_thread(os.fsync, fd)
+                await in_thread(file.write, piece)
+            await in_thread(file.flush)
         finally:
-            if fd >= 0:
-                await in_thread(os.close, fd)
+            await in_thread(file.close)
+
+
+class _File:
+    """A file that is opened when it is needed; for worker threads. It knows what a cancelled call has opened."""
+
+    def __init__(self, open_file: Callable[[], int]) -> None:
+        self._open_file = open_file
+        self._fd = -1
+
+    def _opened(self) -> int:
+        if self._fd < 0:
+            self._fd = self._open_file()
+        return self._fd
+
+    def write(self, piece: bytes) -> None:
+        view = memoryview(piece)
+        while view:
+            view = view[os.write(self._opened(), view) :]
+
+    def flush(self) -> None:
+        os.fsync(self._opened())
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
 
 
 class _Pieces(AsyncIterator[bytes]):
@@ -349,9 +404,3 @@ async def _close(source: FileBytes) -> None:
 
 def _each(change: Callable[[int, bytes], bytes], number: int, blocks: Sequence[bytes]) -> bytes:
     return b"".join([change(number + place, block) for place, block in enumerate(blocks)])
-
-
-def _write(fd: int, piece: bytes) -> None:
-    view = memoryview(piece)
-    while view:
-        view = view[os.write(fd, view) :]

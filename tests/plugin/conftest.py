@@ -3,3 +3,6 @@
 from tests.storage.conftest import big
 
 __all__ = ["big"]
+
+collect_ignore = ["sqlite-shelf"]
+"""Its tests run where it is installed: see test_howto.py."""

@@ -3,12 +3,15 @@
 import asyncio
 import errno
 import json
+import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import SystemRandom
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 from uuid import UUID
 
 import pytest
@@ -19,17 +22,31 @@ from pyvospace.storage.backend import BackendConfig, ByteRange, StorageBackend
 from pyvospace.storage.backends.posix import PosixBackend
 from pyvospace.storage.backends.posix_directory import Directory, filesystem_of
 from pyvospace.storage.jobs import ClaimedDownload
-from pyvospace.storage.testing.contract import BackendContract
+from pyvospace.storage.testing.contract import FILE_POINTS, BackendContract
 from pyvospace.storage.testing.rig import Rig, read, rigged
 from tests.storage.serving import make_settings, serving
 
 
 class TestPosixBackend(BackendContract):
     backend_class = PosixBackend
+    pooled = 0
+    crash_points = FILE_POINTS
+
+    @contextmanager
+    def full(self, rig: Rig) -> Iterator[None]:  # noqa: ARG002
+        """The real error of a real device."""
+
+        def stage(*_: object) -> int:
+            return os.open("/dev/full", os.O_WRONLY)
+
+        with mock.patch.object(Directory, "stage", stage):
+            yield
 
 
 class TestSeveralDirectories(BackendContract):
     backend_class = PosixBackend
+    pooled = 0
+    large = 24 << 20
 
     @pytest.fixture
     def config(self, tmp_path: Path) -> BackendConfig:

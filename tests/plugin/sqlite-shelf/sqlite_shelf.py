@@ -1,12 +1,13 @@
 """A storage backend that keeps bytes in an SQLite database, as pieces of up to 2 MiB."""
 
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Self
 from uuid import UUID, uuid4
 
+from pyvospace.model.faults import InsufficientStorage, ServiceBusy
 from pyvospace.storage.backend import (
     BackendConfig,
     Body,
@@ -50,13 +51,26 @@ class SqliteShelf(StorageBackend):
         connection.execute("pragma synchronous = full")  # a commit survives a power cut
         return connection
 
+    @contextmanager
+    def _shelf(self) -> Iterator[sqlite3.Connection]:
+        """Open the database for one transaction, and say in the words of pyvospace what the client can do about it."""
+        try:
+            with closing(self._connect()) as connection, connection:
+                yield connection
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+                raise ServiceBusy("others keep the shelf locked") from error
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise InsufficientStorage("the shelf is full") from error
+            raise
+
     async def start(self) -> UUID:
         """Make the tables, and an identity for a new place."""
         return await in_thread(self._start)
 
     def _start(self) -> UUID:
         self._path.mkdir(parents=True, exist_ok=True)
-        with closing(self._connect()) as connection, connection:
+        with self._shelf() as connection:
             connection.execute("pragma journal_mode = wal")
             connection.executescript(_SCHEMA)
             connection.execute("insert or ignore into place values (1, ?)", [str(uuid4())])
@@ -82,18 +96,18 @@ class SqliteShelf(StorageBackend):
             start += len(piece)
 
     def _append(self, upload: str, number: int, start: int, piece: bytes) -> None:
-        with closing(self._connect()) as connection, connection:
+        with self._shelf() as connection:
             now = datetime.now(UTC).timestamp()
             connection.execute("insert into pieces values (?, ?, ?, ?, ?)", [upload, number, start, piece, now])
 
     def _publish(self, upload: str, location: str) -> None:
-        with closing(self._connect()) as connection, connection:
+        with self._shelf() as connection:
             now = datetime.now(UTC).timestamp()
             connection.execute("insert into shelf values (?, ?, ?)", [location, upload, now])
 
     def _forget(self, upload: str) -> None:
         """Delete pieces, but not those on the shelf: if the outcome of the commit is unknown, a node may name them."""
-        with closing(self._connect()) as connection, connection:
+        with self._shelf() as connection:
             connection.execute(
                 "delete from pieces where upload = ? and upload not in (select upload from shelf)", [upload]
             )
@@ -106,7 +120,7 @@ class SqliteShelf(StorageBackend):
         return StreamBytes(self._pieces(upload, byte_range or ByteRange(0, job.size)))
 
     def _find(self, location: str) -> str | None:
-        with closing(self._connect()) as connection:
+        with self._shelf() as connection:
             row = connection.execute("select upload from shelf where location = ?", [location]).fetchone()
         return row[0] if row else None
 
@@ -120,7 +134,7 @@ class SqliteShelf(StorageBackend):
             yield piece
 
     def _piece(self, upload: str, position: int, stop: int) -> bytes:
-        with closing(self._connect()) as connection:
+        with self._shelf() as connection:
             row = connection.execute(
                 "select start, bytes from pieces where upload = ? and start <= ? order by start desc limit 1",
                 [upload, position],
@@ -132,7 +146,7 @@ class SqliteShelf(StorageBackend):
         await in_thread(self._delete, location)
 
     def _delete(self, location: str) -> None:
-        with closing(self._connect()) as connection, connection:
+        with self._shelf() as connection:
             connection.execute(
                 "delete from pieces where upload = (select upload from shelf where location = ?)", [location]
             )
@@ -147,7 +161,7 @@ class SqliteShelf(StorageBackend):
             last = rows[-1][0]
 
     def _list(self, after: str) -> list[tuple[str, float]]:
-        with closing(self._connect()) as connection:
+        with self._shelf() as connection:
             return connection.execute(
                 "select location, published from shelf where location > ? order by location limit ?",
                 [after, _LISTED_AT_ONCE],
@@ -161,7 +175,7 @@ class SqliteShelf(StorageBackend):
         return await in_thread(self._sweep, older_than.timestamp())
 
     def _sweep(self, older_than: float) -> int:
-        with closing(self._connect()) as connection, connection:
+        with self._shelf() as connection:
             abandoned = connection.execute(
                 "select upload from pieces where upload not in (select upload from shelf)"
                 " group by upload having max(written) < ?",
@@ -169,3 +183,11 @@ class SqliteShelf(StorageBackend):
             ).fetchall()
             connection.executemany("delete from pieces where upload = ?", abandoned)
         return len(abandoned)
+
+    async def check(self) -> None:
+        """Begin to write, and leave it."""
+        await in_thread(self._check)
+
+    def _check(self) -> None:
+        with self._shelf() as connection:
+            connection.execute("begin immediate")
