@@ -25,6 +25,8 @@ from pyvospace.supervisor.processes import Processes, Program, Supervised, until
 log = logging.getLogger(__name__)
 
 Server = Literal["metadata", "storage"]
+_LEAVING = 30.0
+"""Seconds that a server may take to end, beside what it gives to transfers."""
 WORKER = f"{PREFIX}WORKER"
 """Environment variable that tells a process that it is one of several."""
 _PROBES: Mapping[Server, str] = {"metadata": "/capabilities", "storage": "/readyz"}
@@ -87,6 +89,7 @@ def programs(server: Server, listening: ServerSettings, environment: Mapping[str
             name=f"{server} server" if listening.workers == 1 else f"{server} worker {number}",
             command=command,
             environment={**environment, WORKER: str(number)},
+            patience=listening.drain_delay + listening.drain_time + _LEAVING,
         )
         for number in range(1, listening.workers + 1)
     ]
