@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pyvospace.model.faults import Fault, InvalidData, QuotaExceeded, RequestEntityTooLarge
 from pyvospace.storage.backend import Body
-from pyvospace.storage.hashing import Announced, Digests, Watch
+from pyvospace.storage.hashing import Announced, Digests, Hashes, Watch
 from pyvospace.storage.inspection import Inspection
 
 
@@ -39,6 +39,10 @@ class CheckedBody(Body):
         """Shown all bytes; what it finds wrong fails the body. To be set before the body is consumed."""
         self.room: tuple[int, str] | None = None
         """Bytes that quotas leave room for, and what to say of more. To be set before the body is consumed."""
+        self.begun: Hashes | None = None
+        """What came before, if the digests are to be those of more than this body. To be set likewise."""
+        self.hashes: Hashes | None = None
+        """The same with this body, at its end."""
         self._limit = limit
         self._announced = announced
         self._begun = False

@@ -24,7 +24,43 @@ class StoreTransaction(Protocol):
         """
 
 
-class Catalogue(Protocol):
+class Leases(Protocol):
+    """What happens between the claim of an upload and its end."""
+
+    async def reserve(self, claim: UploadClaim, *, size: int) -> None:
+        """Have room kept, by all quotas, for bytes that came unannounced (called if `UploadClaim.room` is set).
+
+        Raises
+        ------
+        QuotaExceeded
+            There is none any more.
+        """
+
+    async def renew(self, claim: UploadClaim) -> bool:
+        """Extend the lease by another `UploadClaim.lease` seconds; False: it was lost."""
+
+    def transaction(self, claim: UploadClaim) -> AbstractAsyncContextManager[StoreTransaction]:
+        """Open a transaction with the node locked and the lease checked.
+
+        It commits on leaving and rolls back if an exception passes through. Leaving completes the job; with
+        `UploadClaim.discard` nothing is stored before that.
+
+        Raises
+        ------
+        OutcomeUnknownError
+            On leaving: the connection was lost while the commit was on its way.
+        """
+        ...
+
+    async def release(self, claim: UploadClaim, *, reason: str) -> None:
+        """Give the lease of an upload that failed back; `reason` is for the job, without secrets.
+
+        The job stays EXECUTING: the client may try again on the same endpoint.
+        Not called after a commit, which ends the lease itself.
+        """
+
+
+class Catalogue(Leases, Protocol):
     """Every question the storage service has. No method keeps a connection when it returns."""
 
     async def ready(self) -> None:
@@ -62,38 +98,6 @@ class Catalogue(Protocol):
             Somebody else's lease on the node is alive, or the job is in other hands.
         QuotaExceeded
             A quota leaves no room for `size` bytes.
-        """
-
-    async def reserve(self, claim: UploadClaim, *, size: int) -> None:
-        """Have room kept, by all quotas, for bytes that came unannounced (called if `UploadClaim.room` is set).
-
-        Raises
-        ------
-        QuotaExceeded
-            There is none any more.
-        """
-
-    async def renew(self, claim: UploadClaim) -> bool:
-        """Extend the lease by another `UploadClaim.lease` seconds; False: it was lost."""
-
-    def transaction(self, claim: UploadClaim) -> AbstractAsyncContextManager[StoreTransaction]:
-        """Open a transaction with the node locked and the lease checked.
-
-        It commits on leaving and rolls back if an exception passes through. Leaving completes the job; with
-        `UploadClaim.discard` nothing is stored before that.
-
-        Raises
-        ------
-        OutcomeUnknownError
-            On leaving: the connection was lost while the commit was on its way.
-        """
-        ...
-
-    async def release(self, claim: UploadClaim, *, reason: str) -> None:
-        """Give the lease of an upload that failed back; `reason` is for the job, without secrets.
-
-        The job stays EXECUTING: the client may try again on the same endpoint.
-        Not called after a commit, which ends the lease itself.
         """
 
     async def claim_download(self, claims: EndpointClaims) -> DownloadClaim:

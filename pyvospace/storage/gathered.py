@@ -89,7 +89,7 @@ class GatheredBody(CheckedBody):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Give the bytes in pieces (see `Body.__aiter__`)."""
         self._begin()
-        hasher = Hasher(self._workers.hashing, self._watch)
+        hasher = Hasher(self._workers.hashing, self._watch, self.begun)
         async with aclosing(self._gather()) as batches:
             async for pieces, last in batches:
                 data = b"".join(pieces)
@@ -97,7 +97,7 @@ class GatheredBody(CheckedBody):
                 if last:
                     digests = await run(self._workers.quick, hasher.digests)
                     self._verify(hasher.size, digests)
-                    self.received = Received(hasher.size, digests)
+                    self.received, self.hashes = Received(hasher.size, digests), hasher.hashes
                 if data:
                     yield data
 
@@ -111,6 +111,7 @@ class GatheredBody(CheckedBody):
             flushing=self._workers.flushing,
             verify=self._verify,
             watch=self._watch,
+            begun=self.begun,
             direct=direct,
         )
         try:
@@ -121,7 +122,7 @@ class GatheredBody(CheckedBody):
             raise
         if sink.digests is None:
             raise self._cut(sink.size)
-        self.received = Received(sink.size, sink.digests)
+        self.received, self.hashes = Received(sink.size, sink.digests), sink.hashes
 
     async def _write_batches(self, sink: Sink) -> None:
         """Write one batch while the next is gathered."""

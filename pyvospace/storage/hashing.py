@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from pyvospace.model.faults import ChecksumMismatch, InvalidArgument
 
@@ -38,17 +38,32 @@ class Digests:
         }
 
 
+class Hashes:
+    """Both digests of bytes so far, for those that go on elsewhere."""
+
+    def __init__(self) -> None:
+        self.md5 = hashlib.md5(usedforsecurity=False)
+        self.sha256 = hashlib.sha256(usedforsecurity=False)
+
+    def copy(self) -> Self:
+        """Give the same, to be gone on with."""
+        other = type(self)()
+        other.md5, other.sha256 = self.md5.copy(), self.sha256.copy()
+        return other
+
+
 class Hasher:
     """MD5 and SHA-256 of one stream: MD5 in a thread of `pool`, SHA-256 in the caller's.
 
-    Not for several threads at once, but each call may come from another one. `watch` is shown all pieces.
+    Not for several threads at once, but each call may come from another one. `watch` is shown all pieces; `begun` is
+    what came before the first.
     """
 
-    def __init__(self, pool: Executor, watch: Watch | None = None) -> None:
+    def __init__(self, pool: Executor, watch: Watch | None = None, begun: Hashes | None = None) -> None:
         self._pool = pool
         self._watch = watch
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self._sha256 = hashlib.sha256(usedforsecurity=False)
+        self.hashes = begun.copy() if begun is not None else Hashes()
+        self._md5, self._sha256 = self.hashes.md5, self.hashes.sha256
         self._beside: Future[None] | None = None
         self.size = 0
 

@@ -14,9 +14,8 @@ from pyvospace.model.claims import DownloadClaim, OutcomeUnknownError, StoredFil
 from pyvospace.model.crash import crash_point
 from pyvospace.model.faults import Fault, InsufficientStorage, InternalFault, NodeBusy
 from pyvospace.service.content import DEFAULT_TYPE
-from pyvospace.storage.backend import StorageBackend
 from pyvospace.storage.body import CheckedBody, Received
-from pyvospace.storage.catalogue import Catalogue, StoreTransaction
+from pyvospace.storage.catalogue import Leases, StoreTransaction
 from pyvospace.storage.inspection import Inspection
 
 log = logging.getLogger(__name__)
@@ -45,7 +44,7 @@ class _State(enum.Enum):
 class ClaimedUpload:
     """The `UploadJob` of the core: one claimed attempt to bring bytes to a node."""
 
-    def __init__(self, claim: UploadClaim, catalogue: Catalogue, body: CheckedBody, content_type: str | None) -> None:
+    def __init__(self, claim: UploadClaim, catalogue: Leases, body: CheckedBody, content_type: str | None) -> None:
         self.claim = claim
         self._catalogue = catalogue
         self._body = body
@@ -171,7 +170,7 @@ class Lease:
         Called when the lease turned out to be somebody else's, or could not be renewed before its end.
     """
 
-    def __init__(self, catalogue: Catalogue, claim: UploadClaim, lost: Callable[[], None]) -> None:
+    def __init__(self, catalogue: Leases, claim: UploadClaim, lost: Callable[[], None]) -> None:
         self._catalogue = catalogue
         self._claim = claim
         self._lost = lost
@@ -212,7 +211,17 @@ class Lease:
             self._lost()
 
 
-async def carry_out(job: ClaimedUpload, backend: StorageBackend, body: CheckedBody, catalogue: Catalogue) -> None:
+class Place(Protocol):
+    """Where the bytes of an upload go: a backend, or what stands for one."""
+
+    async def upload(self, job: ClaimedUpload, body: CheckedBody, /) -> None:
+        """Keep the bytes and turn the node to them (see `StorageBackend.upload`)."""
+
+    async def delete(self, location: str, /) -> None:
+        """Delete what a failed upload has left."""
+
+
+async def carry_out(job: ClaimedUpload, backend: Place, body: CheckedBody, catalogue: Leases) -> None:
     """Bring the bytes into the backend and the node to them, or leave everything as it was.
 
     Raises
@@ -257,7 +266,7 @@ class Attempt(Protocol):
         """Whether nobody knows if it has been done."""
 
 
-async def uninterrupted(job: Attempt, doing: Coroutine[Any, Any, None], catalogue: Catalogue) -> None:
+async def uninterrupted(job: Attempt, doing: Coroutine[Any, Any, None], catalogue: Leases) -> None:
     """Do something under a lease so that a cancellation meets it only where that does no harm.
 
     Raises
@@ -302,9 +311,7 @@ async def _discard(job: ClaimedUpload, body: CheckedBody) -> None:
         pass
 
 
-async def _clean_up(
-    job: ClaimedUpload, backend: StorageBackend, catalogue: Catalogue, error: BaseException | None
-) -> None:
+async def _clean_up(job: ClaimedUpload, backend: Place, catalogue: Leases, error: BaseException | None) -> None:
     """Delete what certainly nobody names, and let others write to the node.
 
     Failing here is no tragedy: the sweep deletes the bytes later, and the lease runs out.

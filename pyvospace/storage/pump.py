@@ -41,10 +41,14 @@ class Pump:
     head
         What was read of the body before.
     total
-        Size of the body, more than `head`.
+        Size of the body.
+    whole
+        Whether it is of no use if the client ends the connection before.
     """
 
-    def __init__(self, sock: socket.socket, sink: Sink, *, head: bytes, total: int, buffer_size: int) -> None:
+    def __init__(
+        self, sock: socket.socket, sink: Sink, *, head: bytes, total: int, buffer_size: int, whole: bool = True
+    ) -> None:
         sock.setblocking(False)
         self._socket = sock
         self._sink = sink
@@ -52,12 +56,23 @@ class Pump:
         self._half = max(buffer_size // 2 - buffer_size // 2 % BLOCK, BLOCK)
         self.total = total
         self.received = 0
+        self._whole = whole
         self._cut = False
 
     @property
     def ended(self) -> bool:
         """Whether the client will send no more of this body."""
         return self._cut or self.received == self.total
+
+    @property
+    def rest(self) -> bytes:
+        """What is left of `head`, behind this body."""
+        return bytes(self._head)
+
+    def finish(self) -> None:
+        """Be content with what has come, if anything has."""
+        if self.received:
+            self._sink.take([], 0, last=True)
 
     def run(self) -> Pumped:
         """Receive, hash and write until all is there, the client pauses, or the slice of time is over.
@@ -87,9 +102,9 @@ class Pump:
         room = min(len(buffer) - self.received % BLOCK, self.total - self.received)
         size, why = self._fill(buffer[:room], poller, deadline)
         self.received += size
-        if self.received == self.total:
+        if self.received == self.total or (why is Pumped.CUT and self.received and not self._whole):
             why = Pumped.ALL
-        if size and why is not Pumped.CUT:
+        if why is Pumped.ALL or (size and why is not Pumped.CUT):
             self._sink.take([buffer[:size]], size, last=why is Pumped.ALL)
         return why if why is not None or time.monotonic() < deadline else Pumped.SLICE
 
@@ -105,6 +120,10 @@ class Pump:
                 if not poller.poll(DRY):
                     return filled, Pumped.DRY
                 continue
+            except ConnectionError:
+                if self._whole:
+                    raise
+                size = 0
             if not size:
                 self._cut = True
                 return filled, Pumped.CUT

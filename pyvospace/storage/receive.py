@@ -75,15 +75,7 @@ class HttpBody(GatheredBody):
 
     def _begin(self) -> None:
         super()._begin()
-        self._say_continue()
-
-    def _say_continue(self) -> None:
-        """Tell a client that waits for our word to send the body, now that it is wanted."""
-        request = self._request
-        if request.headers.get("Expect", "").lower() != "100-continue" or request.version < (1, 1):
-            return
-        if request.transport is not None and not request.content.is_eof():
-            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        say_continue(self._request)
 
     def _take_socket(self) -> "Taken | None":
         if self.size is None or self.size <= SMALL:
@@ -99,7 +91,7 @@ class HttpBody(GatheredBody):
         try:
             while outcome is not Pumped.ALL:
                 if outcome is Pumped.DRY:
-                    await pace.wait(_readable(taken.socket))
+                    await pace.wait(readable(taken.socket))
                 before = pump.received
                 outcome = await self._slice(pump)
                 pace.saw(pump.received - before)
@@ -127,6 +119,14 @@ class HttpBody(GatheredBody):
             return await content.readany(), content.at_eof()
         except (ConnectionError, web.PayloadAccessError, web.RequestPayloadError) as error:
             raise InvalidData(f"the body broke off: {error}") from None
+
+
+def say_continue(request: web.Request) -> None:
+    """Tell a client that waits for our word to send the body, now that it is wanted."""
+    if request.headers.get("Expect", "").lower() != "100-continue" or request.version < (1, 1):
+        return
+    if request.transport is not None and not request.content.is_eof():
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
 class Taken:
@@ -172,7 +172,7 @@ def take_socket(request: web.Request) -> Taken | None:
     return Taken(request, transport, bytes(head), sock.dup())
 
 
-async def _readable(sock: socket.socket) -> None:
+async def readable(sock: socket.socket) -> None:
     """Wait until `sock` has bytes or its end for us."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from pyvospace.model.crash import crash_point
 from pyvospace.storage.direct import DirectFile
-from pyvospace.storage.hashing import Digests, Hasher, Watch
+from pyvospace.storage.hashing import Digests, Hasher, Hashes, Watch
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -30,6 +30,8 @@ class Sink:
         Called with the digests before the file is made durable; raises if they are wrong.
     watch
         Shown all pieces as they are hashed.
+    begun
+        What came before, if the digests are to be those of more than this file.
     direct
         The pieces lie in aligned memory, so try to write them past the page cache.
     """
@@ -42,10 +44,11 @@ class Sink:
         flushing: Executor,
         verify: Callable[[int, Digests], None],
         watch: Watch | None = None,
+        begun: Hashes | None = None,
         direct: bool = False,
     ) -> None:
         self._open = open_file
-        self._hasher = Hasher(hashing, watch)
+        self._hasher = Hasher(hashing, watch, begun)
         self._flushing = flushing
         self._verify = verify
         self._direct = direct
@@ -59,6 +62,11 @@ class Sink:
     def size(self) -> int:
         """Bytes so far."""
         return self._hasher.size
+
+    @property
+    def hashes(self) -> Hashes:
+        """What the digests are of, to be gone on with."""
+        return self._hasher.hashes
 
     def take(self, pieces: "Sequence[ReadableBuffer]", size: int, *, last: bool) -> None:
         """Hash and write `pieces` (together `size` bytes); after the `last` ones make the file durable.
