@@ -32,7 +32,7 @@ from tests.support.postgres import PostgresServer
 FUNCTIONS = {
     "announce", "current", "claim_upload", "renew", "release", "store", "claim_download", "delivered", "claim_sweep",
     "unknown", "take_obsolete", "claim_job", "renew_job", "give_back_job", "end_job", "claim_pull", "store_pulled",
-    "import_of", "set_structure", "claim_render", "reserve", "note_bytes",
+    "import_of", "set_structure", "claim_render", "reserve", "note_bytes", "claim_version",
     "offer",
     "claim_pack", "pack_nodes", "pack_children", "claim_unpack", "unpack",
 }  # fmt: skip
