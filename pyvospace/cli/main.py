@@ -30,6 +30,7 @@ PARTS = (
     "pyvospace.cli.quota_commands",
     "pyvospace.cli.policy_commands",
     "pyvospace.cli.usage_commands",
+    "pyvospace.cli.integrity_commands",
     "pyvospace.cli.operation_commands",
     "pyvospace.cli.token_commands",
 )

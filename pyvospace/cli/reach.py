@@ -22,6 +22,7 @@ from pyvospace.model.faults import InvalidArgument
 
 if TYPE_CHECKING:
     from pyvospace.db.pool import Database
+    from pyvospace.model.callers import Caller
 
 T = TypeVar("T")
 
@@ -70,21 +71,26 @@ def with_database(config: Path | None, data: Path | None, work: Callable[[Databa
     """Do something with the database that options, environment and files name."""
     from pyvospace.config import load
     from pyvospace.db.pool import Database
-    from pyvospace.model.callers import Caller
     from pyvospace.supervisor.data import find_dsn
 
     settings = load(config)
     dsn = find_dsn(settings, data)
 
     async def run() -> T:
-        acting = Caller(name="(operator)", credential=f"command line of {_account()}")
-        database = await Database.connect(dsn, settings.database, name="pyvospace admin", acting=acting)
+        database = await Database.connect(dsn, settings.database, name="pyvospace admin", acting=operator())
         try:
             return await work(database)
         finally:
             await database.close()
 
     return asyncio.run(run())
+
+
+def operator() -> Caller:
+    """Give whoever runs this command, for the audit log."""
+    from pyvospace.model.callers import Caller
+
+    return Caller(name="(operator)", credential=f"command line of {_account()}")
 
 
 def _account() -> str:

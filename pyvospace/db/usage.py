@@ -241,23 +241,24 @@ async def check_usage(connection: Connection | Database) -> list[Miscount]:
     ]
 
 
-async def repair_usage(database: Database) -> list[Miscount]:
-    """Correct all counters, while others go on; give what was wrong.
+async def correct_usage(connection: Connection) -> list[Miscount]:
+    """Correct all counters in a transaction, while others go on; give what was wrong.
 
     What was wrong at the moment of the check is wrong by as much later on: changes are added to it, and sums are
     changed by who holds the lock that we have.
     """
+    await connection.execute(_Sql.lock)
+    found = await check_usage(connection)
+    for one in found:
+        await connection.execute(
+            _Sql.correct_container if one.of_container else _Sql.correct_owner,
+            one.id,
+            one.real.bytes - one.counted.bytes,
+            one.real.nodes - one.counted.nodes,
+        )
+    return found
 
-    async def work(connection: Connection) -> list[Miscount]:
-        await connection.execute(_Sql.lock)
-        found = await check_usage(connection)
-        for one in found:
-            await connection.execute(
-                _Sql.correct_container if one.of_container else _Sql.correct_owner,
-                one.id,
-                one.real.bytes - one.counted.bytes,
-                one.real.nodes - one.counted.nodes,
-            )
-        return found
 
-    return await database.transact(work, tree=True)
+async def repair_usage(database: Database) -> list[Miscount]:
+    """Correct all counters; give what was wrong."""
+    return await database.transact(correct_usage, tree=True)

@@ -1,0 +1,390 @@
+"""Comparing a store with the catalogue, both ways and in bounded memory, while everything else goes on.
+
+What is published, replaced, deleted and swept meanwhile looks wrong for a moment. So nothing is told at first sight:
+bytes that are missed were named before they were looked for, and still are named afterwards; and all that is found is
+looked at a second time.
+"""
+
+import asyncio
+import hashlib
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Final, Protocol
+
+from pyvospace.db.integrity import Listing
+from pyvospace.model.faults import Fault
+from pyvospace.model.integrity import Damage, Finding, Named
+from pyvospace.service.content import DEFAULT_TYPE
+from pyvospace.storage.backend import FileBytes, Listed, Redirect, StorageBackend, StreamBytes
+from pyvospace.storage.deliver import close_source
+from pyvospace.storage.jobs import ClaimedDownload
+from pyvospace.storage.threads import run
+
+log = logging.getLogger(__name__)
+
+MARGIN: Final = 600.0
+"""Seconds for which bytes must have been seen without a name; no transaction takes so long."""
+_BATCH: Final = 2000
+_AT_ONCE: Final = 16
+"""Questions to a store whose listing does not tell sizes."""
+_SUSPICIOUS: Final = 0.9
+"""If the catalogue does not know this share of a full batch, it is probably not our catalogue."""
+_PIECE: Final = 1 << 20
+
+Spend = Callable[[int], Awaitable[None]]
+"""Told of bytes that were read; takes the time that they may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is wrong with bytes that something names."""
+
+    kind: Damage
+    details: str
+
+
+class Remedy(Enum):
+    """What is done about a finding."""
+
+    NONE = "none"
+    QUARANTINE = "quarantine"
+    """Damaged bytes are not served any more; what nobody names is put aside."""
+    REPAIR = "repair"
+    """Damaged bytes are not served any more; what nobody names is deleted."""
+
+
+class Records(Protocol):
+    """What a comparison asks of the catalogue (`pyvospace.db.integrity.StoreRecords`)."""
+
+    async def begin(self) -> int:
+        """Begin a comparison; give its number."""
+
+    async def end(self, run: int) -> None:
+        """Forget what it has seen."""
+
+    async def listed(self, run: int, locations: Sequence[str], sizes: Sequence[int | None]) -> list[Listing]:
+        """Note what is in the store; give what is wrong with it."""
+        ...
+
+    async def missing(self, run: int, after: str, limit: int) -> tuple[list[str], str | None]:
+        """Give those of the next `limit` locations that were not seen in the store, and where to go on."""
+        ...
+
+    async def named(self, locations: Sequence[str]) -> dict[str, Named]:
+        """Tell what should be at some locations; those without a name are left out."""
+        ...
+
+    async def unknown(self, locations: Sequence[str]) -> list[str]:
+        """Pick the locations that nothing names, and that are on no list of what goes."""
+        ...
+
+    async def take_unknown(self, locations: Sequence[str], margin: float) -> list[str]:
+        """Pick those that nothing has named for `margin` seconds since somebody asked for the first time."""
+        ...
+
+    async def overdue(self, seconds: float) -> list[str]:
+        """Give locations that should have been deleted for so many seconds."""
+        ...
+
+    async def take_obsolete(self, grace: float, limit: int) -> list[str]:
+        """Take locations off the list of what goes; the caller deletes them."""
+        ...
+
+    async def note_damage(self, location: str, kind: Damage, details: str) -> bool:
+        """Enter that bytes are damaged: they are not served from now on. True: that is news."""
+        ...
+
+    async def clear_damage(self, location: str) -> bool:
+        """Enter that bytes are good. True: that is news."""
+        ...
+
+    async def damaged(self, after: str) -> list[str]:
+        """Give locations behind `after` that are known to be damaged, in their order."""
+        ...
+
+    async def note_repair(self, location: str, kind: str, done: str) -> None:
+        """Write into the audit log what was done."""
+
+
+async def measure(backend: StorageBackend, named: Named) -> Verdict | None:
+    """Look at bytes without reading them; None: there is nothing wrong with them that can be seen like this.
+
+    Raises
+    ------
+    Fault
+        The store cannot tell now.
+    """
+    try:
+        size = await backend.size(named.location)
+        if size is None:
+            await _open(backend, named)
+    except FileNotFoundError:
+        return Verdict("missing", "nothing is there")
+    except OSError as error:
+        return Verdict("unreadable", error.strerror or str(error))
+    if size is None or named.size is None or size == named.size:
+        return None
+    return Verdict("size", f"{size} bytes are there and should be {named.size}")
+
+
+async def _open(backend: StorageBackend, named: Named) -> None:
+    source = await backend.download(_job(named), None)
+    if not isinstance(source, Redirect):
+        await close_source(source)
+
+
+def _job(named: Named) -> ClaimedDownload:
+    return ClaimedDownload(named.location, named.size or 0, DEFAULT_TYPE, "bytes")
+
+
+async def verify(backend: StorageBackend, named: Named, *, pool: Executor, spend: Spend) -> Verdict | None:
+    """Read bytes and compare them with what they should be; None: they are good.
+
+    Only SHA-256 is computed: bytes that have it have the right MD5 too.
+
+    Raises
+    ------
+    Fault
+        The store cannot tell now.
+    """
+    verdict = await measure(backend, named)
+    if verdict is not None or named.sha256 is None:
+        return verdict
+    try:
+        source = await backend.download(_job(named), None)
+        if isinstance(source, Redirect):
+            return None
+        try:
+            size, digest = await _read(source, pool, spend)
+        finally:
+            await close_source(source)
+    except OSError as error:
+        return Verdict("unreadable", error.strerror or str(error))
+    if size != named.size:
+        return Verdict("size", f"{size} bytes came and should be {named.size}")
+    good = digest == named.sha256
+    return None if good else Verdict("digest", f"SHA-256 is {digest.hex()} and should be {named.sha256.hex()}")
+
+
+async def _read(source: FileBytes | StreamBytes, pool: Executor, spend: Spend) -> tuple[int, bytes]:
+    """Read all bytes: their number and SHA-256."""
+    digest = hashlib.sha256()
+    size = 0
+    async for piece in _file_pieces(source, pool) if isinstance(source, FileBytes) else source.pieces:
+        await run(pool, digest.update, piece)
+        size += len(piece)
+        await spend(len(piece))
+    return size, digest.digest()
+
+
+async def _file_pieces(source: FileBytes, pool: Executor) -> AsyncIterator[bytes]:
+    """Read a file from the disk, not from memory, and leave nothing of it in memory."""
+    fd, position = source.file.fileno(), source.offset
+    await run(pool, _drop, fd, 0, 0)
+    while piece := await run(pool, os.pread, fd, _PIECE, position):
+        yield piece
+        await run(pool, _drop, fd, position, len(piece))
+        position += len(piece)
+
+
+def _drop(fd: int, start: int, length: int) -> None:
+    with suppress(OSError):  # no file of a disk: there is nothing to drop
+        os.posix_fadvise(fd, start, length, os.POSIX_FADV_DONTNEED)
+
+
+async def free_of_charge(_: int) -> None:
+    """Spend nothing: whoever reads is waited for."""
+
+
+class StoreCheck:
+    """One comparison.
+
+    Parameters
+    ----------
+    grace
+        Seconds that bytes without a name are left alone, as for the sweep.
+    overdue
+        Seconds after which the sweep should have deleted what is obsolete.
+    pause
+        Seconds between the two looks at what is found.
+    """
+
+    def __init__(
+        self,
+        backend: StorageBackend,
+        records: Records,
+        *,
+        grace: float,
+        overdue: float,
+        remedy: Remedy = Remedy.NONE,
+        pause: float = 1.0,
+    ) -> None:
+        self._backend = backend
+        self._records = records
+        self._grace = grace
+        self._overdue = overdue
+        self._remedy = remedy
+        self._pause = pause
+        self._strange = False
+        """Nearly nothing that is there is known."""
+        self.seen = 0
+        """Locations in the store."""
+        self.known = 0
+        """Damaged bytes that somebody has found before."""
+
+    async def run(self) -> AsyncIterator[Finding]:
+        """Compare, and give what is found as it is found."""
+        number = await self._records.begin()
+        try:
+            async for finding in self._there(number):
+                yield finding
+            async for finding in self._not_there(number):
+                yield finding
+            for location in await self._records.overdue(self._overdue):
+                yield await self._sweep(Finding("overdue", location, "it should have been deleted long ago"))
+        finally:
+            await self._records.end(number)
+
+    # What is in the store
+
+    async def _there(self, number: int) -> AsyncIterator[Finding]:
+        """Go through the store; a listing that is not whole is told, and what it lacks is looked for one by one."""
+        batch: list[Listed] = []
+        try:
+            async for one in self._backend.listing():
+                batch.append(one)
+                if len(batch) == _BATCH:
+                    for finding in await self._look_at(number, batch):
+                        yield finding
+                    batch = []
+        except Fault as fault:
+            yield Finding("listing", "store", fault.detail)
+        for finding in await self._look_at(number, batch):
+            yield finding
+
+    async def _look_at(self, number: int, batch: Sequence[Listed]) -> list[Finding]:
+        before = datetime.now(UTC) - timedelta(seconds=self._grace)
+        self.seen += len(batch)
+        sizes = await self._sizes(batch)
+        wrong = await self._records.listed(number, [one.location for one in batch], sizes)
+        old = {one.location for one in batch if one.published <= before}
+        unknown = [one.location for one in wrong if one.unknown and one.location in old]
+        if len(batch) == _BATCH and len(unknown) > _SUSPICIOUS * len(batch):
+            self._strange = True
+        damaged = await self._confirm([one.location for one in wrong if not one.unknown])
+        return damaged + await self._nameless(unknown)
+
+    async def _sizes(self, batch: Sequence[Listed]) -> list[int | None]:
+        """Ask for the sizes that the listing has not told."""
+        sizes: list[int | None] = []
+        for start in range(0, len(batch), _AT_ONCE):
+            sizes += await asyncio.gather(*(self._size(one) for one in batch[start : start + _AT_ONCE]))
+        return sizes
+
+    async def _size(self, one: Listed) -> int | None:
+        if one.size is not None:
+            return one.size
+        try:
+            return await self._backend.size(one.location)
+        except (Fault, OSError):
+            return None
+
+    async def _nameless(self, locations: Sequence[str]) -> list[Finding]:
+        if not locations:
+            return []
+        await asyncio.sleep(self._pause)
+        found = []
+        for location in await self._records.unknown(locations):
+            with suppress(FileNotFoundError):  # swept meanwhile
+                size = await self._backend.size(location)
+                details = "nothing names these bytes" if size is None else f"nothing names these {size} bytes"
+                found.append(await self._remove(Finding("unknown", location, details)))
+        return found
+
+    async def _remove(self, finding: Finding) -> Finding:
+        """Put bytes without a name aside, or delete them, when it is certain that they will never have one."""
+        if self._remedy is Remedy.NONE:
+            return finding
+        if self._strange:
+            return replace(finding, outcome="left: nearly all is unknown; is this the right database?")
+        margin = min(self._grace, MARGIN)
+        if not await self._records.take_unknown([finding.subject], margin):
+            return replace(finding, outcome=f"left: seen without a name for the first time; try again in {margin:g} s")
+        if self._remedy is Remedy.REPAIR:
+            await self._backend.delete(finding.subject)
+        elif not await self._backend.quarantine(finding.subject):
+            return replace(finding, outcome="left: this backend cannot put anything aside")
+        done = "deleted" if self._remedy is Remedy.REPAIR else "put aside"
+        await self._records.note_repair(finding.subject, finding.kind, done)
+        return replace(finding, outcome=done)
+
+    # What is not
+
+    async def _not_there(self, number: int) -> AsyncIterator[Finding]:
+        after: str | None = ""
+        while after is not None:
+            missing, after = await self._records.missing(number, after, _BATCH)
+            for finding in await self._confirm(missing):
+                yield finding
+
+    async def _confirm(self, locations: Sequence[str]) -> list[Finding]:
+        """Look for bytes twice; they have a name before, between and after."""
+        first = await self._judge(locations)
+        if not first:
+            return []
+        await asyncio.sleep(self._pause)
+        second = await self._judge(list(first))
+        named = await self._records.named(list(second))
+        return [
+            await self._mark(named[one], second[one]) for one in second if one in named and not self._old(named[one])
+        ]
+
+    def _old(self, named: Named) -> bool:
+        self.known += named.damage is not None
+        return named.damage is not None
+
+    async def _judge(self, locations: Sequence[str]) -> dict[str, Verdict]:
+        found = {}
+        for location, named in (await self._records.named(locations)).items() if locations else ():
+            try:
+                verdict = await measure(self._backend, named)
+            except Fault as fault:
+                log.warning("%s cannot be looked at now: %s", location, fault.detail)
+                continue
+            if verdict is not None:
+                found[location] = verdict
+        return found
+
+    async def _mark(self, named: Named, verdict: Verdict) -> Finding:
+        """Enter damage, so that nobody is given these bytes and copies are made elsewhere."""
+        finding = Finding(verdict.kind, named.location, verdict.details, named.path)
+        if self._remedy is Remedy.NONE:
+            return finding
+        await self._records.note_damage(named.location, verdict.kind, verdict.details)
+        return replace(finding, outcome="entered as damaged: not served any more")
+
+    async def _sweep(self, finding: Finding) -> Finding:
+        if self._remedy is Remedy.NONE:
+            return finding
+        for location in await self._records.take_obsolete(self._overdue, _BATCH):
+            await self._backend.delete(location)
+        return replace(finding, outcome="swept")
+
+
+async def clear(backend: StorageBackend, records: Records, pool: Executor) -> AsyncIterator[Finding]:
+    """Read again all that is damaged: what is good is so no more, the rest is given."""
+    after = ""
+    while locations := await records.damaged(after):
+        for location, named in (await records.named(locations)).items():
+            verdict = await verify(backend, named, pool=pool, spend=free_of_charge)
+            if verdict is None:
+                await records.clear_damage(location)
+            else:
+                yield Finding(verdict.kind, location, verdict.details, named.path)
+        after = locations[-1]
