@@ -1,0 +1,1 @@
+"""Servers of other protocols than HTTP: for single transfers, and for a whole space."""

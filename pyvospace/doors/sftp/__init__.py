@@ -1,0 +1,1 @@
+"""SFTP, through asyncssh: the only package that knows it."""
