@@ -14,4 +14,4 @@ def start(keeper: Keeper) -> Engine:
     (port,) = free_ports(1)
     keeper.start(sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port))
     keeper.wait(lambda: answers(f"http://127.0.0.1:{port}"))
-    return Engine(f"http://127.0.0.1:{port}", "moto", "moto-secret")
+    return Engine(f"http://127.0.0.1:{port}", "moto", "moto-secret", str(keeper.folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from uuid import uuid4
 
 from tests.support.engines.keeper import Keeper, answers
@@ -21,7 +22,8 @@ osd_pool_default_pg_num = 4
 osd_crush_chooseleaf_type = 0
 mon_allow_pool_size_one = true
 mon_max_pg_per_osd = 1000
-mon_osd_initial_require_min_compat_client = luminous
+paxos_propose_interval = 0.05
+paxos_min_wait = 0.01
 ms_bind_port_min = {first}
 ms_bind_port_max = {last}
 public_addr = 127.0.0.1
@@ -37,7 +39,7 @@ admin_socket = {folder}/run/$name.asok
 log_file = {folder}/$name.log
 pid_file = {folder}/run/$name.pid
 [client.rgw.a]
-rgw_frontends = beast endpoint=127.0.0.1:{port}
+rgw_frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
 # All quotas are looked at anew for each request: tests change them.
 rgw_bucket_quota_ttl = 0
 """
@@ -70,4 +72,19 @@ def start(keeper: Keeper) -> Engine:
     keeper.wait(lambda: answers(f"http://127.0.0.1:{port}"))
     keys = ("--access-key=ACCESSKEY1", "--secret=SECRETKEY1")
     keeper.run("radosgw-admin", *conf, "user", "create", "--uid=tests", "--display-name=tests", *keys)
-    return Engine(f"http://127.0.0.1:{port}", "ACCESSKEY1", "SECRETKEY1")
+    return Engine(f"http://127.0.0.1:{port}", "ACCESSKEY1", "SECRETKEY1", str(folder))
+
+
+def limit(engine: Engine, bucket: str, size: int | None) -> None:
+    """Let a bucket hold no more than `size` bytes; None: no limit."""
+    command = [
+        "radosgw-admin",
+        "-c",
+        f"{engine.folder}/ceph.conf",
+        "quota",
+        "--quota-scope=bucket",
+        f"--bucket={bucket}",
+    ]
+    if size is not None:
+        subprocess.run([*command, "set", f"--max-size={size}"], check=True, capture_output=True)
+    subprocess.run([*command, "disable" if size is None else "enable"], check=True, capture_output=True)

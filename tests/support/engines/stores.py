@@ -45,6 +45,8 @@ class Engine:
     endpoint: str
     access_key: str
     secret_key: str
+    folder: str
+    """Where it keeps what it has."""
 
     def client(self) -> Any:
         """Make the client of others that a test looks with."""
@@ -81,8 +83,12 @@ def running(name: str, factory: pytest.TempPathFactory) -> Engine:
     with (shared / f"engine-{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not state.exists():
-            keep(name, state, os.getppid() if worker else os.getpid())
+            _KEEPERS.append(keep(name, state, os.getppid() if worker else os.getpid()))
     return Engine(**json.loads(state.read_text()))
+
+
+_KEEPERS: list[subprocess.Popen[bytes]] = []
+"""Of this process; they end by themselves."""
 
 
 def keep(name: str, state: Path, owner: int) -> subprocess.Popen[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import urllib.request
 
 from tests.support.engines.keeper import Keeper, answers
 from tests.support.engines.stores import Engine
@@ -41,7 +42,7 @@ user = {user}
 swift_dir = {folder}
 workers = 0
 [pipeline:main]
-pipeline = catch_errors gatekeeper healthcheck cache listing_formats bulk s3api tempauth copy account-quotas slo dlo \
+pipeline = catch_errors gatekeeper healthcheck cache listing_formats bulk s3api tempauth copy container-quotas slo dlo \
 versioned_writes symlink proxy-server
 [app:proxy-server]
 use = egg:swift#proxy
@@ -55,8 +56,8 @@ location = us-east-1
 [filter:tempauth]
 use = egg:swift#tempauth
 user_test_tester = testing .admin .reseller_admin
-[filter:account-quotas]
-use = egg:swift#account_quotas
+[filter:container-quotas]
+use = egg:swift#container_quotas
 [filter:versioned_writes]
 use = egg:swift#versioned_writes
 allow_object_versioning = true
@@ -88,4 +89,13 @@ def start(keeper: Keeper) -> Engine:
     for kind in (*names, "proxy"):
         keeper.start(f"swift-{kind}-server", str(folder / f"{kind}.conf"))
     keeper.wait(lambda: answers(f"http://127.0.0.1:{port}/healthcheck"))
-    return Engine(f"http://127.0.0.1:{port}", "test:tester", "testing")
+    return Engine(f"http://127.0.0.1:{port}", "test:tester", "testing", str(folder))
+
+
+def limit(engine: Engine, container: str, size: int | None) -> None:
+    """Let a container hold no more than `size` bytes; None: no limit."""
+    known = {"X-Auth-User": engine.access_key, "X-Auth-Key": engine.secret_key}
+    with urllib.request.urlopen(urllib.request.Request(f"{engine.endpoint}/auth/v1.0", headers=known)) as answer:
+        token, url = answer.headers["X-Auth-Token"], answer.headers["X-Storage-Url"]
+    headers = {"X-Auth-Token": token, "X-Container-Meta-Quota-Bytes": "" if size is None else str(size)}
+    urllib.request.urlopen(urllib.request.Request(f"{url}/{container}", headers=headers, method="POST")).close()
