@@ -33,6 +33,7 @@ from pyvospace.config.kinds import (
     words_of,
 )
 from pyvospace.config.monitoring import MetricsSettings
+from pyvospace.config.partials import PartialSettings
 from pyvospace.config.places import PlacementSettings
 from pyvospace.model.uris import decode_path
 
@@ -97,8 +98,8 @@ class ServerSettings(Section):
         0.0,
         ge=0,
         le=3600,
-        description="Seconds for which the server goes on after SIGTERM, while /readyz says 503, so that load balancers "
-        "learn of it.",
+        description="Seconds for which the server goes on after SIGTERM, while /readyz says 503, so that load "
+        "balancers learn of it.",
     )
     drain_time: float = Field(
         10.0,
@@ -421,6 +422,9 @@ class Settings(BaseSettings):
     metadata: MetadataSettings = Field(default_factory=MetadataSettings, description="The metadata server.")
     storage: StorageSettings = Field(default_factory=StorageSettings, description="The storage server.")
     limits: LimitSettings = Field(default_factory=LimitSettings, description="What one request may ask for.")
+    partial_uploads: PartialSettings = Field(
+        default_factory=PartialSettings, description="Uploads that come in more than one request."
+    )
     placement: PlacementSettings = Field(
         default_factory=PlacementSettings, description="Where bytes go, and how many copies of them there are."
     )

@@ -197,7 +197,7 @@ class _Connection(web.RequestHandler):
         finally:
             self._close = self._close or leaving
 
-    async def shutdown(self, timeout: float | None = 15.0) -> None:
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 (as it is called)
         """Let the request that is under way end, body and all, and be cut off after `timeout` seconds.
 
         aiohttp waits for it too, but takes no byte of its body meanwhile.
