@@ -53,12 +53,17 @@ class _Sql(QueryFile, file="nodes.sql"):
     too_deep: ClassVar[str]
     has_children: ClassVar[str]
     delete_tree: ClassVar[str]
+    days_of_tree: ClassVar[str]
+    bin_tree: ClassVar[str]
+    names: ClassVar[str]
     share_containers: ClassVar[str]
     turn_tree: ClassVar[str]
     rename: ClassVar[str]
     names_in_use: ClassVar[str]
 
 
+_TRASH = "0"
+"""Where the trash stands: in no container."""
 _TYPES = {str(one): one for one in NodeType}
 
 
@@ -256,7 +261,7 @@ async def _mark(connection: Connection, caller: Caller, node: StoredNode, change
     path = await connection.fetchval(_Sql.path, node.id)
     if path is None:
         return None
-    await _lock_tree(connection, path)
+    await lock_tree(connection, path)
     changed = await _update(connection, caller, node, changes)
     if changed is not None:
         await connection.execute(_Sql.mark_tree, path, changes.immutable)
@@ -296,6 +301,8 @@ async def delete(
     database: Database, caller: Caller, node: StoredNode, *, only_empty: bool = False, then: Then | None = None
 ) -> bool:
     """Delete a node with all that is below it, or nothing; False: something is not any more what it was.
+
+    Policies of containers decide whether it goes into the trash. That takes as long as a move.
 
     Parameters
     ----------
@@ -350,7 +357,22 @@ async def _delete_tree(connection: Connection, caller: Caller, node: StoredNode,
     if only_empty and await connection.fetchval(_Sql.has_children, node.id):
         raise InvalidArgument(f"container node '{node.name}' is not empty")
     _raise_obstacle(await connection.fetchval(_Sql.obstacle, path, caller.id, caller.groups, caller.admin))
-    return bool(await connection.fetchval(_Sql.delete_tree, node.id, path, caller.id, caller.who))
+    return bool(await _remove_tree(connection, caller, node, path))
+
+
+async def _remove_tree(connection: Connection, caller: Caller, node: StoredNode, path: str) -> int:
+    """Delete a tree that is locked, or put it into the trash, as policies say; give the number of nodes."""
+    days = await connection.fetchval(_Sql.days_of_tree, node.id)
+    if not days:
+        return int(await connection.fetchval(_Sql.delete_tree, node.id, path, caller.id, caller.who))
+    names = await connection.fetchval(_Sql.names, node.id)
+    await connection.execute(_Sql.turn_tree, path, _TRASH)
+    return int(await connection.fetchval(_Sql.bin_tree, node.id, days, caller.id, caller.who, names))
+
+
+async def goes_to_trash(database: Database, node: StoredNode) -> bool:
+    """Say whether a container would be put into the trash, if it were deleted now."""
+    return bool(await database.fetchval(_Sql.days_of_tree, node.id))
 
 
 async def delete_free_tree(connection: Connection, caller: Caller, node: StoredNode) -> int:
@@ -358,7 +380,7 @@ async def delete_free_tree(connection: Connection, caller: Caller, node: StoredN
     path = await _lock_for_deletion(connection, caller, node)
     if path is None or await connection.fetchval(_Sql.obstacle, path, caller.id, caller.groups, caller.admin):
         return 0
-    return int(await connection.fetchval(_Sql.delete_tree, node.id, path, caller.id, caller.who))
+    return await _remove_tree(connection, caller, node, path)
 
 
 async def free_tree(connection: Connection, caller: Caller, node: StoredNode) -> str | None:
@@ -376,7 +398,7 @@ async def _lock_for_deletion(connection: Connection, caller: Caller, node: Store
     path: str | None = await connection.fetchval(_Sql.path, node.id)
     if path is None or not await is_removable(connection, caller, node):
         return None
-    await _lock_tree(connection, path)
+    await lock_tree(connection, path)
     return path
 
 
@@ -390,7 +412,7 @@ async def is_removable(connection: Connection, caller: Caller, node: StoredNode)
     )
 
 
-async def _lock_tree(connection: Connection, path: str) -> None:
+async def lock_tree(connection: Connection, path: str) -> None:
     """Lock all containers of a tree, those included that others were just creating in it."""
     seen = -1
     while (count := await connection.fetchval(_Sql.lock_tree, path)) != seen:
@@ -464,10 +486,10 @@ async def _move(
     held = await connection.fetch(_Sql.share_containers, list(parents))
     if len(held) != len(parents) or not await is_removable(connection, caller, source):
         return None
-    if not await _still_enterable(connection, caller, container):
+    if not await is_enterable(connection, caller, container):
         return None
     if source.is_container:
-        await _turn(connection, source, container)
+        await turn(connection, source.id, source.parent_id, container)
     row = await connection.fetchrow(
         _Sql.rename,
         source.id,
@@ -483,7 +505,7 @@ async def _move(
     return stored_node(row) if row else None
 
 
-async def _still_enterable(connection: Connection, caller: Caller, container: StoredNode) -> bool:
+async def is_enterable(connection: Connection, caller: Caller, container: StoredNode) -> bool:
     """Say whether the container is where it was, and the caller may write to it."""
     row = await connection.fetchrow(_Sql.enterable, container.id, caller.id, caller.groups, caller.admin)
     return (
@@ -493,19 +515,44 @@ async def _still_enterable(connection: Connection, caller: Caller, container: St
     )
 
 
-async def _turn(connection: Connection, source: StoredNode, container: StoredNode) -> None:
-    old = await connection.fetchval(_Sql.path, source.id)
+async def turn(connection: Connection, source: int, parent: int | None, container: StoredNode) -> None:
+    """Give all containers of a tree, the top of which is in `parent`, their places in another container.
+
+    Raises
+    ------
+    InvalidArgument
+        That one is in the tree, or something would be too deep there.
+    NodeLocked, PermissionDenied
+        As `move`.
+    """
+    old = await connection.fetchval(_Sql.path, source)
     new = await connection.fetchval(_Sql.path, container.id)
     if new == old or new.startswith(f"{old}."):
         raise InvalidArgument("Cannot move container node into its descendants")
-    if source.parent_id != container.id:
-        await _lock_tree(connection, old)
+    if parent != container.id:
+        await lock_tree(connection, old)
     _raise_obstacle(await connection.fetchval(_Sql.fixed_below, old))
-    if source.parent_id == container.id:
+    if parent == container.id:
         return
     if await connection.fetchval(_Sql.too_deep, old, new.count(".") - old.count(".") + 1):
         raise InvalidArgument(f"Paths in there would have more than {MAX_DEPTH} names")
     await connection.execute(_Sql.turn_tree, old, new)
+
+
+async def take_turn(connection: Connection) -> None:
+    """Keep everybody else from deleting and moving trees until the transaction ends."""
+    await connection.execute(_Sql.lock_trees)
+
+
+async def share(connection: Connection, container: int) -> bool:
+    """Hold a container against deletion and removal; False: it is gone."""
+    return bool(await connection.fetch(_Sql.share_containers, [container]))
+
+
+async def place_of(connection: Connection, container: int) -> str | None:
+    """Give where a container stands; None: there is none."""
+    found: str | None = await connection.fetchval(_Sql.path, container)
+    return found
 
 
 async def names_in_use(database: Database, caller: Caller, *, limit: int) -> tuple[int, list[str]]:

@@ -46,6 +46,8 @@ class Piece:
 async def delete_small(database: Database, caller: Caller, node: StoredNode, *, limit: int, count: Count) -> Piece:
     """Delete a container with all that is below it if that is no more than `limit` nodes and nothing forbids it.
 
+    What goes into the trash may be larger: it is moved as a whole.
+
     If not, the container itself is what is refused.
 
     Raises
@@ -53,7 +55,7 @@ async def delete_small(database: Database, caller: Caller, node: StoredNode, *, 
     StaleCallerError
         The caller is not who he was; nothing was deleted.
     """
-    if await is_large(database, node, limit=limit):
+    if await is_large(database, node, limit=limit) and not await nodes.goes_to_trash(database, node):
         return Piece(0, 1)
 
     async def work(connection: Connection) -> Piece:

@@ -6,6 +6,9 @@
 alter table policies add constraint policies_root
     check (container_id <> 1 or num_nulls(label, replicas, versions, trash_days, tier_days) = 0);
 
+-- Of what is in the trash, where the root is not above.
+insert into policies values (0, '', 1, 0, 0, 0);
+
 create trigger policies_audit after insert or update or delete on policies
     for each row execute function audit_administration('addPolicy', 'changePolicy', 'removePolicy');
 
@@ -510,6 +513,71 @@ create trigger nodes_changed after update of parent_id, size, owner_id, kept on 
     when ((old.parent_id, old.owner_id, coalesce(old.size, 0) + old.kept)
           is distinct from (new.parent_id, new.owner_id, coalesce(new.size, 0) + new.kept))
     execute function count_changed();
+
+-- ------------------------------------------------------------------------------------------------------------ trash
+
+-- Where deleted nodes are kept: a container that is no node and in no other one, so that no path leads there and no
+-- way to it can be read. Nodes in it are named by their ids.
+insert into containers (id, path) values (0, '0');
+
+-- Nodes that were deleted and can be restored; what was below them is below them still.
+create table trash (
+    -- In the order of deletion.
+    id         bigint generated always as identity primary key,
+    -- What was deleted: a child of the container 0.
+    node_id    bigint not null unique,
+    -- The names that led to it.
+    names      text[] not null,
+    -- Whose it is.
+    owner_id   bigint not null,
+    -- Who deleted it. 0: nobody who had shown who he is.
+    deleted_by bigint not null,
+    deleted    timestamptz not null default clock_timestamp(),
+    -- It can be restored until then. -infinity: it is being removed, and cannot be restored any more.
+    until      timestamptz not null
+);
+create index trash_until on trash (until);
+create index trash_owner on trash (owner_id, id);
+create index trash_deleted_by on trash (deleted_by, id);
+
+-- Whether every container on the way down to `container`, that one included, may be read, from the root on: no way
+-- leads into the trash.
+create or replace function way_is_readable(container bigint, caller bigint, caller_groups text[], admin boolean)
+returns boolean language plpgsql stable as $$
+begin
+    return (select coalesce(bool_and(may_read(n.owner_id, n.public, n.group_read, n.group_write,
+                                              caller, caller_groups, admin)) and min(n.id) = 1, false)
+              from nodes n
+             where n.id = any (string_to_array((select c.path::text from containers c where c.id = container),
+                                               '.')::bigint[]));
+end
+$$;
+
+-- For how many days a node can be restored that is deleted from a container. Where no policy asks for any, nobody looks
+-- for them.
+create function trash_days_of(container bigint) returns integer language plpgsql stable as $$
+begin
+    if not exists (select from policies p where p.trash_days > 0) then
+        return 0;
+    end if;
+    return (policy_of(container)).trash_days;
+end
+$$;
+
+-- The same of a container that is deleted with all that is in it: the longest time that anything there asks for.
+create function trash_days_of_tree(top bigint) returns integer language plpgsql stable as $$
+begin
+    if not exists (select from policies p where p.trash_days > 0) then
+        return 0;
+    end if;
+    return greatest((policy_of(top)).trash_days, (
+        select max(p.trash_days)
+          from containers c
+          join containers k on k.path >= c.path and k.path < (c.path::text || '0')::ltree
+          join policies p on p.container_id = k.id
+         where c.id = top));
+end
+$$;
 
 revoke all on all functions in schema storage_api from public;
 grant execute on all functions in schema storage_api to pyvospace_storage;

@@ -1,7 +1,8 @@
 -- name: allocations
 -- Up to $2 containers behind the id $1 that have a quota of their own, or are in one of the containers $3.
 with found as (
-    (select container_id as id from quotas where container_id > $1 order by container_id limit $2)
+    (select q.container_id as id from quotas q join containers c on c.id = q.container_id
+      where q.container_id > $1 and c.path >= '1' order by q.container_id limit $2)
     union
     (select n.id from nodes n
       where n.parent_id = any ($3::bigint[]) and n.type = 'ContainerNode' and n.id > $1 order by n.id limit $2)
@@ -23,7 +24,9 @@ select q.id, case when q.container_id is not null then 'container' when q.user_i
             else coalesce(q.group_uri, (select p.name from users p where p.id = q.user_id)) end as name,
        q.bytes, q.nodes, s.bytes as used_bytes, s.nodes as used_nodes
   from quotas q cross join lateral used_of(q) s
- where q.id > $1::bigint order by q.id limit $2;
+ where q.id > $1::bigint
+   and (q.container_id is null or exists (select from containers c where c.id = q.container_id and c.path >= '1'))
+ order by q.id limit $2;
 
 -- name: user_id
 select id from users where name = $1;

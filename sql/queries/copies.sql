@@ -11,7 +11,7 @@ with recursive place as (
     select p.id, c.path, p.public, p.group_read, p.group_write, p.inherit
       from containers c
       join nodes p on p.id = c.id
-     where c.id = $4 and not c.immutable and not p.locked and (select epoch from space) = $9
+     where c.id = $4 and c.path >= '1' and not c.immutable and not p.locked and (select epoch from space) = $9
        and may_write(p.owner_id, p.group_write, $6, $7::text[], $8) and way_is_readable(p.id, $6, $7::text[], $8)
        for share of c
 ), tree as (

@@ -80,7 +80,7 @@ with recursive walk as (
       join containers c on c.id = w.id
       join nodes p on p.id = c.id
      where w.depth = cardinality($1::text[]) and w.readable and nlevel(c.path) <= 200
-       and not p.locked and not c.immutable and (select epoch from space) = $5
+       and c.path >= '1' and not p.locked and not c.immutable and (select epoch from space) = $5
        and may_write(p.owner_id, p.group_write, $2, $3::text[], $4)
        for share of c
 ), node as (
@@ -168,27 +168,42 @@ update nodes n set immutable = $2, changed = now() from tree t where n.parent_id
 
 -- name: delete_leaf
 -- Delete the node $1, no container, still the child of $2 named $3, for the caller $4 (groups $5, administrator $6),
--- identified at the epoch $7. The row of its container is shared before its own: who deletes a tree locks them in this
--- order too. No row: something has changed. $8: `Caller.who`.
+-- identified at the epoch $7; if the policy of its container says so, into the trash. The row of its container is shared
+-- before its own: who deletes a tree locks them in this order too. No row: something has changed. $8: `Caller.who`.
 with place as materialized (
-    select id from containers where id = $2 for share
+    select id, trash_days_of(id) as days from containers where id = $2 for share
 ), gone as (
     delete from nodes n
      using nodes p, place k
      where n.id = $1 and n.parent_id = $2 and n.name = $3 and n.type <> 'ContainerNode' and not n.locked
-       and not n.immutable and p.id = k.id and not p.locked and (select epoch from space) = $7
+       and not n.immutable and p.id = k.id and k.days = 0 and not p.locked and (select epoch from space) = $7
        and may_write(p.owner_id, p.group_write, $4, $5::text[], $6) and way_is_readable(p.id, $4, $5::text[], $6)
-    returning n.id, n.parent_id, n.name, n.owner_id, n.storage_id, n.location
+    returning n.id, n.owner_id, n.storage_id, n.location
 ), kept as (
     insert into obsolete (storage_id, location) select storage_id, location from gone where location is not null
     on conflict (storage_id, location) do update set since = now()
+), binned as (
+    update nodes n set parent_id = 0, name = n.id::text, changed = now()
+      from nodes p, place k
+     where n.id = $1 and n.parent_id = $2 and n.name = $3 and n.type <> 'ContainerNode' and not n.locked
+       and not n.immutable and p.id = k.id and k.days > 0 and not p.locked and (select epoch from space) = $7
+       and may_write(p.owner_id, p.group_write, $4, $5::text[], $6) and way_is_readable(p.id, $4, $5::text[], $6)
+    returning n.id, n.owner_id, k.days
+), entry as (
+    insert into trash (node_id, names, owner_id, deleted_by, until)
+    select id, names_of($2) || $3::text, owner_id, $4, now() + make_interval(days => days) from binned
+    returning id, node_id
+), done as (
+    select id, owner_id, '{}'::jsonb as details from gone
+    union all
+    select b.id, b.owner_id, jsonb_build_object('trash', e.id) from binned b join entry e on e.node_id = b.id
 ), audited as (
     insert into audit (user_id, name, credential, remote, request, action, node_id, path, owner_id, details)
     select $4, ($8::text[])[1], ($8::text[])[2], ($8::text[])[3], ($8::text[])[4], 'deleteNode', id,
-           path_of(parent_id, name), owner_id, audit_details($8, '{}')
-      from gone
+           path_of($2, $3), owner_id, audit_details($8, details)
+      from done
 )
-select id from gone;
+select id from done;
 
 -- name: lock_trees
 -- Deletes and moves of containers take turns.
@@ -255,6 +270,34 @@ with doomed as (
       from top
 )
 select (select count(*) from gone) + (select count(*) from top);
+
+-- name: days_of_tree
+-- For how many days the container $1 could be restored, if it were deleted now.
+select trash_days_of_tree($1);
+
+-- name: bin_tree
+-- Put the container $1, whose containers have been turned to the trash, there for $2 days, for the caller $3
+-- (`Caller.who` $4); count its nodes. It was at the names $5.
+with node as (
+    update nodes set parent_id = 0, name = id::text, changed = now() where id = $1 returning id, owner_id
+), entry as (
+    insert into trash (node_id, names, owner_id, deleted_by, until)
+    select id, $5, owner_id, $3, now() + make_interval(days => $2) from node
+    returning id, node_id, owner_id
+), number as (
+    select u.nodes + 1 as nodes from usage_of($1) u
+), audited as (
+    insert into audit (user_id, name, credential, remote, request, action, node_id, path, owner_id, details)
+    select $3, ($4::text[])[1], ($4::text[])[2], ($4::text[])[3], ($4::text[])[4], 'deleteNode', e.node_id,
+           '/' || array_to_string($5::text[], '/'), e.owner_id,
+           audit_details($4, jsonb_build_object('nodes', m.nodes, 'trash', e.id))
+      from entry e, number m
+)
+select m.nodes from entry e, number m;
+
+-- name: names
+-- The names that lead to the container $1.
+select names_of($1);
 
 -- name: removable
 -- Where the node $1 stands, and whether the caller $2 (groups $3, administrator $4) may take it from there.

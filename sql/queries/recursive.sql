@@ -10,10 +10,11 @@ select count(*) >= $2 from (
 
 -- name: delete_leaves
 -- Delete the nodes $2 if they are in the container $1 and no containers, as far as the caller $3 (groups $4,
--- administrator $5), identified at the epoch $6, may; the container's row is shared before theirs. $7: `Caller.who`. (No
--- index is used for `is not distinct from`: it would be that of all nodes in the container.)
+-- administrator $5), identified at the epoch $6, may; if the policy of the container says so, into the trash. The
+-- container's row is shared before theirs. $7: `Caller.who`. (No index is used for `is not distinct from`: it would be
+-- that of all nodes in the container.)
 with place as materialized (
-    select p.id from nodes p
+    select p.id, trash_days_of(p.id) as days from nodes p
       join containers c on c.id = p.id
      where p.id = $1 and not p.locked and not p.immutable and (select epoch from space) = $6
        and may_write(p.owner_id, p.group_write, $3, $4::text[], $5) and way_is_readable(p.id, $3, $4::text[], $5)
@@ -22,21 +23,38 @@ with place as materialized (
     delete from nodes n
      using place p
      where n.id = any ($2::bigint[]) and n.parent_id is not distinct from p.id and n.type <> 'ContainerNode'
-       and not n.locked and not n.immutable
-    returning n.id, n.parent_id, n.name, n.owner_id, n.storage_id, n.location
+       and p.days = 0 and not n.locked and not n.immutable
+    returning n.id, n.name, n.owner_id, n.storage_id, n.location
 ), kept as (
     insert into obsolete (storage_id, location)
     select distinct storage_id, location from gone where location is not null
     on conflict (storage_id, location) do update set since = now()
+), wanted as materialized (
+    select n.id, n.name, n.owner_id, p.days
+      from place p
+      join nodes n on n.id = any ($2::bigint[]) and n.parent_id is not distinct from p.id
+     where p.days > 0 and n.type <> 'ContainerNode' and not n.locked and not n.immutable
+     order by n.id for update of n
+), binned as (
+    update nodes n set parent_id = 0, name = n.id::text, changed = now() from wanted w where n.id = w.id
+    returning n.id, w.name, w.owner_id, w.days
+), entries as (
+    insert into trash (node_id, names, owner_id, deleted_by, until)
+    select b.id, names_of($1) || b.name::text, b.owner_id, $3, now() + make_interval(days => b.days) from binned b
+    returning id, node_id
+), done as (
+    select id, name, owner_id, '{}'::jsonb as details from gone
+    union all
+    select b.id, b.name, b.owner_id, jsonb_build_object('trash', e.id) from binned b join entries e on e.node_id = b.id
 ), above as materialized (
-    select path_of(parent_id, '') as path from gone limit 1
+    select path_of($1, '') as path from done limit 1
 ), audited as (
     insert into audit (user_id, name, credential, remote, request, action, node_id, path, owner_id, details)
-    select $3, ($7::text[])[1], ($7::text[])[2], ($7::text[])[3], ($7::text[])[4], 'deleteNode', g.id,
-           a.path || g.name, g.owner_id, audit_details($7, '{}')
-      from gone g, above a
+    select $3, ($7::text[])[1], ($7::text[])[2], ($7::text[])[3], ($7::text[])[4], 'deleteNode', d.id,
+           a.path || d.name, d.owner_id, audit_details($7, d.details)
+      from done d, above a
 )
-select count(*) from gone;
+select count(*) from done;
 
 -- name: remaining
 -- How many of the nodes $2 are in the container $1.

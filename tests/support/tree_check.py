@@ -14,14 +14,14 @@ CHECKS = {
             or count(*) filter (where parent_id is null) <> 1""",
     "unreachable from the root": """
         with recursive reached as (
-            select id from nodes where id = 1
+            select id from nodes where id = 1 or parent_id = 0 and id in (select node_id from trash)
             union
             select n.id from nodes n join reached r on n.parent_id = r.id
         )
         select id::text from nodes where id not in (select id from reached)""",
     "child of what is no container": """
         select n.id::text from nodes n left join nodes p on p.id = n.parent_id
-         where n.parent_id is not null and p.type is distinct from 'ContainerNode'""",
+         where n.parent_id <> 0 and p.type is distinct from 'ContainerNode'""",
     "name twice in a container": """
         select format('%s/%s', parent_id, name) from nodes group by parent_id, name having count(*) > 1""",
     "container without a place": """
@@ -29,10 +29,12 @@ CHECKS = {
          where n.type = 'ContainerNode' and c.id is null""",
     "place without a container": """
         select c.id::text from containers c left join nodes n on n.id = c.id
-         where n.type is distinct from 'ContainerNode'""",
+         where c.id <> 0 and n.type is distinct from 'ContainerNode'""",
     "place that differs from the way by names": """
         with recursive way as (
             select id, id::text as path from nodes where parent_id is null
+            union all
+            select 0, '0'
             union all
             select n.id, w.path || '.' || n.id from nodes n join way w on n.parent_id = w.id
              where n.type = 'ContainerNode' and length(w.path) < 5000
@@ -51,6 +53,9 @@ CHECKS = {
          group by n.id having n.kept <> coalesce(sum(v.size), 0) or n.last_version < coalesce(max(v.number), 0)""",
     "version of no node": """
         select v.node_id::text from versions v left join nodes n on n.id = v.node_id where n.id is null""",
+    "entry of the trash that is not there, or under another name": """
+        select t.id::text from trash t left join nodes n on n.id = t.node_id
+         where n.parent_id is distinct from 0 or n.name <> n.id::text""",
     "node whose storage is unknown": """
         select n.id::text from nodes n left join storages s on s.id = n.storage_id
          where n.storage_id is not null and s.id is null""",
