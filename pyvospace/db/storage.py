@@ -6,6 +6,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar
 
 import asyncpg
@@ -50,6 +51,7 @@ class _Sql(QueryFile, file="storages.sql"):
     claim_download: ClassVar[str]
     claim_render: ClassVar[str]
     claim_version: ClassVar[str]
+    claim_replica: ClassVar[str]
     set_structure: ClassVar[str]
     delivered: ClassVar[str]
     claim_sweep: ClassVar[str]
@@ -58,6 +60,7 @@ class _Sql(QueryFile, file="storages.sql"):
 
 
 def stored_of(row: asyncpg.Record | None) -> StoredFile | None:
+    """Read what a node holds; None: nothing."""
     if row is None or row["location"] is None:
         return None
     return StoredFile(
@@ -83,6 +86,7 @@ def _download(row: asyncpg.Record, claims: EndpointClaims) -> DownloadClaim:
 
 
 def upload_of(row: asyncpg.Record, attempt: str, current: StoredFile | None = None) -> UploadClaim:
+    """Read the claim of an attempt."""
     view = None if row["view"] in BYTE_VIEWS else row["view"]
     return UploadClaim(
         id=attempt,
@@ -95,6 +99,35 @@ def upload_of(row: asyncpg.Record, attempt: str, current: StoredFile | None = No
         structured=row["structured"] or view is not None,
         view=view,
     )
+
+
+@asynccontextmanager
+async def publishing(database: Database, *, wait: float) -> AsyncIterator[Connection]:
+    """Open a transaction in which bytes get a name.
+
+    Raises
+    ------
+    OutcomeUnknownError
+        On leaving: the connection was lost while the commit was on its way.
+    """
+    async with database.connection(wait=wait) as connection:
+        transaction = connection.transaction()
+        with translated():
+            await transaction.start()
+        try:
+            yield connection
+        except BaseException:
+            # What went wrong matters, not that a dead connection cannot even roll back.
+            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await transaction.rollback()
+            raise
+        try:
+            await transaction.commit()
+        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError) as error:
+            raise OutcomeUnknownError from error
+        except asyncpg.PostgresError:
+            with translated():
+                raise
 
 
 class StorageCatalogue:
@@ -173,29 +206,13 @@ class StorageCatalogue:
         return bool(await self._database.fetchval(_Sql.renew, claim.id, LEASE, wait=self._upload_wait))
 
     @asynccontextmanager
-    async def transaction(self, claim: UploadClaim) -> AsyncIterator[_Store]:
+    async def transaction(self, claim: UploadClaim) -> AsyncIterator[Store]:
         """Open the transaction in which the node turns to its new bytes."""
-        async with self._database.connection(wait=self._upload_wait) as connection:
-            transaction = connection.transaction()
-            with translated():
-                await transaction.start()
-            opened = _Store(connection, *self._stores[claim.id], claim)
-            try:
-                yield opened
-                if claim.discard:
-                    await opened.complete()
-            except BaseException:
-                # What went wrong matters, not that a dead connection cannot even roll back.
-                with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                    await transaction.rollback()
-                raise
-            try:
-                await transaction.commit()
-            except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError) as error:
-                raise OutcomeUnknownError from error
-            except asyncpg.PostgresError:
-                with translated():
-                    raise
+        async with publishing(self._database, wait=self._upload_wait) as connection:
+            opened = Store(connection, *self._stores[claim.id], claim)
+            yield opened
+            if claim.discard:
+                await opened.complete()
         self._stores.pop(claim.id, None)
 
     async def release(self, claim: UploadClaim, *, reason: str) -> None:
@@ -211,6 +228,13 @@ class StorageCatalogue:
         if row is None:
             raise AssertionError
         return _download(row, claims)
+
+    async def claim_replica(self, claims: EndpointClaims) -> DownloadClaim:
+        """Tell where the bytes are that another storage is to copy."""
+        row = await self._database.fetchrow(_Sql.claim_replica, self._storage, claims.job_id)
+        if row is None:
+            raise AssertionError
+        return DownloadClaim(name="copy", modified=datetime.now(UTC), **row)
 
     async def claim_version(self, claims: EndpointClaims) -> DownloadClaim:
         """Check the right to read once more and tell where the bytes of a version are."""
@@ -243,9 +267,9 @@ class StorageCatalogue:
         """Tell whether this process is to sweep."""
         return bool(await self._database.fetchval(_Sql.claim_sweep, self._storage, interval))
 
-    async def unknown(self, locations: Sequence[str]) -> Sequence[str]:
-        """Pick the locations that nothing names."""
-        rows = await self._database.fetch(_Sql.unknown, self._storage, list(locations))
+    async def unknown(self, locations: Sequence[str], *, margin: float) -> Sequence[str]:
+        """Pick the locations that nothing has named for a while."""
+        rows = await self._database.fetch(_Sql.unknown, self._storage, list(locations), margin)
         return [row[0] for row in rows]
 
     async def take_obsolete(self, *, grace: float, limit: int) -> Sequence[str]:
@@ -253,7 +277,7 @@ class StorageCatalogue:
         return [row[0] for row in await self._database.fetch(_Sql.take_obsolete, self._storage, grace, limit)]
 
 
-class _Store:
+class Store:
     """The open transaction of an upload."""
 
     def __init__(self, connection: Connection, statement: str, ends: tuple[object, ...], claim: UploadClaim) -> None:

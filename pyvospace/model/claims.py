@@ -10,8 +10,8 @@ from uuid import UUID
 
 from pyvospace.model.nodes import Param
 
-Operation = Literal["get", "put", "pack", "unpack", "render", "version"]
-"""What an endpoint is for: bytes as they are, an archive of a tree, a view that is computed."""
+Operation = Literal["get", "put", "pack", "unpack", "render", "version", "replica"]
+"""What an endpoint is for: bytes as they are, an archive, a view that is computed, a copy for another place."""
 OPERATIONS: Final = frozenset(get_args(Operation))
 
 
@@ -88,6 +88,21 @@ class RenderClaim:
     view: str
     """URI of the view that was asked for."""
     params: tuple[Param, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replication:
+    """A copy that is to be made here of bytes elsewhere, held under a lease."""
+
+    id: str
+    """Unique for each attempt, lower-case hex."""
+    lease: float
+    """Seconds until the lease runs out unless it is renewed."""
+    size: int
+    md5: bytes
+    sha256: bytes
+    places: "tuple[Place, ...]"
+    """Who has the bytes, the best first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ from pyvospace.server.handlers import (
 from pyvospace.server.handlers import audit as audit_log
 from pyvospace.server.handlers.jobs import CHANGED_PARTS, PARTS, JobList
 from pyvospace.server.handlers.requests import CONTEXT, SERVICE, expect, representation
+from pyvospace.server.keeping import keep_for_ever
 from pyvospace.server.operations.homes import FirstLogins
 from pyvospace.server.operations.jobs import TRANSFERS
 from pyvospace.server.operations.search import SEARCHES
@@ -124,9 +125,10 @@ def background(service: Service) -> list[Callable[[], Coroutine[None, None, None
     queue = MetadataQueue(database, settings)
     runner = Runner(queue, works(service), at_once=settings.at_once, listener=service.listener)
     counting = partial(count_for_ever, database, service.settings.quotas)
+    keeping = partial(keep_for_ever, database, service.settings.placement)
     forgetting = partial(tidy_for_ever, database, settings), partial(forget_for_ever, database)
     logging_ = service.audit.run, partial(prune_for_ever, database, service.settings.audit)
-    return [service.listener.run, service.watch.follow, counting, *forgetting, *logging_, runner.run]
+    return [service.listener.run, service.watch.follow, counting, keeping, *forgetting, *logging_, runner.run]
 
 
 def make_app(settings: Settings, database: Database) -> web.Application:

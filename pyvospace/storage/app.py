@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -18,10 +18,13 @@ from aiohttp.typedefs import Handler, Middleware
 from pyvospace.config import Settings
 from pyvospace.db.archives import PostgresArchives
 from pyvospace.db.audit import note_bytes
+from pyvospace.db.integrity import StoreRecords
 from pyvospace.db.keys import verification_keys
 from pyvospace.db.listening import Listener
+from pyvospace.db.partials import PostgresPartials
 from pyvospace.db.pool import Database
 from pyvospace.db.protocols import offer
+from pyvospace.db.replications import PostgresReplications
 from pyvospace.db.storage import StorageCatalogue
 from pyvospace.model.claims import StorageState
 from pyvospace.model.faults import Fault, ServiceBusy
@@ -45,9 +48,15 @@ from pyvospace.storage.deliver import CONTENT_RANGE
 from pyvospace.storage.handlers import Files, Verifier
 from pyvospace.storage.layers import layered
 from pyvospace.storage.ongoing import Ongoing
+from pyvospace.storage.partials.catalogue import PartialCatalogue
+from pyvospace.storage.partials.transactions import Transactions
+from pyvospace.storage.partials.tus import SECRET, Tus, announce_version
+from pyvospace.storage.partials.uploads import Uploads
 from pyvospace.storage.protocols import Protocols, load_protocols
 from pyvospace.storage.receive import CLOSING
+from pyvospace.storage.replication import Replications, Replicator
 from pyvospace.storage.room import Room
+from pyvospace.storage.scrub import Scrubber
 from pyvospace.storage.sweep import Sweeper
 from pyvospace.storage.third_party import ThirdParty
 from pyvospace.storage.threads import Workers
@@ -100,6 +109,9 @@ def make_app(
     archives: ArchiveCatalogue | None = None,
     audit: AuditWriter | None = None,
     protocols: Protocols | None = None,
+    replications: Replications | None = None,
+    partials: PartialCatalogue | None = None,
+    records: StoreRecords | None = None,
 ) -> web.Application:
     """Put the server together; `backend` is started already and says that it is `identity`.
 
@@ -130,10 +142,19 @@ def make_app(
         archives=served,
     )
     _add_routes(app, urlsplit(settings.storage.public_url).path, files, health)
+    if partials is not None:
+        uploads = Uploads(settings, catalogue=partials, backend=backend, intake=files.intake, workers=workers)
+        files.transactions = Transactions(uploads)
+        _add_tus(app, settings.storage.public_url, Tus(uploads, verifier, files.ongoing, settings.storage.public_url))
+        app.cleanup_ctx.append(lambda _: _at_work(uploads.sweep()))
     herald = Herald(settings, catalogue, room, files.ongoing, identity)
     app.cleanup_ctx.append(lambda _: _threads(workers, files.ongoing))
     app.on_shutdown.append(lambda _: herald.leave())
     app.cleanup_ctx.append(lambda _: _background(herald, _sweeper(settings, backend, catalogue)))
+    if records is not None:
+        scrub = settings.scrub
+        scrubber = Scrubber(backend, records, workers.quick, rate=scrub.rate, interval=scrub.interval)
+        app.cleanup_ctx.append(lambda _: _scrub(scrubber))
     if protocols is not None:
         pool = files.job_pool(standing=partial(_require_open, watch), audit=audit)
         app.cleanup_ctx.append(lambda _: protocols.run(pool))
@@ -146,6 +167,16 @@ def make_app(
     if jobs is not None:
         third_party = partial(ThirdParty, settings, catalogue=catalogue, backend=backend, workers=workers, room=room)
         app.cleanup_ctx.append(lambda _: _run_jobs(settings, jobs, third_party))
+        if replications is not None:
+            replicator = Replicator(
+                settings,
+                replications=replications,
+                backend=backend,
+                workers=workers,
+                room=room,
+                listener=jobs.listener,
+            )
+            app.cleanup_ctx.append(lambda _: _replicate(replicator))
     return app
 
 
@@ -176,8 +207,20 @@ def _add_routes(app: web.Application, path: str, files: Files, health: "Health")
         resource.add_route("HEAD", files.get)
         # The handler itself asks for the body, once it is clear that the body is wanted.
         resource.add_route("PUT", files.put, expect_handler=_expect_nothing)
+        resource.add_route("POST", files.post)
     app.router.add_get("/livez", health.live)
     app.router.add_get("/readyz", health.ready)
+
+
+def _add_tus(app: web.Application, url: str, tus: Tus) -> None:
+    for base in {"", urlsplit(url).path}:
+        upload = app.router.add_resource(f"{base}/tus/{{token:{SECRET}}}")
+        for method in ("OPTIONS", "HEAD", "DELETE", "PATCH", "POST"):
+            upload.add_route(method, tus.upload, expect_handler=_expect_nothing)
+        creation = app.router.add_resource(f"{base}/tus/{{token}}")
+        creation.add_route("OPTIONS", tus.options)
+        creation.add_route("POST", tus.create, expect_handler=_expect_nothing)
+    app.on_response_prepare.append(announce_version)
 
 
 def _closing(watch: StandingWatch) -> Middleware:
@@ -305,6 +348,28 @@ async def _run_jobs(settings: Settings, jobs: Jobs, third_party: Callable[..., T
         await asyncio.wait(tasks)
 
 
+async def _at_work(doing: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do something beside the requests until the end."""
+    task = asyncio.create_task(doing)
+    yield
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def _scrub(scrubber: Scrubber) -> AsyncIterator[None]:
+    task = asyncio.create_task(scrubber.run())
+    yield
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def _replicate(replicator: Replicator) -> AsyncIterator[None]:
+    task = asyncio.create_task(replicator.run())
+    yield
+    task.cancel()
+    await asyncio.wait([task])
+
+
 class Herald:
     """Tells the catalogue from time to time that this storage is there and how much fits."""
 
@@ -392,9 +457,18 @@ async def _main(settings: Settings) -> None:
                 upload_wait=settings.database.upload_acquire_timeout,
                 repeat_window=settings.endpoints.repeat_window,
             ),
+            replications=PostgresReplications(database, identity, upload_wait=settings.database.upload_acquire_timeout),
             jobs=Jobs(StorageQueue(database, identity, settings.jobs), listener),
             watch=StandingWatch(database, listener),
             audit=AuditWriter(partial(note_bytes, database, identity)),
+            partials=PostgresPartials(
+                database,
+                identity,
+                settings.partial_uploads,
+                upload_wait=settings.database.upload_acquire_timeout,
+                repeat_window=settings.endpoints.repeat_window,
+            ),
+            records=StoreRecords(database, identity),
             protocols=Protocols(servers, partial(offer, database, identity, settings.storage.public_url)),
         )
         async with scraped(settings.metrics, settings.metrics.storage, database):

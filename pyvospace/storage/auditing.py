@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 CLAIMS: Final = web.RequestKey("claims", EndpointClaims)
 """What the endpoint says, once it is known to be one of ours."""
 _BY_OPERATION: Final[Mapping[str, Action]] = {PACK: Action.READ_ARCHIVE, UNPACK: Action.UNPACK_ARCHIVE}
-_BY_METHOD: Final[Mapping[str, Action]] = {"GET": Action.READ_BYTES, "PUT": Action.STORE_BYTES}
+_BY_METHOD: Final[Mapping[str, Action]] = {
+    "GET": Action.READ_BYTES,
+    "PUT": Action.STORE_BYTES,
+    "POST": Action.STORE_BYTES,
+    "PATCH": Action.STORE_BYTES,
+    "DELETE": Action.STORE_BYTES,
+}
 _READ: Final = frozenset({HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT})
 
 
@@ -52,7 +58,8 @@ def auditing(writer: AuditWriter, *, reads: bool) -> Middleware:
             if reads and request.method == "GET" and CLAIMS in request:
                 writer.add(_entry(request, origin, DONE))
             raise
-        if reads and request.method == "GET" and response.status in _READ:
+        copied = CLAIMS in request and request[CLAIMS].operation == "replica"  # nobody reads it
+        if reads and request.method == "GET" and response.status in _READ and not copied:
             writer.add(_entry(request, origin, DONE))
         return response
 

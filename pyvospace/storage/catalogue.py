@@ -103,6 +103,15 @@ class Catalogue(Leases, Protocol):
     async def claim_download(self, claims: EndpointClaims) -> DownloadClaim:
         """Check the right to read once more and tell where the bytes are."""
 
+    async def claim_replica(self, claims: EndpointClaims) -> DownloadClaim:
+        """Tell where the bytes are that another storage is to copy.
+
+        Raises
+        ------
+        PermissionDenied
+            Nobody is to have them from here.
+        """
+
     async def claim_version(self, claims: EndpointClaims) -> DownloadClaim:
         """Do the same for what the node held before (`EndpointClaims.version`)."""
 
@@ -118,8 +127,12 @@ class Catalogue(Leases, Protocol):
         A compare-and-set on the storage's row, so that several processes of one storage take turns.
         """
 
-    async def unknown(self, locations: Sequence[str]) -> Sequence[str]:
-        """Pick those of `locations` (of this storage) that neither a node nor ``obsolete`` names."""
+    async def unknown(self, locations: Sequence[str], *, margin: float) -> Sequence[str]:
+        """Pick those of `locations` (of this storage, with bytes) that nothing has named for `margin` seconds.
+
+        They are counted from the first time that somebody asked, by the clock of the database. A location that was
+        told is forgotten.
+        """
 
     async def take_obsolete(self, *, grace: float, limit: int) -> Sequence[str]:
         """Delete up to `limit` rows of this storage obsolete for `grace` seconds; tell their locations.

@@ -1,6 +1,6 @@
 """GET, HEAD and PUT of pre-authorised endpoints: ``/files/{token}/{name}``."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -28,6 +28,7 @@ from pyvospace.storage.intake import Intake
 from pyvospace.storage.jobpool import JobPool
 from pyvospace.storage.jobs import record_delivery
 from pyvospace.storage.ongoing import Ongoing
+from pyvospace.storage.partials.transactions import ID, OPERATION, START, Transactions, is_transaction
 from pyvospace.storage.receive import HttpBody
 from pyvospace.storage.rendering import Renderer
 from pyvospace.storage.room import Room
@@ -37,6 +38,7 @@ GET: Final = "get"
 PUT: Final = "put"
 RENDER: Final = "render"
 VERSION: Final = "version"
+REPLICA: Final = "replica"
 _NO_DATE: Final = datetime.fromtimestamp(0, UTC)
 """Writers compare entity tags; who comes with a date is not refused (RFC 9110, section 13.1.4)."""
 
@@ -67,10 +69,17 @@ class Files:
     ) -> None:
         self._archives = archives
         self._catalogue = catalogue
+        self._claiming = {
+            GET: catalogue.claim_download,
+            VERSION: catalogue.claim_version,
+            REPLICA: catalogue.claim_replica,
+        }
         self._backend = backend
         self._verifier = verifier
         self._workers = workers
         self.ongoing = Ongoing()
+        self.transactions: Transactions | None = None
+        """To be set before the first request, if they are offered."""
         self.intake = Intake(catalogue, backend, room, limit=settings.limits.upload_bytes)
         self._idle = settings.storage.idle_timeout
         self._reads = settings.audit.reads != "none"
@@ -108,7 +117,16 @@ class Files:
         with self.ongoing:
             return await self._put(request)
 
+    async def post(self, request: web.Request) -> web.StreamResponse:
+        """Answer what is asked of a put transaction."""
+        with self.ongoing:
+            if self.transactions is None or ID not in request.headers:
+                raise InvalidArgument(f"POST is for transactions, which have an {ID}")
+            return await self.transactions.go_on(request)
+
     async def _get(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "HEAD" and ID in request.headers and self.transactions is not None:
+            return await self.transactions.go_on(request)
         claims = request[CLAIMS] = await self._verifier.verify(request.match_info["token"])
         if self._archives is not None and claims.operation in ARCHIVES:
             return await self._archives.get(request, claims)
@@ -117,10 +135,9 @@ class Files:
         if claims.operation == RENDER:
             wanted = await self._catalogue.claim_render(claims)
             return await self._finish(request, wanted.download, await self._renderer.answer(request, wanted))
-        if claims.operation not in {GET, VERSION}:
+        if claims.operation not in self._claiming:
             raise PermissionDenied("this endpoint is for writing")
-        catalogue = self._catalogue
-        claim = await (catalogue.claim_download if claims.operation == GET else catalogue.claim_version)(claims)
+        claim = await self._claiming[claims.operation](claims)
         return await self._finish(request, claim, await self._deliverer.answer(request, claim))
 
     async def _finish(self, request: web.Request, claim: DownloadClaim, delivery: Delivery) -> web.StreamResponse:
@@ -131,16 +148,15 @@ class Files:
             await record_delivery(claim.job_id, self._catalogue.delivered(claim))
         return delivery.response
 
-    async def _put(self, request: web.Request) -> web.Response:
+    async def _put(self, request: web.Request) -> web.StreamResponse:
+        if self.transactions is not None and is_transaction(request):
+            return await self._transact(request, self.transactions)
         claims = request[CLAIMS] = await self._verifier.verify(request.match_info["token"])
         if self._archives is not None and claims.operation == UNPACK:
             return await self._archives.put(request, claims, _acceptable(request))
         if claims.operation != PUT:
             raise PermissionDenied("this endpoint is for reading")
         digests = _acceptable(request)
-        total = _announced_total(request.headers)
-        if request.content_length == 0 and total is not None:
-            return await self._answer_probe(claims, total)
         claim = await self.intake.claim(claims, size=request.content_length)
         await self._check_conditions(request, claim)
         body = HttpBody(
@@ -154,14 +170,17 @@ class Files:
         await self.intake.store(claim, body, storable_type(request.headers.get("Content-Type")))
         return web.Response(status=HTTPStatus.CREATED, headers=body.digests().headers())
 
-    async def _answer_probe(self, claims: EndpointClaims, total: int) -> web.Response:
-        """Answer a client of OpenCADC that asks for a transaction: there is none, send it in one go.
-
-        It does so above 5 GiB, by a PUT without bytes, which therefore must not replace the node.
-        """
-        await self._catalogue.current(claims)
-        await self.intake.require_room(total)
-        return web.Response()
+    async def _transact(self, request: web.Request, transactions: Transactions) -> web.StreamResponse:
+        _acceptable(request)
+        starts = request.headers.get(OPERATION, "").lower() == START
+        if starts == (ID in request.headers):
+            raise InvalidArgument(f"{START} has no {ID}, all else has one")
+        if not starts:
+            return await transactions.go_on(request)
+        claims = request[CLAIMS] = await self._verifier.verify(request.match_info["token"])
+        if claims.operation != PUT:
+            raise PermissionDenied("this endpoint is not for bytes of a file")
+        return await transactions.start(request, claims)
 
     async def _check_conditions(self, request: web.Request, claim: UploadClaim) -> None:
         """Honour If-Match and If-None-Match: nobody else writes while we hold the lease."""
@@ -178,12 +197,3 @@ def _acceptable(request: web.Request) -> Announced:
     if "Content-Range" in request.headers:
         raise InvalidArgument("a part of a file cannot be written")
     return announced(request.headers)
-
-
-def _announced_total(headers: Mapping[str, str]) -> int | None:
-    text = headers.get("X-Total-Length")
-    if text is None:
-        return None
-    if not text.isascii() or not text.isdigit() or len(text) > 18:  # noqa: PLR2004 (an exabyte)
-        raise InvalidArgument("X-Total-Length is not a number of bytes")
-    return int(text)

@@ -258,5 +258,451 @@ begin
 end
 $$;
 
+-- --------------------------------------------------------------------------------------------------------- copies
+
+-- When its bytes were last looked at for copies that are missing or spare.
+alter table storages add column kept timestamptz not null default '-infinity';
+-- It was recalled from a cold storage, and stays until then. NULL: as policies say.
+alter table replicas add column keep_until timestamptz;
+
+create index policies_copies on policies (replicas) where replicas > 1;
+create index policies_tiers on policies (tier_days) where tier_days > 0;
+
+-- Copies that are to be made. A server of the target fetches the bytes.
+create table replications (
+    -- The home of the bytes.
+    storage_id integer not null references storages on delete cascade,
+    location   text not null,
+    -- Where the copy is to be.
+    at_storage integer not null references storages on delete cascade,
+    -- As in replicas.
+    keep_until timestamptz,
+    -- Nobody begins it before.
+    due        timestamptz not null default now(),
+    -- The fence of who fetches. NULL: nobody has tried.
+    attempt    text unique,
+    -- End of his lease, unless it is renewed.
+    until      timestamptz,
+    -- How often it was begun.
+    attempts   integer not null default 0,
+    -- Bytes that have come.
+    bytes_done bigint not null default 0,
+    -- What went wrong the last time.
+    message    text,
+    primary key (storage_id, location, at_storage)
+);
+create index replications_due on replications (at_storage, due);
+
+create function tell_copiers() returns trigger language plpgsql as $$
+begin
+    perform pg_notify('pyvospace_queue', 'replica');
+    return null;
+end
+$$;
+create trigger replications_entered after insert on replications execute function tell_copiers();
+
+-- Bytes at a home, as those who name it know them. NULLs: nobody does.
+create function bytes_of(home integer, place text, out size bigint, out md5 bytea, out sha256 bytea)
+language plpgsql stable as $$
+begin
+    select n.size, n.md5, n.sha256 into size, md5, sha256
+      from nodes n where n.storage_id = home and n.location = place limit 1;
+    if not found then
+        select v.size, v.md5, v.sha256 into size, md5, sha256
+          from versions v where v.storage_id = home and v.location = place limit 1;
+    end if;
+end
+$$;
+
+-- What policies want of the bytes at a home: the most copies, a label, and from when on they belong in a cold storage.
+create function wishes_for(home integer, place text, out copies integer, out label text, out cold_from timestamptz)
+language plpgsql stable as $$
+begin
+    select coalesce(max(p.replicas), 1), coalesce(max(p.label), ''),
+           coalesce(max(case when p.tier_days > 0 then x.modified + make_interval(days => p.tier_days)
+                             else 'infinity' end), 'infinity')
+      into copies, label, cold_from
+      from (select n.parent_id as container, n.modified
+              from nodes n where n.storage_id = home and n.location = place
+             union all
+            select n.parent_id, v.modified
+              from versions v join nodes n on n.id = v.node_id
+             where v.storage_id = home and v.location = place
+             limit 100) x
+     cross join lateral policy_of(x.container) p;
+    if cold_from <= now() and not exists (select from storages s where s.cold and s.state = 'active') then
+        cold_from := 'infinity';
+    end if;
+end
+$$;
+
+-- All copies of the bytes at a home, that one first. sound: it counts as one; there: it can be read now.
+create function copies_of(home integer, place text, lost_after double precision)
+returns table (storage integer, place_there text, at_home boolean, cold boolean, sound boolean, there boolean,
+               keep_until timestamptz) language plpgsql stable as $$
+begin
+    return query
+    select s.id, c.location, c.at_home, s.cold,
+           s.state = 'active' and s.last_seen > now() - make_interval(secs => lost_after) and d.location is null,
+           s.state <> 'retired' and is_there(s.last_seen) and d.location is null, c.until
+      from (select home as storage_id, place as location, true as at_home, null::timestamptz as until
+            union all
+            select r.at_storage, r.at_location, false, r.keep_until
+              from replicas r where r.storage_id = home and r.location = place) c
+      join storages s on s.id = c.storage_id
+      left join damages d on d.storage_id = c.storage_id and d.location = c.location
+     order by c.at_home desc;
+end
+$$;
+
+-- Have up to `number` more copies made, in places that have none yet. Labels are for those places that clients use.
+create function enter_copies(home integer, place text, number integer, wanted text, frozen boolean, until timestamptz)
+returns integer language plpgsql as $$
+declare
+    bytes bigint := (select b.size from bytes_of(home, place) b);
+    entered integer;
+begin
+    insert into replications (storage_id, location, at_storage, keep_until)
+    select home, place, s.id, until
+      from storages s
+     where s.state = 'active' and s.cold = frozen and is_there(s.last_seen)
+       and (s.free is null or s.free > coalesce(bytes, 0)) and (frozen or wanted = '' or wanted = any (s.labels))
+       and s.id <> home
+       and not exists (select from replicas r
+                        where r.storage_id = home and r.location = place and r.at_storage = s.id)
+     order by -ln(1 - random()) / greatest(coalesce(s.free, 1), 1)
+     limit number
+    on conflict do nothing;
+    get diagnostics entered = row_count;
+    return entered;
+end
+$$;
+
+-- Have the copies made that policies want and that are not there.
+create function enter_missing(home integer, place text, lost_after double precision) returns void
+language plpgsql as $$
+declare
+    w record;
+    c record;
+    frozen boolean;
+    coming integer;
+begin
+    select * into w from wishes_for(home, place);
+    frozen := w.cold_from <= now();
+    select count(*) filter (where k.sound and k.cold = frozen) as good, bool_or(k.there) as readable into c
+      from copies_of(home, place, lost_after) k;
+    select count(*) into coming
+      from replications r join storages s on s.id = r.at_storage
+     where r.storage_id = home and r.location = place and s.cold = frozen and r.keep_until is null;
+    if c.readable and c.good + coming < w.copies then
+        perform enter_copies(home, place, (w.copies - c.good - coming)::integer, w.label, frozen, null);
+    end if;
+end
+$$;
+
+-- Turn away from copies that nobody wants: those beyond the number, as far as the others can be read now, and those in
+-- places that do not count, once there are enough elsewhere.
+create function drop_spare(home integer, place text, lost_after double precision) returns void
+language plpgsql as $$
+declare
+    w record;
+    frozen boolean;
+    good integer;
+    spare integer[];
+begin
+    select * into w from wishes_for(home, place);
+    frozen := w.cold_from <= now();
+    select count(*) into good
+      from copies_of(home, place, lost_after) k where k.sound and k.there and k.cold = frozen;
+    if good < w.copies and not (frozen and good > 0) then
+        return;
+    end if;
+    spare := array(select k.storage from copies_of(home, place, lost_after) k
+                    where not k.at_home and coalesce(k.keep_until, '-infinity') < now()
+                      and (not k.sound or k.cold <> frozen))
+          || array(select k.storage from copies_of(home, place, lost_after) k
+                     join storages s on s.id = k.storage
+                    where not k.at_home and coalesce(k.keep_until, '-infinity') < now() and k.sound and k.cold = frozen
+                    order by s.free nulls last limit greatest(good - w.copies, 0));
+    with gone as (
+        delete from replicas r where r.storage_id = home and r.location = place and r.at_storage = any (spare)
+        returning r.at_storage, r.at_location
+    )
+    insert into obsolete (storage_id, location) select at_storage, at_location from gone
+    on conflict (storage_id, location) do update set since = now();
+end
+$$;
+
+-- Which of its copies is to be the home of bytes whose home does not count any more, or is not where policies want it.
+-- NULL: it stays.
+create function next_home(home integer, place text, lost_after double precision) returns integer
+language plpgsql stable as $$
+declare
+    w record;
+    here record;
+    frozen boolean;
+begin
+    select * into here from copies_of(home, place, lost_after) k where k.at_home;
+    select * into w from wishes_for(home, place);
+    frozen := w.cold_from <= now();
+    if here.sound and here.cold = frozen then
+        return null;
+    end if;
+    return (select k.storage from copies_of(home, place, lost_after) k
+             where not k.at_home and k.sound and (k.there or not here.sound)
+               and (not here.sound or k.cold = frozen and k.keep_until is null)
+             order by k.cold = frozen desc, k.there desc limit 1);
+end
+$$;
+
+-- Look at up to `at_most` locations of a storage behind `behind`, homes and copies: have missing copies made, turn away
+-- from spare ones, and tell which bytes need another home. `last` is null at the end.
+create function keep_page(
+    of_storage integer, behind text, at_most integer, lost_after double precision,
+    out last text, out homes integer[], out places text[]
+) language plpgsql as $$
+declare
+    one record;
+    seen integer := 0;
+begin
+    homes := '{}';
+    places := '{}';
+    update storages set kept = now() where id = of_storage;
+    for one in
+        select x.here, x.home, x.place
+          from ((select distinct n.location as here, of_storage as home, n.location as place
+                   from nodes n where n.storage_id = of_storage and n.location > behind order by 1 limit at_most)
+                union
+                (select distinct v.location, of_storage, v.location
+                   from versions v where v.storage_id = of_storage and v.location > behind order by 1 limit at_most)
+                union
+                (select r.at_location, r.storage_id, r.location
+                   from replicas r where r.at_storage = of_storage and r.at_location > behind order by 1 limit at_most)) x
+         order by x.here limit at_most
+    loop
+        seen := seen + 1;
+        last := one.here;
+        perform enter_missing(one.home, one.place, lost_after);
+        perform drop_spare(one.home, one.place, lost_after);
+        if next_home(one.home, one.place, lost_after) is not null then
+            homes := homes || one.home;
+            places := places || one.place;
+        end if;
+    end loop;
+    if seen < at_most then
+        last := null;
+    end if;
+end
+$$;
+
+-- Make copies the homes of their bytes. Nothing of it shows: the bytes are the same. While this is done nobody makes
+-- another node of the same bytes (see storage_api.take_obsolete).
+create function move_homes(homes integer[], places text[], lost_after double precision) returns integer
+language plpgsql set lock_timeout = '1s' as $$
+declare
+    one record;
+    target integer;
+    copy replicas;
+    moved integer := 0;
+begin
+    begin
+        perform pg_advisory_xact_lock(8413);
+    exception
+        when lock_not_available then return 0;  -- a large copy: next time
+    end;
+    perform set_config('pyvospace.moving_homes', 'on', true);
+    for one in select * from unnest(homes, places) as t(home, place) loop
+        target := next_home(one.home, one.place, lost_after);
+        select * into copy from replicas r
+         where r.storage_id = one.home and r.location = one.place and r.at_storage = target for update;
+        continue when not found;
+        update nodes set storage_id = copy.at_storage, location = copy.at_location
+         where storage_id = one.home and location = one.place;
+        update versions set storage_id = copy.at_storage, location = copy.at_location
+         where storage_id = one.home and location = one.place;
+        delete from replicas r
+         where r.storage_id = one.home and r.location = one.place and r.at_storage = target;
+        update replicas r set storage_id = copy.at_storage, location = copy.at_location
+         where r.storage_id = one.home and r.location = one.place;
+        delete from replications r
+         where r.storage_id = one.home and r.location = one.place and r.at_storage = target;
+        update replications r set storage_id = copy.at_storage, location = copy.at_location
+         where r.storage_id = one.home and r.location = one.place;
+        perform turn_away(one.home, one.place);
+        moved := moved + 1;
+    end loop;
+    perform set_config('pyvospace.moving_homes', '', true);
+    return moved;
+end
+$$;
+
+-- The same bytes in another place are no change of an immutable node, and what was said of them holds.
+create function is_moving_homes() returns boolean language sql stable as $$
+    select current_setting('pyvospace.moving_homes', true) = 'on'
+$$;
+create or replace function refuse_change() returns trigger language plpgsql as $$
+begin
+    if tg_op = 'UPDATE' and is_moving_homes() then
+        return new;
+    end if;
+    perform raise_fault('PermissionDenied', 'the node is immutable');
+    return null;
+end
+$$;
+create or replace function forget_structure() returns trigger language plpgsql as $$
+begin
+    if not is_moving_homes() then
+        new.structure := null;
+    end if;
+    return new;
+end
+$$;
+
+-- A storage whose bytes are to be looked at: its turn has come after `every` seconds; one that does not count any more
+-- is looked at again and again. Where nobody wants copies there is nothing to look for.
+create function storage_to_keep(every double precision, lost_after double precision) returns integer
+language plpgsql as $$
+declare
+    wanted boolean := (select p.replicas from policies p where p.replicas > 1 order by p.replicas limit 1) is not null
+                   or (select p.tier_days from policies p where p.tier_days > 0 order by p.tier_days limit 1) is not null
+                   or exists (select from replicas limit 1) or exists (select from damages limit 1);
+    found_id integer;
+begin
+    update storages s set kept = now()
+     where s.id = (select t.id from storages t
+                    where t.kept < now() - interval '5 seconds'
+                      and (t.state = 'draining' or t.last_seen < now() - make_interval(secs => lost_after)
+                           or wanted and t.kept < now() - make_interval(secs => every))
+                      and t.state <> 'retired'
+                    order by t.kept limit 1 for update skip locked)
+    returning s.id into found_id;
+    return found_id;
+end
+$$;
+
+-- Bytes have come for which policies want copies: have them made at once. A large tree that was copied is left to who
+-- looks at all bytes.
+create function want_copies() returns trigger language plpgsql as $$
+begin
+    if (select p.replicas from policies p where p.replicas > 1 order by p.replicas limit 1) is null
+       or is_moving_homes() then
+        return null;
+    elsif tg_op = 'INSERT' then
+        perform enter_missing(x.storage_id, x.location, 3600)
+           from (select distinct a.storage_id, a.location from added a where a.location is not null limit 1000) x;
+    else
+        perform enter_missing(x.storage_id, x.location, 3600)
+           from (select distinct a.storage_id, a.location
+                   from added a join gone g on g.id = a.id
+                  where a.location is not null and a.location is distinct from g.location limit 1000) x;
+    end if;
+    return null;
+end
+$$;
+create trigger nodes_copies_added after insert on nodes referencing new table as added
+    for each statement execute function want_copies();
+create trigger nodes_copies_changed after update on nodes referencing old table as gone new table as added
+    for each statement execute function want_copies();
+
+-- Take a copy to be made at a storage, and tell what is to come and who has it.
+create function storage_api.claim_replication(of_uuid uuid, new_attempt text, lease double precision)
+returns table (size bigint, md5 bytea, sha256 bytea, urls text[], storages text[])
+language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+    of_storage integer := own_storage(of_uuid);
+    task replications;
+begin
+    loop
+        select * into task from replications r
+         where r.at_storage = of_storage and r.due <= now() and (r.until is null or r.until < now())
+         order by r.keep_until nulls last, r.due limit 1 for update skip locked;
+        exit when not found;
+        select b.size, b.md5, b.sha256 into size, md5, sha256 from bytes_of(task.storage_id, task.location) b;
+        if size is null or exists (select from replicas r where r.storage_id = task.storage_id
+                                                            and r.location = task.location
+                                                            and r.at_storage = of_storage) then
+            delete from replications r
+             where (r.storage_id, r.location, r.at_storage) = (task.storage_id, task.location, of_storage);
+            continue;
+        end if;
+        select array_agg(p.url), array_agg(p.uuid::text) into urls, storages
+          from (select * from places_of(task.storage_id, task.location, '', false)
+                union all
+                select * from places_of(task.storage_id, task.location, '', true)) p;
+        update replications r
+           set attempt = new_attempt, attempts = r.attempts + 1, bytes_done = 0,
+               until = case when urls is null then null else now() + make_interval(secs => lease) end,
+               due = now() + make_interval(secs => least(5 * 2 ^ least(r.attempts, 10), 3600))
+         where (r.storage_id, r.location, r.at_storage) = (task.storage_id, task.location, of_storage);
+        if urls is not null then
+            return next;
+            exit;
+        end if;
+    end loop;
+end
+$$;
+
+-- Go on with an attempt; false: it was taken away.
+create function storage_api.renew_replication(of_uuid uuid, of_attempt text, lease double precision, done bigint)
+returns boolean language plpgsql security definer set search_path = public, pg_temp as $$
+begin
+    perform set_config('synchronous_commit', 'off', true);
+    update replications r set until = now() + make_interval(secs => lease), bytes_done = done
+     where r.attempt = of_attempt and r.at_storage = own_storage(of_uuid);
+    return found;
+end
+$$;
+
+-- Give an attempt up: another one begins after a while.
+create function storage_api.release_replication(of_uuid uuid, of_attempt text, reason text) returns void
+language plpgsql security definer set search_path = public, pg_temp as $$
+begin
+    update replications r set until = null, message = left(reason, 1000)
+     where r.attempt = of_attempt and r.at_storage = own_storage(of_uuid);
+end
+$$;
+
+-- What a storage that is asked by another one is to send: the bytes of an attempt that is under way.
+create function storage_api.claim_replica(of_uuid uuid, of_attempt text)
+returns table (location text, size bigint, md5 bytea, sha256 bytea)
+language plpgsql stable security definer set search_path = public, pg_temp as $$
+declare
+    task replications;
+begin
+    select * into task from replications r where r.attempt = of_attempt and r.until > now();
+    location := place_at(task.storage_id, task.location, own_storage(of_uuid));
+    if location is null then
+        perform raise_fault('PermissionDenied', 'nobody is to have these bytes from here');
+    end if;
+    select b.size, b.md5, b.sha256 into size, md5, sha256 from bytes_of(task.storage_id, task.location) b;
+    return next;
+end
+$$;
+
+-- Enter a copy whose bytes are about to be published. From a home without a name no copy can begin (see
+-- storage_api.take_obsolete).
+create function storage_api.store_replica(
+    of_uuid uuid, of_attempt text, new_location text, new_size bigint, new_sha256 bytea
+) returns void language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+    of_storage integer := own_storage(of_uuid);
+    task replications;
+    b record;
+begin
+    perform pg_advisory_xact_lock_shared(8413);
+    select * into task from replications r where r.attempt = of_attempt and r.at_storage = of_storage for update;
+    select * into b from bytes_of(task.storage_id, task.location);
+    if b.size is null or task.storage_id = of_storage then
+        perform raise_fault('NodeBusy', 'nobody wants this copy any more');
+    elsif b.size <> new_size or b.sha256 <> new_sha256 then
+        perform raise_fault('InvalidData', 'these are not the bytes of the node');
+    end if;
+    insert into replicas (storage_id, location, at_storage, at_location, keep_until)
+    values (task.storage_id, task.location, of_storage, new_location, task.keep_until);
+    delete from replications r
+     where (r.storage_id, r.location, r.at_storage) = (task.storage_id, task.location, of_storage);
+end
+$$;
+
 revoke all on all functions in schema storage_api from public;
 grant execute on all functions in schema storage_api to pyvospace_storage;

@@ -53,7 +53,10 @@ select storage_api.delivered($1);
 select storage_api.claim_sweep($1, $2);
 
 -- name: unknown
-select * from storage_api.unknown($1, $2);
+select * from storage_api.take_unknown($1, $2, $3);
 
 -- name: take_obsolete
 select * from storage_api.take_obsolete($1, $2, $3);
+
+-- name: claim_replica
+select * from storage_api.claim_replica($1, $2);

@@ -186,6 +186,10 @@ class MemoryCatalogue:
             content_type=stored.content_type,
         )
 
+    async def claim_replica(self, claims: EndpointClaims) -> DownloadClaim:
+        """See `Catalogue.claim_replica`: nobody copies anything from it."""
+        raise NodeNotFound
+
     async def claim_version(self, claims: EndpointClaims) -> DownloadClaim:
         """See `Catalogue.claim_version`: it keeps none."""
         raise NodeNotFound
@@ -214,8 +218,9 @@ class MemoryCatalogue:
         self.sweeps += 1
         return True
 
-    async def unknown(self, locations: Sequence[str]) -> Sequence[str]:
-        """See `Catalogue.unknown`."""
+    async def unknown(self, locations: Sequence[str], *, margin: float) -> Sequence[str]:
+        """See `Catalogue.unknown`; without margin."""
+        del margin
         self.before("unknown")
         known = {node.stored.location for node in self.nodes.values() if node.stored} | set(self.obsolete)
         return [location for location in locations if location not in known]
