@@ -169,9 +169,15 @@ class Space(Auditing, Versions, Jobs):
         answer = await self._http.ask(method, url, body=render_node(node), headers=_XML, repeatable=repeatable)
         return read_node(answer.body) if answer.body else node
 
-    async def delete_node(self, uri: NodeUri | str) -> None:
-        """Delete a node, a container with all that is in it (section 6.2.4)."""
-        url = await self._node_url(await self.uri(uri))
+    async def delete_node(self, uri: NodeUri | str, *, only_empty: bool = False) -> None:
+        """Delete a node, a container with all that is in it (section 6.2.4).
+
+        Parameters
+        ----------
+        only_empty
+            Not a container with something in it: pyvospace answers with InvalidArgument.
+        """
+        url = await self._node_url(await self.uri(uri)) + ("?recursive=false" if only_empty else "")
         attempts = Attempts(self._http.retry)
         while True:
             try:

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pyvospace.config.credentials import GroupServiceSettings, LoginSettings, ProviderSettings, ProxySettings
+from pyvospace.config.doors import SftpSettings
 from pyvospace.config.kinds import (
     Authority,
     Dsn,
@@ -453,6 +454,7 @@ class Settings(BaseSettings):
     gms: tuple[GroupServiceSettings, ...] = Field(
         default=(), description="Group membership services (GMS 1.0) that are asked for groups; a table for each."
     )
+    sftp: SftpSettings = Field(default_factory=SftpSettings, description="The SFTP door to the space.")
     audit: AuditSettings = Field(default_factory=AuditSettings, description="The audit log.")
     metrics: MetricsSettings = Field(default_factory=MetricsSettings, description="Where Prometheus asks.")
     log: LogSettings = Field(default_factory=LogSettings, description="The log, on standard error.")

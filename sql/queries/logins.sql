@@ -18,7 +18,7 @@ returning id, expires;
 -- name: end_sessions
 -- All of the user $1 but the newest $2.
 delete from tokens where id in (
-    select id from tokens where user_id = $1 and session order by id desc offset $2
+    select id from tokens where user_id = $1 and session and key_id is null order by id desc offset $2
 ) returning id;
 
 -- name: add_token

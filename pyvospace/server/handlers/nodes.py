@@ -59,9 +59,10 @@ async def _protocols(ctx: Context) -> list[Protocol]:
 
 
 async def delete(request: web.Request) -> web.StreamResponse:
-    """Serve deleteNode."""
+    """Serve deleteNode; with ``recursive=false`` no container with something in it."""
     ctx = context(request)
-    await nodes.delete(ctx, node_path(request))
+    word = one(parameters(request), "RECURSIVE")
+    await nodes.delete(ctx, node_path(request), only_empty=(word or "").lower() == "false")
     return web.Response(status=200 if ctx.service.opencadc else 204)
 
 

@@ -159,17 +159,24 @@ def _check_number(context: Context, node: StoredNode, changes: Changes) -> None:
         raise InvalidArgument(f"a node has {limit} properties at the most")
 
 
-async def delete(context: Context, path: tuple[str, ...]) -> None:
+async def delete(context: Context, path: tuple[str, ...], *, only_empty: bool = False) -> None:
     """Delete a node with all that is below it, or nothing (section 6.2.4).
+
+    Parameters
+    ----------
+    only_empty
+        Not a container with something in it, as OpenCADC has it always.
 
     Raises
     ------
     NodeNotFound, ContainerNotFound, LinkFound, PermissionDenied, NodeLocked
     InvalidArgument
-        A container with something in it, which OpenCADC does not delete.
+        A container with something in it, if that is not wanted.
     """
     for _ in range(_ATTEMPTS):
         node = context.policy.require(Right.DELETE, await approach(context, path))
-        if await nodes.delete(context.database, context.caller, node, only_empty=context.service.opencadc):
+        if await nodes.delete(
+            context.database, context.caller, node, only_empty=only_empty or context.service.opencadc
+        ):
             return
     raise ServiceBusy(f"others keep changing {context.uri(path)}; try again")
