@@ -60,6 +60,7 @@ async def behind_faults(azurite: Azurite, **more: str) -> AsyncIterator[tuple[Ri
 class TestAzureBackend(BackendContract):
     backend_class = AzureBackend
     readers_outlive_deletion = False
+    interruptions, deaths = 8, 1  # of 25 and 3
 
     @pytest.fixture
     def config(self, tmp_path: Path, azurite: Azurite) -> BackendConfig:

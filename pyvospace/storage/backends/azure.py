@@ -46,9 +46,9 @@ from pyvospace.storage.backends.azure_transfer import (
     AzureStorageError,
     BlobReader,
     StagedBlob,
-    to_its_end,
     translated,
 )
+from pyvospace.storage.backends.finishing import to_its_end
 
 log = logging.getLogger(__name__)
 

@@ -5,11 +5,11 @@ import base64
 import hashlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 
 from azure.core import MatchConditions
 from azure.core.exceptions import (
@@ -28,7 +28,6 @@ from pyvospace.model.ranges import ByteRange
 from pyvospace.storage.backend import Body, in_thread
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 MOST_BLOCKS: Final = 50_000
 """Of one blob; the limit of the service."""
@@ -76,20 +75,6 @@ def translated(what: str) -> Iterator[None]:
 def _code(error: HttpResponseError) -> str:
     code = getattr(error, "error_code", None)
     return str(getattr(code, "value", code) or error.reason or "no code")
-
-
-async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """Do something even if cancelled meanwhile; the cancellation is raised afterwards."""
-    task = asyncio.ensure_future(work)
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError:
-            cancelled = True
-    if cancelled:
-        raise asyncio.CancelledError
-    return task.result()
 
 
 async def _stopped(tasks: Collection[asyncio.Task[Any]]) -> None:

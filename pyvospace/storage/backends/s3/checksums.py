@@ -32,11 +32,16 @@ class Checksum:
 
     def arguments(self, digest: bytes) -> dict[str, str]:
         """Give what goes with a body."""
-        return {self.sent: b64encode(digest).decode()}
+        return {self.sent: b64encode(digest).decode(), **self.named}
+
+    @property
+    def named(self) -> dict[str, str]:
+        """Tell which digest it is, where that has to be told."""
+        return {"ChecksumAlgorithm": self.algorithm} if self.algorithm else {}
 
     def of_part(self, digest: bytes) -> dict[str, str]:
         """Give what CompleteMultipartUpload tells of a part."""
-        return self.arguments(digest) if self.algorithm else {}
+        return {self.sent: b64encode(digest).decode()} if self.algorithm else {}
 
     def require(self, head: Mapping[str, Any], digests: Sequence[bytes], *, parts: bool) -> None:
         """Compare what HEAD shows with what was sent, whole or in parts.
@@ -47,9 +52,9 @@ class Checksum:
             It is something else.
         """
         whole = self.digest(b"".join(digests)) if parts else digests[0]
-        text = b64encode(whole).decode() if self.algorithm else whole.hex()
-        expected = f"{text}-{len(digests)}" if parts else text
-        if head.get(self.shown, "").strip('"') != expected:
+        expected = b64encode(whole).decode() if self.algorithm else whole.hex()
+        shown, _, count = head.get(self.shown, "").strip('"').partition("-")
+        if shown != expected or count not in {"", str(len(digests))}:
             raise OSError(f"the store shows the checksum {head.get(self.shown)} instead of {expected}")
 
 

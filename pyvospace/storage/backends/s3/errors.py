@@ -33,10 +33,6 @@ _BUSY: Final = frozenset({429, 500, 502, 503, 504})
 _FULL_STATUS: Final = 507
 
 
-class UnlikeError(OSError):
-    """The store has other bytes than those that it was given."""
-
-
 @contextmanager
 def translated(what: str) -> Iterator[None]:
     """Raise what the core understands for what botocore raises.

@@ -204,9 +204,7 @@ class Store:
 
     async def create_upload(self, name: str) -> str:
         """Begin an upload in parts; give its id."""
-        algorithm = {}
-        if self.checksum and self.checksum.algorithm:
-            algorithm = {"ChecksumAlgorithm": self.checksum.algorithm}
+        algorithm = self.checksum.named if self.checksum else {}
         answer = await self._call("create_multipart_upload", name, Key=self.key(name), **algorithm, **self._kept())
         return str(answer["UploadId"])
 
