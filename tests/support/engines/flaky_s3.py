@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -70,7 +71,7 @@ async def flaky_s3(target: str) -> AsyncIterator[Flaky]:
             flaky.at_once[name] -= 1
 
     async with aiohttp.ClientSession(auto_decompress=False) as session:
-        runner = web.ServerRunner(web.Server(answer))
+        runner = web.ServerRunner(web.Server(answer), shutdown_timeout=0)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
@@ -84,7 +85,10 @@ async def flaky_s3(target: str) -> AsyncIterator[Flaky]:
 async def _forward(
     session: aiohttp.ClientSession, target: str, request: web.BaseRequest, fault: str
 ) -> web.StreamResponse:
-    body = await request.read()
+    assert request.transport is not None
+    if "Expect" in request.headers:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    body = await request.content.read()  # of any size
     if fault in {"busy", "quota"}:
         busy = fault == "busy"
         return web.Response(status=503 if busy else 403, body=_SLOW_DOWN if busy else _QUOTA)
@@ -94,10 +98,13 @@ async def _forward(
         body = bytes(len(body))
     url = URL(target + request.raw_path, encoded=True)
     async with session.request(
-        request.method, url, data=body or None, headers=request.headers, skip_auto_headers=["Content-Type"]
+        request.method,
+        url,
+        data=io.BytesIO(body) if body else None,
+        headers=request.headers,
+        skip_auto_headers=["Content-Type"],
     ) as found:
         content = await found.read()
-    assert request.transport is not None
     if fault == "lost":
         request.transport.abort()
     headers = {name: value for name, value in found.headers.items() if name.lower() not in _OF_THE_HOP}
