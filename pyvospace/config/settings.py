@@ -35,7 +35,7 @@ from pyvospace.config.kinds import (
 )
 from pyvospace.config.monitoring import MetricsSettings
 from pyvospace.config.partials import PartialSettings
-from pyvospace.config.places import PlacementSettings
+from pyvospace.config.places import PlacementSettings, ScrubSettings
 from pyvospace.model.uris import decode_path
 
 PREFIX = "PYVOSPACE_"
@@ -432,6 +432,9 @@ class Settings(BaseSettings):
     quotas: QuotaSettings = Field(default_factory=QuotaSettings, description="Quotas that are nearly used up.")
     cors: CorsSettings = Field(default_factory=CorsSettings, description="Pages of other origins that may ask.")
     rates: RateSettings = Field(default_factory=RateSettings, description="How often one client may ask.")
+    scrub: ScrubSettings = Field(
+        default_factory=ScrubSettings, description="Reading all bytes again, to find damaged ones."
+    )
     archives: ArchiveSettings = Field(
         default_factory=ArchiveSettings, description="Archives that are unpacked into containers."
     )

@@ -24,6 +24,7 @@ POINTS = UPLOAD_POINTS | frozenset(
         "delete-mid",
         "properties-mid",
         "search-mid",
+        "tus-append",
     }
 )
 VARIABLE = "PYVOSPACE_CRASH"

@@ -240,6 +240,23 @@ class EndpointUsed(Fault):
     errno = errno.EBUSY
 
 
+class UploadBusy(Fault):
+    """Another request is writing to this upload in parts."""
+
+    code = "UploadBusy"
+    status = HTTPStatus.LOCKED
+    exit_code = 6
+    errno = errno.EBUSY
+
+
+class OffsetMismatch(Fault):
+    """The bytes do not begin where those end that are there."""
+
+    code = "OffsetMismatch"
+    status = HTTPStatus.CONFLICT
+    errno = errno.EINVAL
+
+
 class ChecksumMismatch(Fault):
     """The bytes are not those that the sender announced."""
 

@@ -161,6 +161,8 @@ HTTPS_GET = CORE + "httpsget"
 HTTPS_PUT = CORE + "httpsput"
 GET_PROTOCOLS = frozenset({HTTP_GET, HTTPS_GET})
 PUT_PROTOCOLS = frozenset({HTTP_PUT, HTTPS_PUT})
+TUS = "ivo://pyvospace/protocols#tus"
+"""Resumable upload (tus.io, version 1.0.0). No standard names a URI for it, so this one is ours."""
 PUBLIC_SHARE = "http://wiki.ivoa.net/twiki/bin/view/IVOA/VOSpacePublicShare"
 """An endpoint to be handed on to others, for pullFromVoSpace only (section 3.5.4)."""
 SHARE_LIFE = OWN + "share-life"

@@ -71,6 +71,10 @@ class EndpointSigner:
         token = await self._sign(claims, storage)
         return f"{storage_url}/files/{token}/{quote(name, safe='')}"
 
+    async def creation(self, storage_url: str, storage: str, claims: EndpointClaims) -> str:
+        """Give the URL at which an upload of TUS for `claims` can be begun (see `endpoint`)."""
+        return f"{storage_url}/tus/{await self._sign(claims, storage)}"
+
     async def credential(self, storage: str, claims: EndpointClaims) -> tuple[str, str]:
         """Give the user and the password with which `claims` of a job hold on the storage with this UUID."""
         kid, secret = await self._signing_key()

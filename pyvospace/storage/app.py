@@ -116,7 +116,8 @@ def make_app(
     """Put the server together; `backend` is started already and says that it is `identity`.
 
     Without `jobs` it does what clients ask for and nothing else, without `watch` always; without `archives` it knows
-    only single files, without `audit` nobody learns who has read; without `protocols` it speaks HTTP only.
+    only single files, without `audit` nobody learns who has read; without `protocols` it speaks HTTP only, without
+    `records` it never reads bytes again by itself.
     """
     health = Health(catalogue, backend)
     app = _front(settings, health, watch=watch, audit=audit)
@@ -144,17 +145,12 @@ def make_app(
     _add_routes(app, urlsplit(settings.storage.public_url).path, files, health)
     if partials is not None:
         uploads = Uploads(settings, catalogue=partials, backend=backend, intake=files.intake, workers=workers)
-        files.transactions = Transactions(uploads)
-        _add_tus(app, settings.storage.public_url, Tus(uploads, verifier, files.ongoing, settings.storage.public_url))
-        app.cleanup_ctx.append(lambda _: _at_work(uploads.sweep()))
+        _take_parts(app, settings.storage.public_url, uploads, files, verifier)
     herald = Herald(settings, catalogue, room, files.ongoing, identity)
     app.cleanup_ctx.append(lambda _: _threads(workers, files.ongoing))
     app.on_shutdown.append(lambda _: herald.leave())
     app.cleanup_ctx.append(lambda _: _background(herald, _sweeper(settings, backend, catalogue)))
-    if records is not None:
-        scrub = settings.scrub
-        scrubber = Scrubber(backend, records, workers.quick, rate=scrub.rate, interval=scrub.interval)
-        app.cleanup_ctx.append(lambda _: _scrub(scrubber))
+    app.cleanup_ctx.append(lambda _: _scrub(settings, backend, records, workers))
     if protocols is not None:
         pool = files.job_pool(standing=partial(_require_open, watch), audit=audit)
         app.cleanup_ctx.append(lambda _: protocols.run(pool))
@@ -212,7 +208,11 @@ def _add_routes(app: web.Application, path: str, files: Files, health: "Health")
     app.router.add_get("/readyz", health.ready)
 
 
-def _add_tus(app: web.Application, url: str, tus: Tus) -> None:
+def _take_parts(app: web.Application, url: str, uploads: Uploads, files: Files, verifier: Verifier) -> None:
+    """Take uploads that come in more than one request."""
+    files.transactions = Transactions(uploads)
+    app.cleanup_ctx.append(lambda _: _at_work(uploads.sweep))
+    tus = Tus(uploads, verifier, files.ongoing, url)
     for base in {"", urlsplit(url).path}:
         upload = app.router.add_resource(f"{base}/tus/{{token:{SECRET}}}")
         for method in ("OPTIONS", "HEAD", "DELETE", "PATCH", "POST"):
@@ -348,15 +348,22 @@ async def _run_jobs(settings: Settings, jobs: Jobs, third_party: Callable[..., T
         await asyncio.wait(tasks)
 
 
-async def _at_work(doing: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def _at_work(doing: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
     """Do something beside the requests until the end."""
-    task = asyncio.create_task(doing)
+    task = asyncio.create_task(doing())
     yield
     task.cancel()
     await asyncio.wait([task])
 
 
-async def _scrub(scrubber: Scrubber) -> AsyncIterator[None]:
+async def _scrub(
+    settings: Settings, backend: StorageBackend, records: StoreRecords | None, workers: Workers
+) -> AsyncIterator[None]:
+    if records is None:
+        yield
+        return
+    scrub = settings.scrub
+    scrubber = Scrubber(backend, records, workers.quick, rate=scrub.rate, interval=scrub.interval)
     task = asyncio.create_task(scrubber.run())
     yield
     task.cancel()

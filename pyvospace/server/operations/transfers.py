@@ -43,6 +43,7 @@ from pyvospace.model.vocabulary import (
     SSO_BASIC,
     SSO_OAUTH,
     SSO_TOKEN,
+    TUS,
     Direction,
     Phase,
 )
@@ -72,7 +73,7 @@ _LEFT_OUT: Final = (
     PermissionDenied,
     UnreadableLinkTarget,
 )
-_BY_HTTP: Final = GET_PROTOCOLS | PUT_PROTOCOLS | {PUBLIC_SHARE}
+_BY_HTTP: Final = GET_PROTOCOLS | PUT_PROTOCOLS | {PUBLIC_SHARE, TUS}
 METHODS = frozenset({SSO_TOKEN, SSO_OAUTH, SSO_BASIC})
 """Security methods that a client may name: an endpoint needs none and minds none of these."""
 
@@ -92,7 +93,7 @@ def offered(context: Context, direction: str) -> frozenset[str]:
     protocols = PUT_PROTOCOLS if pushed else GET_PROTOCOLS
     if context.service.secure:
         protocols &= {HTTPS_GET, HTTPS_PUT}
-    return protocols if pushed else protocols | {PUBLIC_SHARE}
+    return protocols | {TUS if pushed else PUBLIC_SHARE}
 
 
 async def offered_all(context: Context, direction: str) -> list[str]:
@@ -245,8 +246,10 @@ def _announced(wanted: Transfer) -> int | None:
 
 async def _agree(context: Context, wanted: Transfer, served: Served) -> Transfer:
     offers = dict.fromkeys(offered(context, wanted.direction), "")
-    # Views and archives are computed for HTTP only.
-    if served.operation in _BYTES.values() and any(one.uri not in _BY_HTTP for one in wanted.protocols):
+    # Views and archives are computed for plain HTTP only.
+    if served.operation not in _BYTES.values():
+        offers.pop(TUS, None)
+    elif any(one.uri not in _BY_HTTP for one in wanted.protocols):
         offers |= dict.fromkeys(await protocols.offered(context.database), "")
     try:
         agreed = negotiate(wanted.protocols, offers, METHODS)
@@ -266,10 +269,12 @@ async def _with_endpoints(context: Context, job: Agreed, agreed: Transfer, targe
     if agreed.is_share:  # what is not handed on to others lasts as long as ever
         usual = jobs.endpoint_expiry(context.service.settings.endpoints.life)
         endpoints = await _endpoints(context, replace(job, expires=min(job.expires, usual)), agreed, target)
+    by_uri = dict.fromkeys(_BY_HTTP, endpoints) | {PUBLIC_SHARE: shared}
+    if any(one.uri == TUS for one in agreed.protocols):
+        claims = _claims(context, job, agreed, target)
+        by_uri[TUS] = [await context.service.signer.creation(job.best.url, job.best.storage, claims)]
     placed = tuple(
-        replace(one, endpoint=endpoint)
-        for one in agreed.protocols
-        for endpoint in (shared if one.uri == PUBLIC_SHARE else endpoints if one.uri in _BY_HTTP else (None,))
+        replace(one, endpoint=endpoint) for one in agreed.protocols for endpoint in by_uri.get(one.uri, (None,))
     )
     if any(one.uri not in _BY_HTTP for one in placed):
         placed = await _beside_http(context, job, replace(agreed, protocols=placed), target)
