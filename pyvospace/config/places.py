@@ -56,3 +56,17 @@ class PlacementSettings(Section):
             return _site(tuple(self.sites.items()), address)
         except ValueError:  # a socket of the file system has none
             return ""
+
+
+class ScrubSettings(Section):
+    """Reading all bytes again, to find those that have changed on the disk."""
+
+    rate: float = Field(
+        10.0 * 1024**2,
+        ge=0,
+        description="Bytes a second that each process of a storage server reads for it; 0: none, but for what could "
+        "not be read when it was wanted.",
+    )
+    interval: Seconds = Field(
+        30 * 86400.0, description="How often everything is read, if the rate allows it; counted from the beginning."
+    )

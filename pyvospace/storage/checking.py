@@ -15,21 +15,20 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Final, Protocol
+from typing import Final
 
-from pyvospace.db.integrity import Listing
+from pyvospace.db.integrity import StoreRecords
 from pyvospace.model.faults import Fault
 from pyvospace.model.integrity import Damage, Finding, Named
 from pyvospace.service.content import DEFAULT_TYPE
 from pyvospace.storage.backend import FileBytes, Listed, Redirect, StorageBackend, StreamBytes
 from pyvospace.storage.deliver import close_source
 from pyvospace.storage.jobs import ClaimedDownload
+from pyvospace.storage.sweep import MARGIN
 from pyvospace.storage.threads import run
 
 log = logging.getLogger(__name__)
 
-MARGIN: Final = 600.0
-"""Seconds for which bytes must have been seen without a name; no transaction takes so long."""
 _BATCH: Final = 2000
 _AT_ONCE: Final = 16
 """Questions to a store whose listing does not tell sizes."""
@@ -57,59 +56,6 @@ class Remedy(Enum):
     """Damaged bytes are not served any more; what nobody names is put aside."""
     REPAIR = "repair"
     """Damaged bytes are not served any more; what nobody names is deleted."""
-
-
-class Records(Protocol):
-    """What a comparison asks of the catalogue (`pyvospace.db.integrity.StoreRecords`)."""
-
-    async def begin(self) -> int:
-        """Begin a comparison; give its number."""
-
-    async def end(self, run: int) -> None:
-        """Forget what it has seen."""
-
-    async def listed(self, run: int, locations: Sequence[str], sizes: Sequence[int | None]) -> list[Listing]:
-        """Note what is in the store; give what is wrong with it."""
-        ...
-
-    async def missing(self, run: int, after: str, limit: int) -> tuple[list[str], str | None]:
-        """Give those of the next `limit` locations that were not seen in the store, and where to go on."""
-        ...
-
-    async def named(self, locations: Sequence[str]) -> dict[str, Named]:
-        """Tell what should be at some locations; those without a name are left out."""
-        ...
-
-    async def unknown(self, locations: Sequence[str]) -> list[str]:
-        """Pick the locations that nothing names, and that are on no list of what goes."""
-        ...
-
-    async def take_unknown(self, locations: Sequence[str], margin: float) -> list[str]:
-        """Pick those that nothing has named for `margin` seconds since somebody asked for the first time."""
-        ...
-
-    async def overdue(self, seconds: float) -> list[str]:
-        """Give locations that should have been deleted for so many seconds."""
-        ...
-
-    async def take_obsolete(self, grace: float, limit: int) -> list[str]:
-        """Take locations off the list of what goes; the caller deletes them."""
-        ...
-
-    async def note_damage(self, location: str, kind: Damage, details: str) -> bool:
-        """Enter that bytes are damaged: they are not served from now on. True: that is news."""
-        ...
-
-    async def clear_damage(self, location: str) -> bool:
-        """Enter that bytes are good. True: that is news."""
-        ...
-
-    async def damaged(self, after: str) -> list[str]:
-        """Give locations behind `after` that are known to be damaged, in their order."""
-        ...
-
-    async def note_repair(self, location: str, kind: str, done: str) -> None:
-        """Write into the audit log what was done."""
 
 
 async def measure(backend: StorageBackend, named: Named) -> Verdict | None:
@@ -218,7 +164,7 @@ class StoreCheck:
     def __init__(
         self,
         backend: StorageBackend,
-        records: Records,
+        records: StoreRecords,
         *,
         grace: float,
         overdue: float,
@@ -377,7 +323,7 @@ class StoreCheck:
         return replace(finding, outcome="swept")
 
 
-async def clear(backend: StorageBackend, records: Records, pool: Executor) -> AsyncIterator[Finding]:
+async def clear(backend: StorageBackend, records: StoreRecords, pool: Executor) -> AsyncIterator[Finding]:
     """Read again all that is damaged: what is good is so no more, the rest is given."""
     after = ""
     while locations := await records.damaged(after):

@@ -21,6 +21,7 @@ from pyvospace.storage.backend import Download, FileBytes, Redirect, StorageBack
 from pyvospace.storage.hashing import Digests
 from pyvospace.storage.jobs import ClaimedDownload
 from pyvospace.storage.outflow import send_file, streaming
+from pyvospace.storage.suspicions import suspicions
 from pyvospace.storage.threads import Workers, run
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,10 @@ class Deliverer:
             else:
                 response = _headed(status, headers, span.length)
                 await self._stream(request, response, source, span)
+        except (EOFError, OSError, InternalFault) as error:
+            if not isinstance(error, (ConnectionError, TimeoutError)):
+                suspicions(self._backend).add(claim.location or "")
+            raise
         finally:
             await close_source(source)
         SENT.inc(span.length)
@@ -247,6 +252,7 @@ async def open_bytes(
     except OSError as error:
         # Damage is for the administrator to see and for nobody to read.
         log.error("bytes at %s cannot be read: %s", claim.location, error)  # noqa: TRY400 (the text says it all)
+        suspicions(backend).add(claim.location or "")
         raise InternalFault("the bytes cannot be read") from error
 
 

@@ -14,6 +14,8 @@ from pyvospace.storage.catalogue import Catalogue
 
 log = logging.getLogger(__name__)
 
+MARGIN: Final = 600.0
+"""Seconds for which bytes must have been seen without a name; no transaction takes so long."""
 _ASKED_AT_ONCE: Final = 1000
 _DELETED_AT_ONCE: Final = 100
 _AFTER_START: Final = 10.0
@@ -42,7 +44,8 @@ class Sweeper:
     interval
         Seconds between two sweeps of the storage.
     grace
-        Seconds that unknown bytes are left alone; longer than any transaction of an upload may take.
+        Seconds that unknown bytes are left alone; longer than any transaction of an upload may take, or else the
+        sweep may delete what is about to be committed.
     obsolete_grace
         Seconds that replaced bytes are kept for those who are about to read them.
     """
@@ -93,14 +96,15 @@ class Sweeper:
         return deleted
 
     async def _sweep_unknown(self, before: datetime) -> int:
-        """Ask about bytes only after they were seen to be old.
+        """Delete what was without a name at two sweeps.
 
-        What the catalogue learns of before we ask is known; what it has not learned of within the grace time
-        it never will.
+        The age of bytes is that of the clock of their store, which may be wrong: it only spares questions. What was
+        there without a name once, and has none when `MARGIN` has passed by the clock of the database, was published by
+        somebody who has committed or given up since: it never will have one.
         """
         deleted = 0
         async for batch in self._old_locations(before):
-            unknown = await self._catalogue.unknown(batch)
+            unknown = await self._catalogue.unknown(batch, margin=min(self._grace, MARGIN))
             if len(batch) == _ASKED_AT_ONCE and len(unknown) > _SUSPICIOUS * len(batch):
                 log.error("%d of %d locations are unknown: is this the right database?", len(unknown), len(batch))
                 return deleted
