@@ -32,7 +32,9 @@ PARTS = (
     "pyvospace.cli.usage_commands",
     "pyvospace.cli.integrity_commands",
     "pyvospace.cli.operation_commands",
+    "pyvospace.cli.storage_commands",
     "pyvospace.cli.token_commands",
+    "pyvospace.cli.key_commands",
 )
 """Modules with a function ``register(app)`` that adds their commands."""
 

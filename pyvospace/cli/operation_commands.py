@@ -1,4 +1,4 @@
-"""Commands on the service itself: its state, its storage servers, everybody's jobs."""
+"""Commands on the service itself: its state, everybody's jobs."""
 
 from __future__ import annotations
 
@@ -7,51 +7,19 @@ from typing import Annotated, Any
 import typer
 
 from pyvospace.cli.desk import ask, place, reaching, write, write_list
-from pyvospace.cli.quantities import write_size
 from pyvospace.cli.reach import Reach
 from pyvospace.cli.space_commands import JsonOption
 from pyvospace.model.faults import InvalidArgument
 
-Storage = Annotated[int, typer.Argument(metavar="NUMBER", help="Number of the storage server, from `storages list`.")]
-
 _PANEL = "Administer a space"
 
-_storage = typer.Typer(no_args_is_help=True, help="Storage servers, as the catalogue knows them.")
 _queue = typer.Typer(no_args_is_help=True, help="Jobs of all users.")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.add_typer(_storage, name="storages", rich_help_panel=_PANEL)
     app.add_typer(_queue, name="queue", rich_help_panel=_PANEL)
     app.command("state", rich_help_panel=_PANEL)(reaching(state))
-
-
-@_storage.command("list")
-@reaching
-def list_storages(*, as_json: JsonOption = False, reach: Reach) -> None:
-    """List storage servers: number, name, URL, what is free, when each was last heard of."""
-    write_list(reach, "/admin/storages", _storage_line, as_json=as_json)
-
-
-def _storage_line(one: Any) -> str:
-    free = "-" if one["free"] is None else write_size(one["free"])
-    heard = "there" if one["live"] else f"silent since {one['last_seen'][:19]}"
-    return f"{one['id']}\t{one['name']}\t{one['url']}\t{free}\t{heard}"
-
-
-@_storage.command("rename")
-@reaching
-def rename_storage(storage: Storage, name: Annotated[str, typer.Argument(metavar="NAME")], *, reach: Reach) -> None:
-    """Call a storage server something else, until it starts and says what its name is."""
-    ask(reach, "PATCH", f"/admin/storages/{storage}", body={"name": name})
-
-
-@_storage.command("retire")
-@reaching
-def retire_storage(storage: Storage, *, reach: Reach) -> None:
-    """Forget a storage server that is gone and keeps no bytes."""
-    ask(reach, "DELETE", f"/admin/storages/{storage}")
 
 
 @_queue.command("list")

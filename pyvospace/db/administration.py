@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 from pyvospace.db import identities
 from pyvospace.db.statements import QueryFile
 from pyvospace.model.callers import StaleCallerError
-from pyvospace.model.faults import InvalidArgument, NotFound
+from pyvospace.model.faults import NotFound
 
 if TYPE_CHECKING:
     from pyvospace.db.pool import Connection, Database
@@ -31,11 +31,6 @@ class _Sql(QueryFile, file="administration.sql"):
     users: ClassVar[str]
     user: ClassVar[str]
     tokens: ClassVar[str]
-    storages: ClassVar[str]
-    rename_storage: ClassVar[str]
-    lock_storage: ClassVar[str]
-    let_go_jobs: ClassVar[str]
-    retire_storage: ClassVar[str]
     jobs: ClassVar[str]
     has_job: ClassVar[str]
     waiting_jobs: ClassVar[str]
@@ -51,21 +46,6 @@ class User:
     has_password: bool
     created: datetime
     tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """A storage server, as it was last heard of."""
-
-    id: int
-    uuid: str
-    name: str
-    url: str
-    free: int | None
-    """Bytes that still fit; None: unknown."""
-    last_seen: datetime
-    live: bool
-    """It was heard of lately, and gets transfers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,45 +112,6 @@ async def user(database: Database, name: str) -> User:
 async def tokens(database: Database, name: str, *, after: int, limit: int) -> list[identities.TokenRow]:
     """List the tokens of a user, oldest first."""
     return [identities.token_row(row) for row in await database.fetch(_Sql.tokens, name, after, limit)]
-
-
-async def storages(database: Database, *, after: int, limit: int) -> list[Storage]:
-    """List storage servers, oldest first."""
-    return [Storage(**row) for row in await database.fetch(_Sql.storages, after, limit)]
-
-
-async def rename_storage(connection: Connection, storage: int, name: str) -> None:
-    """Call a storage server something else, until it says again what its name is.
-
-    Raises
-    ------
-    NotFound
-        There is none of that number.
-    """
-    if await connection.fetchval(_Sql.rename_storage, storage, name) is None:
-        raise NotFound(f"there is no storage {storage}")
-
-
-async def retire_storage(connection: Connection, storage: int) -> None:
-    """Forget a storage server for ever.
-
-    Raises
-    ------
-    NotFound
-        There is none of that number.
-    InvalidArgument
-        It was heard of lately, keeps bytes, or jobs are on their way to it.
-    """
-    row = await connection.fetchrow(_Sql.lock_storage, storage)
-    if row is None:
-        raise NotFound(f"there is no storage {storage}")
-    if row["live"]:
-        raise InvalidArgument(f"the storage {storage} is there: stop its servers first")
-    if row["holds"]:
-        raise InvalidArgument(f"the storage {storage} keeps bytes")
-    await connection.execute(_Sql.let_go_jobs, storage)
-    if await connection.fetchval(_Sql.retire_storage, storage) is None:
-        raise InvalidArgument(f"jobs are on their way to the storage {storage}: abort them first")
 
 
 async def jobs(database: Database, *, user: str | None, phase: str | None, after: str, limit: int) -> list[JobSummary]:

@@ -5,6 +5,13 @@ create function is_there(seen timestamptz) returns boolean language sql stable p
     select seen > now() - interval '30 seconds'
 $$;
 
+-- What servers tell of themselves is no change that anybody has made.
+create trigger storages_audit after insert or delete on storages
+    for each row execute function audit_administration('addStorage', 'changeStorage', 'removeStorage');
+create trigger storages_turned after update of state on storages
+    for each row when (old.state <> new.state)
+    execute function audit_administration('addStorage', 'changeStorage', 'removeStorage');
+
 -- Bytes that all storages which are there have room for. NULL: none of them knows.
 create or replace function free_space() returns bigint language plpgsql stable as $$
 begin
@@ -538,7 +545,7 @@ $$;
 
 -- The same bytes in another place are no change of an immutable node, and what was said of them holds.
 create function is_moving_homes() returns boolean language sql stable as $$
-    select current_setting('pyvospace.moving_homes', true) = 'on'
+    select coalesce(current_setting('pyvospace.moving_homes', true) = 'on', false)
 $$;
 create or replace function refuse_change() returns trigger language plpgsql as $$
 begin

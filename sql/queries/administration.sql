@@ -20,29 +20,6 @@ select u.name, u.admin, u.disabled, u.password is not null as has_password, u.cr
 select t.id, t.name, t.created, t.expires, t.last_used, t.scope
   from tokens t join users u on u.id = t.user_id where u.name = $1 and t.id > $2 order by t.id limit $3;
 
--- name: storages
--- Up to $2 storages behind the number $1.
-select s.id, s.uuid::text, s.name, s.url, s.free, s.last_seen, s.last_seen > now() - interval '30 seconds' as live
-  from storages s where s.id > $1::bigint order by s.id limit $2;
-
--- name: rename_storage
-update storages set name = $2 where id = $1::bigint returning id;
-
--- name: lock_storage
--- The storage $1: whether it was heard of lately, and whether it keeps bytes.
-select s.last_seen > now() - interval '30 seconds' as live,
-       exists (select from nodes n where n.storage_id = s.id and n.location is not null)
-       or exists (select from obsolete o where o.storage_id = s.id) as holds
-  from storages s where s.id = $1::bigint for update;
-
--- name: let_go_jobs
-update jobs set storage_id = null where storage_id = $1::bigint and phase not in ('PENDING', 'QUEUED', 'EXECUTING');
-
--- name: retire_storage
-delete from storages s
- where s.id = $1::bigint and not exists (select from jobs j where j.storage_id = s.id)
-returning s.id;
-
 -- name: jobs
 -- Up to $4 jobs behind the id $3, of the user named $1 (NULL: all) in the phase $2 (NULL: any).
 select j.id, j.list, j.kind, j.phase, u.name as owner, j.created, j.started, j.ended, j.run_id

@@ -80,7 +80,10 @@ def test_quotas_and_allocations(chief: Shell, name: str) -> None:
 def test_storages_jobs_and_state(chief: Shell) -> None:
     (storage,) = chief.lines("storages", "list")
     assert storage.endswith("there")
-    assert chief("storages", "retire", storage.partition("\t")[0]) == 2
+    number = storage.partition("\t")[0]
+    assert chief("storages", "forget", number) == 2
+    assert any(line.startswith("to move\t0") for line in chief.lines("storages", "show", number))
+    chief.lines("storages", "activate", number)
     chief.lines("queue", "list", "--user", "alice", "--phase", "executing")
     assert chief("queue", "abort", "0" * 40) == 3
     assert found(chief, "state")["state"] == "read-write"

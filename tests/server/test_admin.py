@@ -206,7 +206,7 @@ async def test_storages_are_listed_and_stay_while_they_are_used(admin: Agent) ->
     (await call(admin, "DELETE", "/admin/storages/x")).assert_fault(404, "NotFound")
 
 
-async def test_a_storage_that_is_gone_is_retired(admin: Agent, catalogue: Database) -> None:
+async def test_a_storage_that_is_gone_is_forgotten(admin: Agent, catalogue: Database) -> None:
     number = await catalogue.fetchval(
         "insert into storages (uuid, name, url, role, last_seen)"
         " values (gen_random_uuid(), 'old', 'http://gone', 'nobody', now() - interval '1 day') returning id"

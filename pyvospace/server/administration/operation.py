@@ -1,4 +1,4 @@
-"""The service itself: its state, its storage servers, everybody's jobs."""
+"""The service itself: its state, everybody's jobs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 from pyvospace.db import administration
-from pyvospace.db.administration import JobSummary, Storage
+from pyvospace.db.administration import JobSummary
 from pyvospace.model.faults import InvalidArgument
 from pyvospace.model.instants import read_instant
 from pyvospace.model.vocabulary import Phase
 from pyvospace.model.vosi import Standing, State
-from pyvospace.server.administration.routes import LIST, Body, Listed, Name, Route, Text, listed
+from pyvospace.server.administration.routes import LIST, Body, Listed, Route, Text, listed
 from pyvospace.uws import jobs
 
 if TYPE_CHECKING:
@@ -31,12 +31,6 @@ class StateChange(Body):
     note: Text = ""
     down_at: Text | None = None
     back_at: Text | None = None
-
-
-class StorageChanges(Body):
-    """What is to be changed of a storage server."""
-
-    name: Name
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,31 +59,6 @@ async def put_state(context: Context, asked: Asked) -> ServiceState:
     return await get_state(context, asked)
 
 
-async def list_storages(context: Context, asked: Asked) -> Listed[Storage]:
-    """List storage servers, with what is free there and when they were last heard of."""
-    found = await administration.storages(context.database, after=asked.after_number, limit=asked.limit)
-    return listed(found, asked.limit, lambda one: one.id)
-
-
-async def change_storage(context: Context, asked: Asked) -> None:
-    """Call a storage server something else."""
-    number, name = asked.number("storage"), asked.body.name
-    await administration.change(
-        context.database, context.caller, lambda connection: administration.rename_storage(connection, number, name)
-    )
-
-
-async def retire_storage(context: Context, asked: Asked) -> None:
-    """Forget a storage server that is gone and keeps no bytes."""
-    number = asked.number("storage")
-    await administration.change(
-        context.database,
-        context.caller,
-        lambda connection: administration.retire_storage(connection, number),
-        tree=True,
-    )
-
-
 async def list_jobs(context: Context, asked: Asked) -> Listed[JobSummary]:
     """List the jobs of all users, or of one, or in one phase, by their ids."""
     user, phase = asked.query.get("user"), asked.query.get("phase")
@@ -111,9 +80,6 @@ async def abort_job(context: Context, asked: Asked) -> None:
 ROUTES = (
     Route("GET", STATE, get_state, ServiceState),
     Route("PUT", STATE, put_state, ServiceState, StateChange),
-    Route("GET", "/admin/storages", list_storages, Listed[Storage], query=LIST),
-    Route("PATCH", "/admin/storages/{storage}", change_storage, body=StorageChanges),
-    Route("DELETE", "/admin/storages/{storage}", retire_storage),
     Route("GET", "/admin/jobs", list_jobs, Listed[JobSummary], query=(*LIST, "user", "phase")),
     Route("POST", "/admin/jobs/{job}/abort", abort_job),
 )
