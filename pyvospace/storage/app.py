@@ -83,7 +83,10 @@ def load_backend(settings: Settings) -> StorageBackend:
     found = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     if name not in found:
         raise ValueError(f"storage.backend: no backend {name!r}; installed: {', '.join(sorted(found)) or 'none'}")
-    kind = found[name].load()
+    try:
+        kind = found[name].load()
+    except ImportError as error:
+        raise ValueError(f"storage.backend: {name!r} needs {error.name}, which is not installed") from error
     if not (isinstance(kind, type) and issubclass(kind, StorageBackend)):
         raise ValueError(f"storage.backend: {name!r} is no StorageBackend")  # noqa: TRY004 (a wrong setting)
     return layered(kind, BackendConfig(settings.storage.path, settings.storage.options))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -187,6 +188,12 @@ async def test_through_the_server(azurite: Azurite, tmp_path: Path, big: bytes) 
             assert (await server.put(data)).status == 201
             assert (await server.get()).body == data
         assert (await server.get(Range="bytes=2000000-5000000")).body == big[2_000_000:5_000_001]
+
+
+def test_without_the_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyvospace.storage.backends.azure", None)
+    with pytest.raises(ValueError, match="'azure' needs .*, which is not installed"):
+        load_backend(make_settings(tmp_path, backend="azure"))
 
 
 async def test_identity_and_space(azurite: Azurite, tmp_path: Path) -> None:
