@@ -48,7 +48,7 @@ _config = typer.Typer(no_args_is_help=True, help="Look at the settings.")
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     panel = "Serve a space"
-    for command in (up, metadata, storage, worker, migrate):
+    for command in (up, metadata, storage, worker, sftp, migrate):
         app.command(rich_help_panel=panel)(command)
     app.add_typer(_config, name="config", rich_help_panel=panel)
 
@@ -142,6 +142,17 @@ def worker(
     settings = load(config, {"jobs": {"at_once": at_once}} if at_once else {})
     with _explained():
         work(settings)
+
+
+def sftp(*, config: ConfigOption = None, host: HostOption = None, port: PortOption = None) -> None:
+    """Run the SFTP door to the space, for users with SSH keys (`pip install pyvospace[sftp]`)."""
+    from pyvospace.config import load
+    from pyvospace.supervisor.workers import open_door
+
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = load(config, {"sftp": given})
+    with _explained():
+        open_door(settings)
 
 
 def migrate(config: ConfigOption = None, data: DataOption = None) -> None:

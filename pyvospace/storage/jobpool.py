@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, Self
 
 from pyvospace.db.pool import acting
@@ -36,6 +37,7 @@ from pyvospace.storage.gathered import GatheredBody
 from pyvospace.storage.hashing import Announced, Digests
 from pyvospace.storage.jobs import record_delivery
 from pyvospace.storage.threads import Workers, run
+from pyvospace.storage.windows import Windows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -55,9 +57,6 @@ __all__ = ["Announced", "ByteRange", "Digests", "Download", "Endpoint", "Fault",
 
 _HELD: Final = 16
 """Pieces of an upload that wait to be hashed and written."""
-_WINDOW: Final = 4 << 20
-"""Bytes that are fetched at once of what is no file here."""
-_WINDOWS: Final = 2
 
 
 class JobPool:
@@ -342,7 +341,7 @@ class Download:
         self._claims = claims
         self._peer = peer
         self._source: FileBytes | None = None
-        self._windows: dict[int, asyncio.Task[bytes]] = {}
+        self._windows: Windows | None = None
         self._opening = asyncio.Lock()
         self._begun = self._complete = False
 
@@ -354,9 +353,8 @@ class Download:
 
     async def __aexit__(self, *_: object) -> None:
         """Close the file; a job that waited for its last byte to be read is complete."""
-        for task in self._windows.values():
-            task.cancel()
-            await _outlast(task)
+        if self._windows is not None:
+            await self._windows.close()
         if self._source is not None:
             await close_source(self._source)
         if self._begun:
@@ -394,18 +392,24 @@ class Download:
         """Give the bytes in their order, all or a part that lies within them; close what is not read to its end."""
         span = span or ByteRange(0, self.size)
         position = span.start
-        if span.length:
-            source = await self._open(span)
-            pieces = file_pieces(self._pool.workers, source, span) if isinstance(source, FileBytes) else source.pieces
-            try:
-                async for piece in pieces:
-                    position += len(piece)
-                    self._note(position)
-                    yield piece
-            finally:
-                await close_source(source)
+        async with aclosing(self._bytes(span)) as found:
+            async for piece in found:
+                position += len(piece)
+                self._note(position)
+                yield piece
         self._check(position, span.stop)
         self._note(position)
+
+    async def _bytes(self, span: ByteRange) -> AsyncGenerator[bytes]:
+        if not span.length:
+            return
+        source = await self._open(span)
+        pieces = file_pieces(self._pool.workers, source, span) if isinstance(source, FileBytes) else source.pieces
+        try:
+            async for piece in pieces:
+                yield piece
+        finally:
+            await close_source(source)
 
     async def read(self, offset: int, size: int) -> bytes:
         """Give up to `size` bytes from `offset` on, less only at the end: for protocols that ask for blocks.
@@ -420,46 +424,27 @@ class Download:
 
     async def _block(self, start: int, end: int) -> bytes:
         async with self._opening:
-            if self._source is None and not self._windows:
-                await self._begin(start)
-        if self._source is not None:
-            source = self._source
-            place = source.file.fileno(), end - start, source.offset + start
-            return await run(self._pool.workers.quick, os.pread, *place)
-        found = []
-        for index in range(start // _WINDOW, (end - 1) // _WINDOW + 1):
-            window = await asyncio.shield(self._window(index))
-            found.append(window[max(start - index * _WINDOW, 0) : end - index * _WINDOW])
-        return b"".join(found)
+            if self._source is None and self._windows is None:
+                await self._begin()
+        if self._windows is not None:
+            return await self._windows.read(start, end)
+        source = self._source
+        assert source is not None  # noqa: S101 (for mypy: it is the one or the other)
+        place = source.file.fileno(), end - start, source.offset + start
+        return await run(self._pool.workers.quick, os.pread, *place)
 
-    async def _begin(self, start: int) -> None:
+    async def _begin(self) -> None:
         """Find out whether the bytes are in a file here: it stays open."""
-        index = start // _WINDOW
-        source = await self._open(self._span(index))
+        source = await self._open(ByteRange(0, 1))
         if isinstance(source, FileBytes):
             self._source = source
         else:
-            self._windows[index] = asyncio.create_task(_gather(source))
-
-    def _window(self, index: int) -> asyncio.Task[bytes]:
-        known = self._windows.pop(index, None)
-        if known is None or (known.done() and (known.cancelled() or known.exception())):
-            known = asyncio.create_task(self._fetch(index))
-        self._windows[index] = known  # the last one used stands last
-        for old in list(self._windows)[:-_WINDOWS]:
-            if self._windows[old].done():
-                del self._windows[old]
-        return known
-
-    async def _fetch(self, index: int) -> bytes:
-        source = await self._open(self._span(index))
-        if isinstance(source, FileBytes):
             await close_source(source)
-            raise InternalFault("the storage gives now a stream, now a file")
-        return await _gather(source)
+            self._windows = Windows(self._fetch, self.size)
 
-    def _span(self, index: int) -> ByteRange:
-        return ByteRange(index * _WINDOW, min((index + 1) * _WINDOW, self.size))
+    async def _fetch(self, start: int, stop: int) -> bytes:
+        async with aclosing(self._bytes(ByteRange(start, stop))) as pieces:
+            return b"".join([piece async for piece in pieces])
 
     async def _open(self, span: ByteRange) -> FileBytes | StreamBytes:
         whole = span == ByteRange(0, self.size)
@@ -475,13 +460,6 @@ class Download:
     def _note(self, position: int) -> None:
         self._begun = True
         self._complete = self._complete or position >= self.size
-
-
-async def _gather(source: StreamBytes) -> bytes:
-    try:
-        return b"".join([piece async for piece in source.pieces])
-    finally:
-        await close_source(source)
 
 
 async def _outlast(task: asyncio.Task[object]) -> None:

@@ -67,6 +67,25 @@ def work(settings: Settings) -> None:
     worker.run(settings)
 
 
+def open_door(settings: Settings) -> None:
+    """Run the SFTP door until SIGTERM or SIGINT.
+
+    Raises
+    ------
+    SupervisorError
+        asyncssh is not installed, or the door cannot be opened.
+    """
+    try:
+        from pyvospace.doors.sftp import door  # noqa: PLC0415 (as in `_run`)
+    except ModuleNotFoundError as error:
+        raise SupervisorError(f"SFTP needs the package {error.name}: pip install 'pyvospace[sftp]'") from None
+    begin(settings)
+    try:
+        door.run(settings)
+    except (ValueError, OSError) as error:
+        raise SupervisorError(f"sftp: {error}") from error
+
+
 def begin(settings: Settings) -> None:
     """Do what comes first in a process that a user starts: logs, a word about odd variables, a look at libraries.
 

@@ -159,7 +159,7 @@ class _Connection(asyncssh.SSHServer):
         return not (colon and await self.validate_password(user, password))
 
     def password_auth_supported(self) -> bool:
-        """There is nothing else."""
+        """Say that passwords are taken."""
         return True
 
     async def validate_password(self, username: str, password: str) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, get_origin
 from pydantic import TypeAdapter
 
 from pyvospace import __version__
-from pyvospace.server.administration import groups, operation, policies, profile, quotas, storages, users
+from pyvospace.server.administration import groups, keys, operation, policies, profile, quotas, storages, users
 from pyvospace.server.administration.routes import Needs, Route
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ async def get_document(_context: Context, _asked: Asked) -> dict[str, Any]:
 ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", "/admin", get_document, dict[str, Any]),
     *profile.ROUTES,
+    *keys.ROUTES,
     *groups.ROUTES,
     *users.ROUTES,
     *quotas.ROUTES,
