@@ -22,6 +22,7 @@ from pyvospace.db.statements import QueryFile
 from pyvospace.db.usage import Subject
 from pyvospace.model.audit import audited
 from pyvospace.model.faults import InvalidArgument, NodeLocked, PermissionDenied
+from pyvospace.model.instants import write_instant
 from pyvospace.model.stored import ROOT_ID, Changes, Resolution, Rights, StoredNode
 from pyvospace.model.uris import MAX_DEPTH
 from pyvospace.model.vocabulary import IMMUTABLE, LOCKS, NodeType
@@ -101,7 +102,17 @@ def stored_node(row: asyncpg.Record) -> StoredNode:
         quota=row.get("quota"),
         quota_state=row.get("quota_state"),
         structure=row.get("structure"),
+        integrity=_integrity(row),
     )
+
+
+def _integrity(row: asyncpg.Record) -> str:
+    """Say whether the bytes are damaged, or since when they are known to have been read again and found good."""
+    if row.get("damage"):
+        state = "degraded" if row["has_copy"] else "damaged"
+        return f"{state} {row['damage']} {write_instant(row['damaged'])}"
+    checked, modified = row.get("checked"), row["modified"]
+    return f"good {write_instant(checked)}" if checked and modified and modified < checked else ""
 
 
 async def _resolve(connection: Connection | Database, caller: Caller, names: tuple[str, ...]) -> Resolution:

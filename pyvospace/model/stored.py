@@ -54,6 +54,8 @@ class StoredNode:
     """Of its quota: per cent, of those at which the operator wants to be told, that are used. None or 0: less."""
     structure: str | None = None
     """Of a StructuredDataNode that was resolved: name of the type that its bytes are of; None: of none we know."""
+    integrity: str = ""
+    """Whether its bytes are damaged, or when they were last known to be good. Empty: not known, or not asked for."""
 
     @property
     def is_container(self) -> bool:

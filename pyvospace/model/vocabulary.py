@@ -91,6 +91,7 @@ CREATOR = CORE + "creator"
 AVAILABLE_SPACE = CORE + "availableSpace"
 QUOTA = CORE + "quota"
 QUOTA_STATE = OWN + "quotaState"
+INTEGRITY = OWN + "integrity"
 TYPE = CORE + "type"
 IS_PUBLIC = CORE + "ispublic"
 PUBLIC_READ = CORE + "publicread"
@@ -107,7 +108,7 @@ WRITABLE = CADC + "writable"
 MANAGED = frozenset(
     {
         LENGTH, MD5, DATE, BTIME, CTIME, MTIME, CREATOR, AVAILABLE_SPACE,
-        CONTENT_DATE, READABLE, WRITABLE, CORE + "readable", CORE + "writable", QUOTA_STATE,
+        CONTENT_DATE, READABLE, WRITABLE, CORE + "readable", CORE + "writable", QUOTA_STATE, INTEGRITY,
     }
 )  # fmt: skip
 """Facts that the service itself keeps: what a client says of them is ignored (rulings of A-07)."""
@@ -131,7 +132,7 @@ ACCEPTED_PROPERTIES = DESCRIPTIVE | PERMISSIONS | LOCKS | {IMMUTABLE}
 
 PROVIDED_PROPERTIES = PERMISSIONS | {
     LENGTH, MD5, DATE, BTIME, CTIME, MTIME, CONTENT_DATE, CREATOR, AVAILABLE_SPACE, READABLE, WRITABLE, QUOTA,
-    QUOTA_STATE,
+    QUOTA_STATE, INTEGRITY,
 }  # fmt: skip
 """Properties that the service writes by itself."""
 

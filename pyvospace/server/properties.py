@@ -25,6 +25,7 @@ from pyvospace.model.vocabulary import (
     GROUP_WRITE,
     IMMUTABLE,
     INHERIT_PERMISSIONS,
+    INTEGRITY,
     IS_LOCKED,
     IS_PUBLIC,
     KNOWN_CORE,
@@ -242,6 +243,8 @@ def _facts(node: StoredNode) -> Iterator[Property]:
     if node.modified is not None:
         yield Property(MTIME, write_instant(node.modified), True)
         yield Property(CONTENT_DATE, write_instant(node.modified), True)
+    if node.integrity:
+        yield Property(INTEGRITY, node.integrity, True)
     if told_usage and node.available is not None:
         yield Property(AVAILABLE_SPACE, str(node.available), True)
     if node.quota is not None:

@@ -24,7 +24,6 @@ from pyvospace.service.content import DEFAULT_TYPE
 from pyvospace.storage.backend import FileBytes, Listed, Redirect, StorageBackend, StreamBytes
 from pyvospace.storage.deliver import close_source
 from pyvospace.storage.jobs import ClaimedDownload
-from pyvospace.storage.sweep import MARGIN
 from pyvospace.storage.threads import run
 
 log = logging.getLogger(__name__)
@@ -259,9 +258,10 @@ class StoreCheck:
             return finding
         if self._strange:
             return replace(finding, outcome="left: nearly all is unknown; is this the right database?")
-        margin = min(self._grace, MARGIN)
-        if not await self._records.take_unknown([finding.subject], margin):
-            return replace(finding, outcome=f"left: seen without a name for the first time; try again in {margin:g} s")
+        if not await self._records.take_unknown([finding.subject], self._grace):
+            return replace(
+                finding, outcome=f"left: it must be without a name for {self._grace:g} s; the sweep comes back"
+            )
         if self._remedy is Remedy.REPAIR:
             await self._backend.delete(finding.subject)
         elif not await self._backend.quarantine(finding.subject):

@@ -14,8 +14,8 @@ from pyvospace.storage.catalogue import Catalogue
 
 log = logging.getLogger(__name__)
 
-MARGIN: Final = 600.0
-"""Seconds for which bytes must have been seen without a name; no transaction takes so long."""
+_YOUNG: Final = 600.0
+"""Seconds for which nobody asks whether new bytes have a name."""
 _ASKED_AT_ONCE: Final = 1000
 _DELETED_AT_ONCE: Final = 100
 _AFTER_START: Final = 10.0
@@ -78,7 +78,7 @@ class Sweeper:
         swept = Swept(
             staged=await self._backend.sweep_staging(before),
             obsolete=await self._sweep_obsolete(),
-            unknown=await self._sweep_unknown(before),
+            unknown=await self._sweep_unknown(),
         )
         for what, number in asdict(swept).items():
             SWEPT.labels(what).inc(number)
@@ -95,16 +95,16 @@ class Sweeper:
             deleted += len(due)
         return deleted
 
-    async def _sweep_unknown(self, before: datetime) -> int:
-        """Delete what was without a name at two sweeps.
+    async def _sweep_unknown(self) -> int:
+        """Delete what was without a name at two sweeps, the grace time apart by the clock of the database.
 
-        The age of bytes is that of the clock of their store, which may be wrong: it only spares questions. What was
-        there without a name once, and has none when `MARGIN` has passed by the clock of the database, was published by
-        somebody who has committed or given up since: it never will have one.
+        The age of bytes is that of the clock of their store, which may be wrong: it only spares questions. Who had
+        published what is there without a name at the first sweep has committed or given up at the second: it never will
+        have one.
         """
         deleted = 0
-        async for batch in self._old_locations(before):
-            unknown = await self._catalogue.unknown(batch, margin=min(self._grace, MARGIN))
+        async for batch in self._old_locations(datetime.now(UTC) - timedelta(seconds=min(self._grace, _YOUNG))):
+            unknown = await self._catalogue.unknown(batch, margin=self._grace)
             if len(batch) == _ASKED_AT_ONCE and len(unknown) > _SUSPICIOUS * len(batch):
                 log.error("%d of %d locations are unknown: is this the right database?", len(unknown), len(batch))
                 return deleted

@@ -323,8 +323,8 @@ create table suspects (
 );
 
 -- Note which of the locations, at which there are bytes, nothing names; give those of which that was noted `margin`
--- seconds ago already. Whoever published bytes before they were seen has committed or given up since, if no transaction
--- takes so long: what is unknown then stays unknown. Those that have a name are suspected no more.
+-- seconds ago already. Whoever published bytes before they were seen has committed or given up since, if nobody takes so
+-- long: what is unknown then stays unknown. Those that have a name are suspected no more.
 create function storage_api.take_unknown(of_uuid uuid, places text[], margin double precision) returns setof text
 language plpgsql security definer set search_path = public, pg_temp as $$
 declare

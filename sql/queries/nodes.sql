@@ -33,13 +33,17 @@ select w.depth, w.visible, w.parent_owner_id, w.parent_public, w.parent_group_re
                         where k.id = n.id), 0)
        end as used, q.bytes as quota, q.warned as quota_state,
        case when n.type <> 'ContainerNode' then null
-            when s.limited then room_for(n.id, $2) else free_space() end as available
+            when s.limited then room_for(n.id, $2) else free_space() end as available,
+       d.kind as damage, d.found as damaged,
+       case when d.kind is not null then has_good_place(n.storage_id, n.location) end as has_copy, c.passed as checked
   from (select * from walk order by depth desc limit 1) w
   join nodes n on n.id = w.id
   join users u on u.id = n.owner_id
  cross join space s
   left join storages t on t.id = n.storage_id
-  left join quotas q on q.container_id = n.id;
+  left join quotas q on q.container_id = n.id
+  left join damages d on d.storage_id = n.storage_id and d.location = n.location
+  left join scrubs c on c.storage_id = n.storage_id;
 
 -- name: children
 -- Up to $5 children of container $1 in the order of their names, from the name $6 on (itself included if $7),

@@ -51,11 +51,11 @@ async def test_bytes_stay_while_a_copy_is_being_made(servers: Servers, storage: 
     await read.wait()
     await second.remove("a")
     assert await storage.catalogue.take_obsolete(grace=0, limit=9) == []
-    assert await storage.catalogue.unknown([file.location]) == []
+    assert await storage.catalogue.unknown([file.location], margin=0) == []
     gone.set()
     assert await copying == 1
     assert await storage.catalogue.take_obsolete(grace=0, limit=9) == []
-    assert await storage.catalogue.unknown([file.location]) == []
+    assert await storage.catalogue.unknown([file.location], margin=0) == []
     await second.remove("b")
     assert await storage.catalogue.take_obsolete(grace=0, limit=9) == [file.location]
 

@@ -174,7 +174,7 @@ async def test_functions_and_foreign_keys_go_by_index(world: World, storage: Sto
     claim = await storage.catalogue.claim_upload(await push(world, "box/old", caller), size=None)
     await storage.catalogue.renew(claim)
     await storage.catalogue.release(claim, reason="test")
-    await storage.catalogue.unknown(["a", "b"])
+    await storage.catalogue.unknown(["a", "b"], margin=0)
     await storage.catalogue.take_obsolete(grace=0, limit=10)
     await storage.catalogue.claim_sweep(interval=0)
     await world.add("box/inner")

@@ -137,7 +137,7 @@ async def test_nobody_speaks_for_a_foreign_storage(world: World, storage: Storag
         foreign.catalogue.claim_download(await pull(world, "data", owner)),
         foreign.catalogue.claim_render(await pull(world, "data", owner)),
         foreign.catalogue.claim_sweep(interval=0),
-        foreign.catalogue.unknown(["x"]),
+        foreign.catalogue.unknown(["x"], margin=0),
         foreign.catalogue.take_obsolete(grace=0, limit=10),
     ]
     for call in calls:

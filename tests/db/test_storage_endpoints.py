@@ -257,9 +257,9 @@ async def test_unknown_is_what_nothing_names(world: World, storage: Storage, for
     first = await storage.upload(claims)
     second = await storage.upload(claims)
     known = [first.location, second.location]
-    assert await storage.catalogue.unknown([*known, "aaa/lost"]) == ["aaa/lost"]
-    assert await storage.catalogue.unknown([]) == []
-    assert await foreign.catalogue.unknown(known) == known
+    assert await storage.catalogue.unknown([*known, "aaa/lost"], margin=0) == ["aaa/lost"]
+    assert await storage.catalogue.unknown([], margin=0) == []
+    assert await foreign.catalogue.unknown(known, margin=0) == known
 
 
 async def test_one_process_sweeps(world: World, storage: Storage) -> None:
