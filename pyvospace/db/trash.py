@@ -122,9 +122,9 @@ async def restore(database: Database, caller: Caller, found: Entry, container: S
     return await database.transact(work, tree=found.type is NodeType.CONTAINER, subject=name)
 
 
-async def give_up(database: Database, caller: Caller, number: int) -> bool:
-    """Begin to remove an entry: it cannot be restored from here on. False: that is so already."""
-    return await database.fetchval(_Sql.give_up, number, caller.id, caller.who) is not None
+async def give_up(connection: Connection, caller: Caller, number: int) -> None:
+    """Begin to remove an entry: it cannot be restored from here on."""
+    await connection.execute(_Sql.give_up, number, caller.id, caller.who)
 
 
 async def give_up_due(database: Database, *, limit: int) -> None:

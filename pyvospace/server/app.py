@@ -31,6 +31,7 @@ from pyvospace.server.auditing import auditing
 from pyvospace.server.context import Context, Service
 from pyvospace.server.counting import count_for_ever
 from pyvospace.server.describe import describe
+from pyvospace.server.emptying import empty_for_ever
 from pyvospace.server.handlers import (
     administration,
     files,
@@ -125,10 +126,10 @@ def background(service: Service) -> list[Callable[[], Coroutine[None, None, None
     queue = MetadataQueue(database, settings)
     runner = Runner(queue, works(service), at_once=settings.at_once, listener=service.listener)
     counting = partial(count_for_ever, database, service.settings.quotas)
-    keeping = partial(keep_for_ever, database, service.settings.placement)
+    keeping = partial(keep_for_ever, database, service.settings.placement), partial(empty_for_ever, database)
     forgetting = partial(tidy_for_ever, database, settings), partial(forget_for_ever, database)
     logging_ = service.audit.run, partial(prune_for_ever, database, service.settings.audit)
-    return [service.listener.run, service.watch.follow, counting, keeping, *forgetting, *logging_, runner.run]
+    return [service.listener.run, service.watch.follow, counting, *keeping, *forgetting, *logging_, runner.run]
 
 
 def make_app(settings: Settings, database: Database) -> web.Application:

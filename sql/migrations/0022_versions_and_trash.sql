@@ -579,5 +579,62 @@ begin
 end
 $$;
 
+-- The node that a push writes to, with the writer's rights checked now; NULL: it is still to be made. To be locked, its
+-- container is shared first, as whoever changes nodes does: who deletes a tree locks them in this order too.
+create or replace function push_target(job jobs, lock boolean) returns nodes language plpgsql as $$
+declare
+    node nodes;
+    parent nodes;
+    c record;
+begin
+    select * into c from caller_of_job(job);
+    if job.node_id is not null then
+        if lock then
+            perform from nodes n join containers k on k.id = n.parent_id where n.id = job.node_id for share of k;
+            select * into node from nodes where id = job.node_id for update;
+            -- It may have been moved in this very moment.
+            perform from containers k where k.id = node.parent_id for share nowait;
+        else
+            select * into node from nodes where id = job.node_id;
+        end if;
+        if node.id is null then
+            perform raise_fault('NodeNotFound', 'the node was deleted meanwhile');
+        end if;
+    else
+        if lock then
+            perform from containers where id = job.parent_id and nlevel(path) <= 200 for share;
+            if not found then
+                perform raise_fault('ContainerNotFound', 'the container was deleted or moved meanwhile');
+            end if;
+        end if;
+        select * into parent from nodes where id = job.parent_id;
+        if not found then
+            perform raise_fault('ContainerNotFound', 'the container was deleted meanwhile');
+        end if;
+        if lock then
+            select * into node from nodes where parent_id = job.parent_id and name = job.name for update;
+        else
+            select * into node from nodes where parent_id = job.parent_id and name = job.name;
+        end if;
+    end if;
+    if not way_is_readable(coalesce(node.parent_id, job.parent_id), c.caller, c.caller_groups, c.admin)
+       or node.id is not null and not may_write(node.owner_id, node.group_write, c.caller, c.caller_groups, c.admin)
+       or node.id is null and not may_write(parent.owner_id, parent.group_write, c.caller, c.caller_groups, c.admin)
+    then
+        if exists (select from containers k where k.id = coalesce(node.parent_id, job.parent_id) and k.path < '1') then
+            perform raise_fault('NodeNotFound', 'the node was deleted meanwhile');
+        end if;
+        perform raise_fault('PermissionDenied', 'the right to write there was withdrawn');
+    elsif coalesce(node.immutable, parent.immutable) then
+        perform raise_fault('PermissionDenied', 'the node is immutable');
+    elsif coalesce(node.locked, parent.locked) then
+        perform raise_fault('NodeLocked', 'the node is locked');
+    elsif node.id is not null and node.type not like '%DataNode' then
+        perform raise_fault('DuplicateNode', 'there is a node of another type by now');
+    end if;
+    return node;
+end
+$$;
+
 revoke all on all functions in schema storage_api from public;
 grant execute on all functions in schema storage_api to pyvospace_storage;

@@ -74,14 +74,14 @@ select node_id from trash where id = $1 and until = '-infinity' for update skip 
 
 -- name: purge_leaves
 -- Remove up to $2 nodes below the path $1 that are no containers; count them.
-with some as (
+with chosen as (
     select n.id
       from containers c
       join nodes n on n.parent_id = c.id
      where c.path >= $1::text::ltree and c.path < ($1::text || '0')::ltree and n.type <> 'ContainerNode'
      limit $2
 ), gone as (
-    delete from nodes n using some s where n.id = s.id returning n.storage_id, n.location
+    delete from nodes n using chosen c where n.id = c.id returning n.storage_id, n.location
 ), kept as (
     insert into obsolete (storage_id, location)
     select distinct storage_id, location from gone where location is not null

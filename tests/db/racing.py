@@ -8,8 +8,16 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from pyvospace.db import copies, nodes
-from pyvospace.model.faults import ContainerNotFound, DuplicateNode, Fault, InvalidArgument, NodeBusy, NodeNotFound
+from pyvospace.db import copies, nodes, trash
+from pyvospace.model.faults import (
+    ContainerNotFound,
+    DuplicateNode,
+    Fault,
+    InvalidArgument,
+    NodeBusy,
+    NodeNotFound,
+    NotFound,
+)
 from pyvospace.model.stored import StoredNode
 from pyvospace.model.vocabulary import NodeType
 from tests.db.world import OPEN, World, path
@@ -20,7 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 PATIENCE = 60.0
 """Seconds after which something hangs."""
-LOST = (DuplicateNode, InvalidArgument, ContainerNotFound, NodeNotFound, NodeBusy)
+LOST = (DuplicateNode, InvalidArgument, ContainerNotFound, NodeNotFound, NodeBusy, NotFound)
 """How one may lose against others."""
 
 
@@ -89,6 +97,17 @@ async def delete(world: World, where: str) -> bool:
         if await nodes.delete(world.database, admin, found.node):
             return True
     raise AssertionError(where)
+
+
+async def restore(world: World, entry: trash.Entry, container: str, name: str) -> bool:
+    admin = await world.caller()
+    for _ in range(100):
+        found = await world.resolve(container, admin)
+        if found.node is None or not found.node.is_container:
+            raise NodeNotFound(container)
+        if await trash.restore(world.database, admin, entry, found.node, name):
+            return True
+    raise AssertionError(container)
 
 
 async def create(world: World, where: str, kind: NodeType = NodeType.CONTAINER) -> StoredNode:

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from pyvospace.config.settings import DatabaseSettings
-from pyvospace.db import copies, nodes, usage
+from pyvospace.db import copies, nodes, trash, usage
 from pyvospace.db.pool import Database
 from pyvospace.model.callers import Caller
 from pyvospace.model.faults import DuplicateNode, Fault, InvalidArgument, NodeLocked, PermissionDenied
@@ -106,8 +106,19 @@ class Tree(RuleBasedStateMachine):
         self.top: Path = (f"case {next(self.numbers)}",)
         self.entries: dict[Path, Entry] = {self.top: Entry(NodeType.CONTAINER)}
         self.run(self.world.add(self.top, NodeType.CONTAINER, Changes()))
+        self.kept = False
+        """What is deleted goes into the trash."""
+        self.trash: dict[Path, dict[Path, Entry]] = {}
+        """What can be restored, by the path that it had."""
         for path in START:
             self.make((*self.top, *path), NodeType.DATA if path[-1] == "data" else NodeType.CONTAINER, Changes())
+
+    @initialize(kept=st.booleans())
+    def keep(self, kept: bool) -> None:
+        if kept:
+            statement = "insert into policies (container_id, trash_days) select id, 7 from nodes where name = $1"
+            self.run(self.world.database.fetch(statement, self.top[0]))
+        self.kept = kept
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
@@ -279,8 +290,32 @@ class Tree(RuleBasedStateMachine):
                 self.run(deleting())
         else:
             assert self.run(deleting())
-            for one in below:
-                del self.entries[one]
+            gone = {one[len(path) :]: self.entries.pop(one) for one in below}
+            if self.kept:
+                self.trash[path] = gone
+
+    @rule(data=st.data(), name=some_names)
+    def restore(self, data: st.DataObject, name: str) -> None:
+        """Bring the latest node back that was deleted there."""
+        if not self.trash:
+            return
+        source, container = data.draw(st.sampled_from(sorted(self.trash))), self.some(data, container=True)
+        target = (*container, name)
+
+        async def restoring() -> bool:
+            found = await trash.entries(self.world.database, self.admin, before=1 << 60, limit=1000)
+            entry = next(one for one in found if one.names == source)
+            into = await self.world.node(container, self.admin)
+            return await trash.restore(self.world.database, self.admin, entry, into, name)
+
+        if self.full(container):
+            assert not self.run(restoring())
+        elif target in self.entries:
+            with pytest.raises(DuplicateNode):
+                self.run(restoring())
+        else:
+            assert self.run(restoring())
+            self.entries |= {(*target, *one): entry for one, entry in self.trash.pop(source).items()}
 
     @rule(limit=st.sampled_from([1, 3, 1000]))
     def fold(self, limit: int) -> None:

@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import asyncpg
 import pytest
 
-from pyvospace.db import nodes, usage
+from pyvospace.db import nodes, trash, usage
 from pyvospace.model.faults import (
     ContainerNotFound,
     DuplicateNode,
@@ -26,7 +26,7 @@ from pyvospace.model.faults import (
 )
 from pyvospace.model.stored import Changes
 from pyvospace.model.vocabulary import NodeType
-from tests.db.racing import PATIENCE, Servers, copy, create, deadlocks, delete, move, outcome, race, won
+from tests.db.racing import PATIENCE, Servers, copy, create, deadlocks, delete, move, outcome, race, restore, won
 from tests.db.world import Storage, World, path, push, stored_file
 from tests.support.tree_check import damages
 
@@ -321,6 +321,9 @@ WAY = """
     )
     select path from way where parent_id = 1"""
 ANY = ("ContainerNode", "DataNode")
+IN_USE = """
+    select (select count(*) from nodes where location = any ($1)) + (
+        select count(*) from versions where location = any ($1))"""
 
 
 class Storm:
@@ -345,9 +348,11 @@ class Storm:
             ("copy", self._copy),
             ("sweep", self._sweep),
             ("fold", self._fold),
+            ("restore", self._restore),
+            ("purge", self._purge),
         ]
         for _ in range(turns):
-            name, act = rng.choices(actions, weights=[6, 2, 4, 3, 2, 1, 1, 1, 2])[0]
+            name, act = rng.choices(actions, weights=[6, 2, 4, 3, 2, 1, 1, 1, 2, 2, 1])[0]
             result = await outcome(act(rng, self._servers.any(rng)))
             self.results[f"{name}: {type(result).__name__ if isinstance(result, Fault) else 'done'}"] += 1
 
@@ -378,7 +383,7 @@ class Storm:
     async def _sweep(self, _: random.Random, world: World) -> object:
         taken = list(await self._storage.catalogue.take_obsolete(grace=0, limit=3))
         assert not self.taken.intersection(taken)
-        assert await world.database.fetchval("select count(*) from nodes where location = any ($1)", taken) == 0
+        assert await world.database.fetchval(IN_USE, taken) == 0
         self.taken.update(taken)
         return taken
 
@@ -387,6 +392,24 @@ class Storm:
 
     async def _delete(self, _: random.Random, world: World) -> object:
         return await delete(world, await self._some(world, *ANY) or "a")
+
+    async def _restore(self, rng: random.Random, world: World) -> object:
+        found = await self._entries(world)
+        target = await self._some(world)
+        return found and await restore(world, rng.choice(found), target, rng.choice(NAMES))
+
+    async def _purge(self, rng: random.Random, world: World) -> object:
+        found, admin = await self._entries(world), await world.caller()
+        if not found:
+            return None
+        number = rng.choice(found).id
+        await world.database.transact(lambda connection: trash.give_up(connection, admin, number))
+        while await trash.purge(world.database, number, piece=2):
+            pass
+        return None
+
+    async def _entries(self, world: World) -> list[trash.Entry]:
+        return await trash.entries(world.database, await world.caller(), before=1 << 60, limit=100)
 
     async def _upload(self, rng: random.Random, world: World) -> object:
         where = await self._place(rng, world) if rng.random() < 0.5 else await self._some(world, "DataNode")
@@ -403,10 +426,12 @@ class Storm:
         return found.node and await nodes.update(world.database, admin, found.node, changes)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-async def test_storm_leaves_a_tree(servers: Servers, storage: Storage, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "kept"), [(1, 0), (2, 1)])
+async def test_storm_leaves_a_tree(servers: Servers, storage: Storage, seed: int, kept: int) -> None:
+    """Also where what is deleted goes into the trash, and what is replaced becomes a version."""
     storm = Storm(servers, storage)
     first = servers.worlds[0]
+    await first.database.fetch("update policies set trash_days = $1, versions = $1 where container_id = 1", kept)
     tasks = [asyncio.create_task(storm.rage(100 * seed + i, 80)) for i in range(16)]
     async with asyncio.timeout(2 * PATIENCE):
         while not all(task.done() for task in tasks):
@@ -414,9 +439,12 @@ async def test_storm_leaves_a_tree(servers: Servers, storage: Storage, seed: int
             await asyncio.sleep(0.02)
     await asyncio.gather(*tasks)
     assert await damages(first.database) == []
-    for action in ("create", "create leaf", "move", "copy", "delete", "upload", "change", "fold"):
+    for action in ("create", "create leaf", "move", "copy", "delete", "upload", "change", "fold", "restore", "purge"):
         assert storm.results[f"{action}: done"] > 0
-    named = {row[0] for row in await first.database.fetch("select location from nodes where location is not null")}
+    rows = await first.database.fetch(
+        "select location from nodes where location is not null union select location from versions"
+    )
+    named = {row[0] for row in rows}
     known = {row[0] for row in await first.database.fetch("select location from obsolete")}
     assert not storm.taken & (named | known)
     assert len(named | known | storm.taken) == storm.results["upload: done"]

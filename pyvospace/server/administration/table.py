@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, get_origin
 from pydantic import TypeAdapter
 
 from pyvospace import __version__
-from pyvospace.server.administration import groups, keys, operation, policies, profile, quotas, storages, users
+from pyvospace.server.administration import groups, keys, operation, policies, profile, quotas, storages, trash, users
 from pyvospace.server.administration.routes import Needs, Route
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *users.ROUTES,
     *quotas.ROUTES,
     *policies.ROUTES,
+    *trash.ROUTES,
     *operation.ROUTES,
     *storages.ROUTES,
 )

@@ -56,7 +56,7 @@ async def move(context: Context, source: str, destination: str, *, end: End) -> 
                 context.database, context.caller, node, then=partial(_end, end, context.uri(goal))
             )
         else:
-            container, uri = await _destination(context, goal, node)
+            container, uri = await find_destination(context, goal, node.name)
             done = await nodes.move(
                 context.database, context.caller, node, container, uri.name, then=partial(_end, end, uri)
             )
@@ -82,7 +82,7 @@ async def copy(context: Context, source: str, destination: str, *, end: End) -> 
         raise InvalidURI(".null keeps no copy; to delete a node, move it there, with keepBytes false")
     for _ in range(_ATTEMPTS):
         node = await _source(context, path, Right.READ)
-        container, uri = await _destination(context, goal, node)
+        container, uri = await find_destination(context, goal, node.name)
         if await copies.copy(context.database, context.caller, node, container, uri.name, then=partial(_end, end, uri)):
             return
     raise ServiceBusy(f"others keep changing {context.uri(path)}; try again")
@@ -108,12 +108,12 @@ async def _source(context: Context, path: tuple[str, ...], right: Right) -> Stor
     return node
 
 
-async def _destination(context: Context, goal: tuple[str, ...], node: StoredNode) -> tuple[StoredNode, NodeUri]:
-    """Find the container that a node goes into, and where it will be."""
+async def find_destination(context: Context, goal: tuple[str, ...], name: str) -> tuple[StoredNode, NodeUri]:
+    """Find the container that a node of some name goes into, and where it will be."""
     found = await follow(context, goal, last=False)
     if found.node is not None and found.node.is_container:
         context.policy.require_way(found)
-        found = await follow(context, (*found.names, node.name), last=False)
+        found = await follow(context, (*found.names, name), last=False)
     try:
         container = context.policy.require(Right.CREATE, found)
     except ContainerNotFound:
