@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 from urllib.parse import urlsplit
 
 import asyncssh
@@ -97,3 +98,8 @@ def read_http(pair: Pair, path: str, *, token: str | None = None) -> bytes:
     )
     with urllib.request.urlopen(asked, timeout=30) as answer:
         return bytes(answer.read())
+
+
+async def block(file: asyncssh.SFTPClientFile, size: int, offset: int) -> bytes:
+    """Read somewhere in a file that was opened without an encoding."""
+    return cast("bytes", await file.read(size, offset))

@@ -75,9 +75,8 @@ def kept_time(when: int) -> Property:
 
 def room(node: Node) -> SFTPVFSAttrs:
     """Give how much there is, and is left, by the quota of a container."""
-    total = _number(node.value(QUOTA), _ENDLESS)
-    free = max(_number(node.value(AVAILABLE_SPACE), total), 0)
-    total = max(total, free)
+    free = _number(node.value(AVAILABLE_SPACE), _ENDLESS)
+    total = max(_number(node.value(QUOTA), free), free)
     blocks, left = total // _BLOCK, free // _BLOCK
     return SFTPVFSAttrs(_BLOCK, _BLOCK, blocks, left, left, _ENDLESS, _ENDLESS, _ENDLESS, 0, 0, 255)
 
