@@ -58,6 +58,7 @@ class _Sql(QueryFile, file="integrity.sql"):
     mend_damages: ClassVar[str]
     find_storages: ClassVar[str]
     damaged: ClassVar[str]
+    refuse_damaged: ClassVar[str]
     fsck_begin: ClassVar[str]
     fsck_end: ClassVar[str]
     fsck_listed: ClassVar[str]
@@ -123,6 +124,17 @@ async def check_catalogue(database: Database, *, repair: bool = False, pause: fl
             wrong = _mended(wrong, await _mend(database, check.mend))
         found += wrong
     return found + await _check_usage(database, repair=repair)
+
+
+async def require_good_bytes(database: Database, node: int) -> None:
+    """Fail if the bytes of a node are damaged everywhere.
+
+    Raises
+    ------
+    InternalFault
+        They are: it does not help to come again.
+    """
+    await database.fetchval(_Sql.refuse_damaged, node)
 
 
 async def known_damages(database: Database) -> int:

@@ -246,6 +246,11 @@ select 'storage' as kind, s.id::text as subject,
 -- How many bytes are known to be damaged.
 select count(*) from damages;
 
+-- name: refuse_damaged
+-- Fail if there are no good bytes of the node $1, wherever.
+select refuse_place(n.storage_id, n.location)
+  from nodes n where n.id = $1 and n.location is not null and not has_good_place(n.storage_id, n.location);
+
 -- name: fsck_begin
 select storage_api.fsck_begin($1);
 
