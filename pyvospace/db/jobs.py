@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 class _Sql(QueryFile, file="jobs.sql"):
     insert: ClassVar[str]
     insert_pull: ClassVar[str]
+    await_recall: ClassVar[str]
     insert_push: ClassVar[str]
     insert_failed: ClassVar[str]
     select: ClassVar[str]
@@ -248,6 +249,14 @@ async def insert_pull(
             near,
         )
     )
+
+
+async def await_recall(
+    database: Database, job: str, *, request: dict[str, Any], node: int, node_uri: str, life: float
+) -> bool:
+    """Let a pull wait for bytes of a cold storage; False: it does not wait to be run."""
+    waits = await database.fetchval(_Sql.await_recall, job, json.dumps(request), node, node_uri, life)
+    return waits is not None
 
 
 async def insert_push(

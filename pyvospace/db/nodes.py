@@ -103,6 +103,7 @@ def stored_node(row: asyncpg.Record) -> StoredNode:
         quota_state=row.get("quota_state"),
         structure=row.get("structure"),
         integrity=_integrity(row),
+        tier=row.get("tier") or "",
     )
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyvospace.db.pool import Connection, Database
+    from pyvospace.model.callers import Caller
 
 
 class _Sql(QueryFile, file="placement.sql"):
@@ -19,6 +20,10 @@ class _Sql(QueryFile, file="placement.sql"):
     to_keep: ClassVar[str]
     keep_page: ClassVar[str]
     move_homes: ClassVar[str]
+    recall: ClassVar[str]
+    wake: ClassVar[str]
+    recall_page: ClassVar[str]
+    recalls_left: ClassVar[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,16 @@ class Page:
     """Storages of those whose home has to change."""
     places: Sequence[str]
     """Their locations there, in the same order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """Bytes that were asked for at cold storages."""
+
+    nodes: int
+    bytes: int
+    last: str | None = None
+    """Path of the container to go on behind; None: this was the last."""
 
 
 async def to_read(database: Database, node: int, *, near: str) -> tuple[Place, ...]:
@@ -59,3 +74,30 @@ async def move_homes(database: Database, page: Page, *, lost_after: float) -> in
         return int(await connection.fetchval(_Sql.move_homes, page.homes, page.places, lost_after))
 
     return await database.transact(work)
+
+
+async def recall(database: Database, node: int, *, days: float) -> bool | None:
+    """Have the bytes of a node brought back; None: they are in no cold storage, False: there is no room for them."""
+    found: bool | None = await database.fetchval(_Sql.recall, node, days)
+    return found
+
+
+async def wake(database: Database) -> None:
+    """Give transfers whose bytes have come back their endpoints."""
+    await database.fetchval(_Sql.wake)
+
+
+async def recall_page(
+    database: Database, caller: Caller, container: int, *, behind: str | None, limit: int, days: float
+) -> Recalled:
+    """Have the bytes of some containers of a tree brought back."""
+    row = await database.fetchrow(
+        _Sql.recall_page, container, behind, days, limit, caller.id, caller.groups, caller.admin
+    )
+    return Recalled(0, 0) if row is None else Recalled(row["nodes"], int(row["bytes"]), row["last"])
+
+
+async def recalls_left(database: Database, node: int) -> Recalled:
+    """Count what is still to come back of a node, or of the tree below it."""
+    row = await database.fetchrow(_Sql.recalls_left, node)
+    return Recalled(0, 0) if row is None else Recalled(row["nodes"], int(row["bytes"]))

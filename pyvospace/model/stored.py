@@ -56,6 +56,8 @@ class StoredNode:
     """Of a StructuredDataNode that was resolved: name of the type that its bytes are of; None: of none we know."""
     integrity: str = ""
     """Whether its bytes are damaged, or when they were last known to be good. Empty: not known, or not asked for."""
+    tier: str = ""
+    """Of bytes at home in a cold storage that were resolved: online, recalling or nearline."""
 
     @property
     def is_container(self) -> bool:

@@ -92,6 +92,8 @@ AVAILABLE_SPACE = CORE + "availableSpace"
 QUOTA = CORE + "quota"
 QUOTA_STATE = OWN + "quotaState"
 INTEGRITY = OWN + "integrity"
+TIER = OWN + "tier"
+"""Of bytes whose home is a cold storage: online, recalling or nearline."""
 TYPE = CORE + "type"
 IS_PUBLIC = CORE + "ispublic"
 PUBLIC_READ = CORE + "publicread"
@@ -109,6 +111,7 @@ MANAGED = frozenset(
     {
         LENGTH, MD5, DATE, BTIME, CTIME, MTIME, CREATOR, AVAILABLE_SPACE,
         CONTENT_DATE, READABLE, WRITABLE, CORE + "readable", CORE + "writable", QUOTA_STATE, INTEGRITY,
+        TIER,
     }
 )  # fmt: skip
 """Facts that the service itself keeps: what a client says of them is ignored (rulings of A-07)."""
@@ -132,7 +135,7 @@ ACCEPTED_PROPERTIES = DESCRIPTIVE | PERMISSIONS | LOCKS | {IMMUTABLE}
 
 PROVIDED_PROPERTIES = PERMISSIONS | {
     LENGTH, MD5, DATE, BTIME, CTIME, MTIME, CONTENT_DATE, CREATOR, AVAILABLE_SPACE, READABLE, WRITABLE, QUOTA,
-    QUOTA_STATE, INTEGRITY,
+    QUOTA_STATE, INTEGRITY, TIER,
 }  # fmt: skip
 """Properties that the service writes by itself."""
 

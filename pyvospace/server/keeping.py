@@ -35,6 +35,7 @@ async def keep_for_ever(database: Database, settings: PlacementSettings) -> None
                 storage := await placement.to_keep(database, every=every, lost_after=settings.lost_after)
             ) is not None:
                 await _keep(database, storage, settings.lost_after)
+            await placement.wake(database)
         except Fault as fault:
             log.warning("copies were not looked after: %s", fault)
         await asyncio.sleep(_EVERY * (0.5 + secrets.randbelow(1000) / 1000))

@@ -38,6 +38,7 @@ from pyvospace.model.vocabulary import (
     QUOTA,
     QUOTA_STATE,
     READABLE,
+    TIER,
     WRITABLE,
     NodeType,
 )
@@ -243,8 +244,7 @@ def _facts(node: StoredNode) -> Iterator[Property]:
     if node.modified is not None:
         yield Property(MTIME, write_instant(node.modified), True)
         yield Property(CONTENT_DATE, write_instant(node.modified), True)
-    if node.integrity:
-        yield Property(INTEGRITY, node.integrity, True)
+    yield from (Property(uri, told, True) for uri, told in ((INTEGRITY, node.integrity), (TIER, node.tier)) if told)
     if told_usage and node.available is not None:
         yield Property(AVAILABLE_SPACE, str(node.available), True)
     if node.quota is not None:

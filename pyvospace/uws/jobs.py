@@ -202,6 +202,22 @@ async def agree_pull(
     return await _agreed(database, new, row, waited=job is not None, words=words)
 
 
+async def await_recall(database: Database, settings: Settings, transfer: Transfer, target: Target, job: str) -> None:
+    """Let a pull that waited to be run wait for bytes of a cold storage: EXECUTING, without endpoints as yet.
+
+    Raises
+    ------
+    RunAlreadyError
+        It was run already.
+    """
+    life = _share_life(settings, transfer) if transfer.is_share else settings.endpoints.life
+    waits = await jobs.await_recall(
+        database, job, request=pack(transfer), node=target.node_id or 0, node_uri=target.uri, life=life
+    )
+    if not waits:
+        raise RunAlreadyError("the job was run already")
+
+
 def _share_life(settings: Settings, transfer: Transfer) -> float:
     """Give the seconds that a share lasts: those that the client asks for, up to those of the settings."""
     text = transfer.param(SHARE_LIFE)

@@ -711,5 +711,106 @@ begin
 end
 $$;
 
+-- ---------------------------------------------------------------------------------------------------------- tiers
+
+-- Transfers that wait for bytes of cold storages. They are EXECUTING and get their endpoints when the bytes are there.
+create table recalls (
+    job_id text primary key references jobs on delete cascade,
+    -- Seconds that the endpoints last.
+    life   double precision not null
+);
+
+-- Where clients stand with bytes whose home is cold: online (there is a copy that they can have), recalling, nearline.
+create function tier_of(home integer, place text) returns text language plpgsql stable as $$
+begin
+    return case when exists (select from replicas r join storages s on s.id = r.at_storage
+                              where r.storage_id = home and r.location = place and not s.cold) then 'online'
+                when exists (select from replications r join storages s on s.id = r.at_storage
+                              where r.storage_id = home and r.location = place and not s.cold) then 'recalling'
+                else 'nearline' end;
+end
+$$;
+
+-- Have bytes brought back from a cold storage, for so many days; true: they are there, or on their way.
+create function recall(home integer, place text, keep_days double precision) returns boolean language plpgsql as $$
+declare
+    until timestamptz := now() + make_interval(secs => keep_days * 86400);
+begin
+    if not exists (select from storages s where s.id = home and s.cold) then
+        return true;
+    end if;
+    update replicas r set keep_until = greatest(r.keep_until, until)
+      from storages s
+     where s.id = r.at_storage and not s.cold and r.storage_id = home and r.location = place
+       and r.keep_until is not null;
+    return tier_of(home, place) <> 'nearline'
+        or enter_copies(home, place, 1, (select w.label from wishes_for(home, place) w), false, until) > 0
+        or enter_copies(home, place, 1, '', false, until) > 0;
+end
+$$;
+
+-- Recall the bytes of a node; null: they are in no cold storage.
+create function recall_node(of_node bigint, keep_days double precision) returns boolean language plpgsql as $$
+begin
+    return (select recall(n.storage_id, n.location, keep_days)
+              from nodes n join storages s on s.id = n.storage_id and s.cold where n.id = of_node);
+end
+$$;
+
+-- Give transfers whose bytes have come back their endpoints.
+create function wake_recalls() returns integer language plpgsql as $$
+declare
+    woken integer;
+begin
+    with ready as (
+        select r.job_id, r.life, (select p.id from places_to_read(j.node_id, '') p limit 1) as place
+          from recalls r join jobs j on j.id = r.job_id
+         order by j.created limit 1000 for update of r skip locked
+    ), gone as (
+        delete from recalls r using ready y where r.job_id = y.job_id and y.place is not null
+    )
+    update jobs j set storage_id = y.place, expires = now() + make_interval(secs => y.life)
+      from ready y where j.id = y.job_id and y.place is not null and j.phase = 'EXECUTING';
+    get diagnostics woken = row_count;
+    return woken;
+end
+$$;
+
+-- Recall what a caller may read of up to `at_most` containers behind `behind` in the tree at `top`, and count it. `last`
+-- is null at the end.
+create function recall_page(
+    top ltree, behind ltree, at_most integer, keep_days double precision, caller bigint, caller_groups text[],
+    admin boolean, out last text, out nodes bigint, out bytes bigint
+) language plpgsql as $$
+declare
+    page bigint[];
+begin
+    select array_agg(k.id), (array_agg(k.path::text))[cardinality(array_agg(k.id))] into page, last
+      from (select c.id, c.path from containers c
+             where c.path >= top and c.path < (top::text || '0')::ltree and (behind is null or c.path > behind)
+             order by c.path limit at_most) k;
+    select count(*) filter (where x.done), coalesce(sum(x.size) filter (where x.done), 0) into nodes, bytes
+      from (select n.size, recall(n.storage_id, n.location, keep_days) as done
+              from nodes n join storages s on s.id = n.storage_id and s.cold
+             where n.parent_id = any (page)
+               and may_read(n.owner_id, n.public, n.group_read, n.group_write, caller, caller_groups, admin)) x;
+    if cardinality(page) < at_most then
+        last := null;
+    end if;
+end
+$$;
+
+-- How many nodes of the tree at `top` (NULL: the node `of_node` alone) wait for their bytes, and how many bytes.
+create function recalls_left(top ltree, of_node bigint, out nodes bigint, out bytes bigint) language plpgsql stable as $$
+begin
+    select count(*), coalesce(sum(n.size), 0) into nodes, bytes
+      from replications r
+      join nodes n on n.storage_id = r.storage_id and n.location = r.location
+      left join containers c on c.id = n.parent_id
+     where r.keep_until is not null
+       and (n.id = of_node or top is not null and c.path >= top and c.path < (top::text || '0')::ltree);
+end
+$$;
+
 revoke all on all functions in schema storage_api from public;
 grant execute on all functions in schema storage_api to pyvospace_storage;

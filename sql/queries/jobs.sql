@@ -40,6 +40,18 @@ with places as materialized (
 )
 select j.expires, p.urls, p.storages from job j, places p;
 
+-- name: await_recall
+-- Let the job $1, a pull of the node $3 at $4 that waited to be run, wait for bytes of a cold storage; endpoints of $5
+-- seconds are made when they have come.
+with job as (
+    update jobs set phase = 'EXECUTING', request = $2::jsonb, node_id = $3, node_uri = $4, storage_id = null
+     where id = $1 and phase = 'PENDING'
+    returning id
+), waiting as (
+    insert into recalls (job_id, life) select id, $5 from job
+)
+select id from job;
+
 -- name: insert_push
 -- A negotiated push, to a server of a place with room for $13 bytes, for a client at the site $16: a new job, or one
 -- that waited to be run. No row: there is none, or the job does not wait. It fails if a quota leaves no room for it now.

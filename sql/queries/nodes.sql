@@ -34,7 +34,7 @@ select w.depth, w.visible, w.parent_owner_id, w.parent_public, w.parent_group_re
        end as used, q.bytes as quota, q.warned as quota_state,
        case when n.type <> 'ContainerNode' then null
             when s.limited then room_for(n.id, $2) else free_space() end as available,
-       d.kind as damage, d.found as damaged,
+       case when t.cold then tier_of(n.storage_id, n.location) end as tier, d.kind as damage, d.found as damaged,
        case when d.kind is not null then has_good_place(n.storage_id, n.location) end as has_copy, c.passed as checked
   from (select * from walk order by depth desc limit 1) w
   join nodes n on n.id = w.id

@@ -10,8 +10,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from pyvospace.model.vocabulary import CORE, TIER
 from pyvospace.supervisor.data import STORAGE_ROLE
-from tests.support.agents import Agent, endpoints_of
+from tests.support.agents import Agent, endpoints_of, properties_of, transfer_document
 from tests.support.fleet import Fleet
 from tests.support.pair import running_pair
 from tests.support.postgres import PostgresServer
@@ -40,6 +41,7 @@ def fleet(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFact
             try:
                 made.add("second", site="here")
                 made.add("third")
+                made.add("vault", cold="true")
                 yield made
             finally:
                 made.stop()
@@ -133,5 +135,48 @@ async def test_who_is_killed_while_he_copies_leaves_nothing_wrong(fleet: Fleet, 
     named = "select count(distinct location) from (select location from nodes union select at_location from replicas) x"
     (expected,) = (await fleet.ask(named))[0]
     async with asyncio.timeout(60):
-        while sum(len(fleet.files(name)) for name in ("storage", "second", "third")) != expected:
+        while sum(len(fleet.files(name)) for name in ("storage", "second", "third", "vault")) != expected:
             await asyncio.sleep(0.5)
+
+
+async def tier(agent: Agent, path: str) -> str | None:
+    return properties_of((await agent.get(path)).xml).get(TIER)
+
+
+async def freeze(fleet: Fleet, alice: Agent, name: str) -> str:
+    """Make a node whose bytes nobody has written for long, so that they are in the cold storage only."""
+    path = f"{fleet.pair.home}/{name}"
+    await policy(fleet, replicas=1, tier_days=10)
+    await alice.push(path, BYTES)
+    assert await tier(alice, path) is None
+    await fleet.ask("update nodes set modified = modified - interval '11 days' where name = $1", name)
+    await fleet.until("select s.cold from nodes n join storages s on s.id = n.storage_id where n.name = $1", name)
+    return path
+
+
+async def test_what_is_cold_is_recalled_by_who_wants_it(fleet: Fleet, alice: Agent) -> None:
+    path = await freeze(fleet, alice, "old")
+    assert await tier(alice, path) == "nearline"
+    for answer in (await alice.send("GET", f"/files{path}"), await alice.sync(path, PULL, CORE + "httpsget")):
+        assert answer.assert_fault(503, "ServiceBusy").headers["Retry-After"] == "60"
+    await fleet.until("select count(*) = 1 from replicas join nodes using (storage_id, location) where name = 'old'")
+    assert await tier(alice, path) == "online"
+    assert await alice.pull(path) == BYTES
+    await fleet.ask("update replicas set keep_until = now()")
+    await fleet.until("select count(*) = 0 from replicas join nodes using (storage_id, location) where name = 'old'")
+    assert await tier(alice, path) == "nearline"
+
+
+async def test_an_asynchronous_transfer_waits_for_its_bytes(fleet: Fleet, alice: Agent) -> None:
+    path = await freeze(fleet, alice, "older")
+    document = transfer_document(path, PULL, [CORE + "httpsget"])
+    job = (await alice.send("POST", "/transfers?PHASE=RUN", document)).assert_status(303).location
+    assert await alice.phase(job) == "EXECUTING"
+    found: list[str] = []
+    async with asyncio.timeout(60):
+        while not found:
+            found = endpoints_of((await alice.send("GET", f"{job}/results/transferDetails")).xml)
+            await asyncio.sleep(0.2)
+    assert (await alice.send("GET", found[0])).body == BYTES
+    await alice.send("GET", f"{job}?WAIT=10&PHASE=EXECUTING")
+    assert await alice.phase(job) == "COMPLETED"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 from pyvospace.db import placement, protocols
+from pyvospace.db.integrity import require_good_bytes
 from pyvospace.model.archives import archive_format
 from pyvospace.model.claims import EndpointClaims, Operation, Place
 from pyvospace.model.faults import (
@@ -63,6 +64,8 @@ _DIGITS = 18
 """Of a number of bytes, at the most."""
 _BYTES: Final[Mapping[str, Operation]] = {Direction.PUSH_TO_VOSPACE: "put", Direction.PULL_FROM_VOSPACE: "get"}
 """What the endpoints of jobs are for that were made before views were."""
+_RECALLED_IN: Final = 60
+"""Seconds after which somebody who waits for bytes of a cold storage may ask again."""
 _ANYWHERE: Final = frozenset({"get", "render"})
 """What every server can do that has the bytes of the node."""
 _LEFT_OUT: Final = (
@@ -165,10 +168,37 @@ async def pull_from_vospace(context: Context, wanted: Transfer, *, job: str | No
         target, served = await pull_target(context, context.own_path(wanted.target), wanted.view)
     agreed = await _agree(context, wanted, served)
     settings = context.service.settings
-    placed = await jobs.agree_pull(
-        context.database, settings, context.caller, agreed, target, near=near(context), job=job
-    )
+    try:
+        placed = await jobs.agree_pull(
+            context.database, settings, context.caller, agreed, target, near=near(context), job=job
+        )
+    except ServiceBusy:
+        if target.node_id is None or target.storage is None:
+            raise
+        if job is None:
+            raise await _away(context, target.node_id) from None
+        if not await _recall(context, target.node_id):
+            raise
+        await jobs.await_recall(context.database, settings, agreed, target, job)
+        return Negotiated(Agreed(job, jobs.endpoint_expiry(0), ()), replace(agreed, protocols=()))
     return await _with_endpoints(context, placed, agreed, target)
+
+
+async def _recall(context: Context, node: int) -> bool:
+    """Have bytes brought back that are in cold storages only; say whether they come.
+
+    Raises
+    ------
+    InternalFault
+        They are damaged everywhere.
+    ServiceBusy
+        There is nowhere to bring them.
+    """
+    await require_good_bytes(context.database, node)
+    coming = await placement.recall(context.database, node, days=context.service.settings.placement.recall_days)
+    if coming is False:
+        raise ServiceBusy("the bytes are in a cold storage, and no other has room for them now")
+    return bool(coming)
 
 
 async def pull_target(context: Context, path: tuple[str, ...], view: View | None) -> tuple[Target, Served]:
@@ -212,7 +242,7 @@ async def locate_file(
         return node, None
     places = await placement.to_read(context.database, node.id, near=near(context))
     if not places:
-        raise ServiceBusy("no server that has these bytes is there now; try again")
+        raise await _away(context, node.id)
     claims = EndpointClaims(
         operation="get",
         node_id=node.id,
@@ -223,6 +253,13 @@ async def locate_file(
     )
     best = places[0]
     return node, await context.service.signer.endpoint(best.url, best.storage, claims, name=node.name)
+
+
+async def _away(context: Context, node: int) -> ServiceBusy:
+    """Say why bytes cannot be had now; those of a cold storage are recalled."""
+    if await _recall(context, node):
+        return ServiceBusy("the bytes are being brought back from a cold storage", retry_after=_RECALLED_IN)
+    return ServiceBusy("no server that has these bytes is there now; try again")
 
 
 def near(context: Context) -> str:
