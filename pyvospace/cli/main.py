@@ -22,6 +22,7 @@ PARTS = (
     "pyvospace.cli.space_commands",
     "pyvospace.cli.job_commands",
     "pyvospace.cli.version_commands",
+    "pyvospace.cli.trash_commands",
     "pyvospace.cli.audit_command",
     "pyvospace.cli.login_commands",
     "pyvospace.cli.server_commands",

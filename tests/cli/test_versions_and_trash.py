@@ -31,3 +31,25 @@ def test_versions_are_shown_fetched_restored_and_removed(shell: Shell) -> None:
     assert shell("policies", "set", str(shell.home), "--label", "ssd") == 5
     assert shell("policies", "list") == 5
     shell.lines("policies", "remove", str(shell.home))
+
+
+def test_deleted_nodes_are_listed_restored_and_purged(shell: Shell) -> None:
+    shell.lines("policies", "set", str(shell.home), "--trash-days", "3")
+    shell.space.ensure_container("vos:box")
+    for name in ("vos:box/a", "vos:b"):
+        shell.space.push(b"bytes", name)
+    shell.lines("rm", "-r", "vos:box")
+    shell.lines("rm", "vos:b")
+    found = [line.split("\t") for line in shell.lines("trash", "list") if str(shell.home) in line]
+    assert [(line[1], line[2]) for line in found] == [(f"{shell.home}/b", "5 in 1"), (f"{shell.home}/box", "5 in 2")]
+    leaf, tree = (line[0] for line in found)
+    assert shell.lines("trash", "restore", tree) == [f"{shell.home}/box"]
+    assert shell.lines("cat", "vos:box/a") == ["bytes"]
+    assert shell("trash", "restore", tree) == 3
+    shell.lines("trash", "restore", leaf, f"/{'/'.join(shell.home.path)}/box")
+    assert sorted(shell.lines("ls", "vos:box")) == ["a", "b"]
+    shell.lines("rm", "-r", "vos:box")
+    (line,) = [line for line in shell.lines("trash", "list") if str(shell.home) in line]
+    shell.lines("trash", "purge", line.split("\t")[0])
+    assert shell("trash", "restore", line.split("\t")[0], "nowhere") == 2
+    assert not [line for line in shell.lines("trash", "list") if str(shell.home) in line]
