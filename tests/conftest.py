@@ -17,6 +17,8 @@ from pyvospace.supervisor.data import STORAGE_ROLE
 from tests.support import postgres
 from tests.support.pair import Pair, running_pair
 from tests.support.postgres import PostgresServer
+from tests.support.resumable import CutPair
+from tests.support.resumable import cut_pair as running_cut_pair
 
 # How long an example takes says nothing on a machine that is shared.
 settings.register_profile("pyvospace", deadline=None)
@@ -82,4 +84,13 @@ def pair(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
     with postgres_server.clone() as name:
         dsn, storage_dsn = postgres_server.dsn(name), postgres_server.dsn(name, STORAGE_ROLE)
         with running_pair(dsn, tmp_path_factory.mktemp("pair"), storage_dsn=storage_dsn) as running:
+            yield running
+
+
+@pytest.fixture(scope="session")
+def cut_pair(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CutPair]:
+    """The same, with a proxy before the storage servers that cuts connections when a test says so."""
+    with postgres_server.clone() as name:
+        dsn, storage_dsn = postgres_server.dsn(name), postgres_server.dsn(name, STORAGE_ROLE)
+        with running_cut_pair(dsn, storage_dsn, tmp_path_factory.mktemp("cut")) as running:
             yield running
