@@ -52,26 +52,36 @@ def fsck(
     if (quarantine or clear) and not storage:
         raise InvalidArgument("--quarantine and --clear are for a store: add --storage")
 
-    def tell(finding: Finding) -> None:
-        if not quiet:
-            typer.echo(json.dumps(finding.fields(), ensure_ascii=False) if as_json else _line(finding))
-
+    tell = _teller(as_json=as_json, quiet=quiet)
     if storage:
         task: Task = "repair" if repair else "quarantine" if quarantine else "clear" if clear else "none"
         number = asyncio.run(_each(_of_store(config, data, task), tell))
     else:
-        found = with_database(config, data, _of_catalogue(repair=repair))
+        found, known = with_database(config, data, _of_catalogue(repair=repair))
         for one in found:
             tell(one)
         number = len(found)
+        if known and not quiet:
+            typer.echo(f"pyvospace: {known} places of bytes are known to be damaged and are not served", err=True)
     if number:
         raise typer.Exit(1)
 
 
-def _of_catalogue(*, repair: bool) -> Callable[[Database], Awaitable[list[Finding]]]:
-    from pyvospace.db.integrity import check_catalogue
+def _teller(*, as_json: bool, quiet: bool) -> Callable[[Finding], None]:
+    def tell(finding: Finding) -> None:
+        if not quiet:
+            typer.echo(json.dumps(finding.fields(), ensure_ascii=False) if as_json else _line(finding))
 
-    return lambda database: check_catalogue(database, repair=repair)
+    return tell
+
+
+def _of_catalogue(*, repair: bool) -> Callable[[Database], Awaitable[tuple[list[Finding], int]]]:
+    from pyvospace.db.integrity import check_catalogue, known_damages
+
+    async def work(database: Database) -> tuple[list[Finding], int]:
+        return await check_catalogue(database, repair=repair), await known_damages(database)
+
+    return work
 
 
 def _of_store(config: Path | None, data: Path | None, task: Task) -> AsyncIterator[Finding]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 from pyvospace.db.errors import translated
 from pyvospace.db.statements import QueryFile
 from pyvospace.db.usage import Miscount, check_usage, correct_usage
+from pyvospace.model.crash import crash_point
 from pyvospace.model.integrity import Damage, Finding, Named
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ async def _mend(database: Database, statement: str) -> set[tuple[str, str]]:
     async def work(connection: Connection) -> set[tuple[str, str]]:
         await connection.execute(_Sql.lock_trees)
         done = [(row["kind"], row["subject"]) for row in await connection.fetch(statement)]
+        crash_point("repair-mid")
         kinds, subjects = [kind for kind, _ in done], [subject for _, subject in done]
         await connection.execute(_Sql.note_repairs, kinds, subjects)
         return set(done)

@@ -25,6 +25,8 @@ POINTS = UPLOAD_POINTS | frozenset(
         "properties-mid",
         "search-mid",
         "tus-append",
+        "repair-mid",
+        "fsck-mid",
     }
 )
 VARIABLE = "PYVOSPACE_CRASH"

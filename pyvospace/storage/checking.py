@@ -18,6 +18,7 @@ from enum import Enum
 from typing import Final
 
 from pyvospace.db.integrity import StoreRecords
+from pyvospace.model.crash import crash_point
 from pyvospace.model.faults import Fault
 from pyvospace.model.integrity import Damage, Finding, Named
 from pyvospace.service.content import DEFAULT_TYPE
@@ -178,10 +179,6 @@ class StoreCheck:
         self._pause = pause
         self._strange = False
         """Nearly nothing that is there is known."""
-        self.seen = 0
-        """Locations in the store."""
-        self.known = 0
-        """Damaged bytes that somebody has found before."""
 
     async def run(self) -> AsyncIterator[Finding]:
         """Compare, and give what is found as it is found."""
@@ -215,7 +212,6 @@ class StoreCheck:
 
     async def _look_at(self, number: int, batch: Sequence[Listed]) -> list[Finding]:
         before = datetime.now(UTC) - timedelta(seconds=self._grace)
-        self.seen += len(batch)
         sizes = await self._sizes(batch)
         wrong = await self._records.listed(number, [one.location for one in batch], sizes)
         old = {one.location for one in batch if one.published <= before}
@@ -266,6 +262,7 @@ class StoreCheck:
             await self._backend.delete(finding.subject)
         elif not await self._backend.quarantine(finding.subject):
             return replace(finding, outcome="left: this backend cannot put anything aside")
+        crash_point("fsck-mid")
         done = "deleted" if self._remedy is Remedy.REPAIR else "put aside"
         await self._records.note_repair(finding.subject, finding.kind, done)
         return replace(finding, outcome=done)
@@ -280,20 +277,15 @@ class StoreCheck:
                 yield finding
 
     async def _confirm(self, locations: Sequence[str]) -> list[Finding]:
-        """Look for bytes twice; they have a name before, between and after."""
+        """Look for bytes twice; they have a name before, between and after. What is known to be damaged is no news."""
         first = await self._judge(locations)
         if not first:
             return []
         await asyncio.sleep(self._pause)
         second = await self._judge(list(first))
         named = await self._records.named(list(second))
-        return [
-            await self._mark(named[one], second[one]) for one in second if one in named and not self._old(named[one])
-        ]
-
-    def _old(self, named: Named) -> bool:
-        self.known += named.damage is not None
-        return named.damage is not None
+        news = [named[one] for one in second if one in named and named[one].damage is None]
+        return [await self._mark(one, second[one.location]) for one in news]
 
     async def _judge(self, locations: Sequence[str]) -> dict[str, Verdict]:
         found = {}
