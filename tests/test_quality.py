@@ -13,7 +13,12 @@ from pyvospace.config.reference import reference
 ROOT = Path(__file__).parents[1]
 LONGEST_FUNCTION = 50
 LONGEST_MODULE = 600
-BACKENDS_SEE = {"pyvospace.model", "pyvospace.storage.backend"}
+BACKENDS_SEE = {
+    "pyvospace.model",
+    "pyvospace.storage.backend",
+    "pyvospace.storage.backends",
+    "pyvospace.storage.layers",
+}
 
 
 def modules(*folders: str) -> list[Path]:

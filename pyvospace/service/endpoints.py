@@ -25,7 +25,7 @@ from pyvospace.model.claims import OPERATIONS, EndpointClaims
 from pyvospace.model.faults import PermissionDenied
 from pyvospace.service import jwts
 from pyvospace.service.jwts import TokenRefused, Unverified
-from pyvospace.service.logs import trace_id
+from pyvospace.service.logs import request_id, trace_id
 
 log = logging.getLogger(__name__)
 
@@ -106,10 +106,21 @@ class EndpointSigner:
             "node": claims.node_id or 0,
             "job": claims.job_id or "",
             "tok": claims.token_id or 0,
-            "via": trace_id.get(),
+            "via": _trace(claims),
             **({"ver": claims.version} if claims.version else {}),
         }
         return jwts.sign(payload, kid, secret)
+
+
+def _trace(claims: EndpointClaims) -> str:
+    """Give what connects the log lines about a transfer: if the client says nothing, and there is a job, that is enough.
+
+    An endpoint of a job looks the same each time, unless somebody wants to trace it.
+    """
+    if claims.job_id is None or trace_id.get() not in {"", request_id.get()}:
+        return trace_id.get()
+    trace_id.set(claims.job_id)
+    return ""
 
 
 class EndpointVerifier:
@@ -152,7 +163,7 @@ class EndpointVerifier:
         known = _CLAIMS | {"ver"} if payload.get("op") == _VERSION else _CLAIMS
         if payload.keys() | {"via"} != known or payload["op"] not in OPERATIONS:
             raise PermissionDenied("this is no endpoint of ours")
-        trace_id.set(str(payload.get("via") or trace_id.get()))
+        trace_id.set(str(payload.get("via") or payload["job"] or trace_id.get()))
         return EndpointClaims(
             operation=payload["op"],
             node_id=payload["node"] or None,

@@ -57,7 +57,7 @@ async def serving(
     """Run a server of ours, as a process of it would, and give its port."""
     (port,) = free_ports(1)
     settings = ServerSettings.model_validate(
-        {**(tls.model_dump() if tls else {}), "port": port, "public_url": "https://x"}
+        {**(tls.model_dump() if tls else {}), "port": port, "public_url": "https://x", "drain_time": 1}
     )
     app = web.Application(middlewares=[edge(AccessLog(LogSettings(level="error")))])
     app.router.add_route("*", "/", _answer)
@@ -65,9 +65,7 @@ async def serving(
     dress(app, settings, vary=(), cors=None)
     Proxies.install(app, ProxySettings(trusted=trusted))
     stop = asyncio.Event()
-    task = asyncio.create_task(
-        serve(app, settings, stop, limits=LimitSettings.model_validate(limits), shutdown_timeout=1)
-    )
+    task = asyncio.create_task(serve(app, settings, stop, limits=LimitSettings.model_validate(limits)))
     try:
         while not task.done():
             with suppress(OSError):
