@@ -126,14 +126,14 @@ def _peak(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def space(folder: Path, *, workers: int = 1) -> Iterator[Space]:
-    """Run ``pyvospace up`` on data of its own."""
+def space(folder: Path, *, workers: int = 1, **environment: str) -> Iterator[Space]:
+    """Run ``pyvospace up`` on data of its own, with further settings."""
     port = free_port(2)
     data = folder / "space"
     command = (sys.executable, "-m", "pyvospace", "up", "--data", str(data), "--port", str(port))
     # nginx is beside us, where users may not send the service.
     permitted = {"PYVOSPACE_OUTGOING__ALLOW": "127.0.0.1", "PYVOSPACE_OUTGOING__PORTS": "1-65535"}
-    with process(*command, "--workers", str(workers), folder=folder, name="space", **permitted) as started:
+    with process(*command, "--workers", str(workers), folder=folder, name="space", **permitted, **environment) as started:
         access = _access(data / "access.env", started)
         yield Space(
             port=port,

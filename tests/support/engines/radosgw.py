@@ -42,6 +42,9 @@ pid_file = {folder}/run/$name.pid
 rgw_frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
 # All quotas are looked at anew for each request: tests change them.
 rgw_bucket_quota_ttl = 0
+# What was deleted is gone soon.
+rgw_gc_obj_min_wait = 5
+rgw_gc_processor_period = 5
 """
 
 
