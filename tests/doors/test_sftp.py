@@ -16,6 +16,7 @@ import asyncssh
 import pytest
 from asyncssh import FXF_APPEND, FXF_CREAT, FXF_READ, FXF_WRITE, SFTPAttrs
 
+from pyvospace.cli.main import run
 from pyvospace.model.callers import Scope
 from pyvospace.model.vocabulary import FILE_TIME, QUOTA
 from tests.doors.clients import Way, block, connected, openssh, read_http
@@ -258,7 +259,7 @@ async def test_what_was_cut_off_is_not_there(door: OpenDoor, key: Path, tmp_path
                 way.host, way.port, username=way.user, client_keys=[str(key)], known_hosts=None, config=None
             )
             client = await connection.start_sftp_client()
-            file = await client.open("cut", "wb")
+            file = await client.open("half-way", "wb")
             await file.write(BIG)
             if cut == "connection":
                 connection.abort()
@@ -266,27 +267,27 @@ async def test_what_was_cut_off_is_not_there(door: OpenDoor, key: Path, tmp_path
                 other.stop(kill=True)
             await connection.wait_closed()
             await asyncio.sleep(0.2)
-            assert missing(door, "cut")
+            assert missing(door, "half-way")
         assert list((door.pair.data / "door" / "spool").iterdir()) == []
         other.start()
-        async with connected(other.way(), key) as client, client.open("cut", "wb") as file:
+        async with connected(other.way(), key) as client, client.open("half-way", "wb") as file:
             await file.write(b"whole")
-    assert read_http(door.pair, "cut") == b"whole"
+    assert read_http(door.pair, "half-way") == b"whole"
 
 
-def test_keys_by_the_command_line(door: OpenDoor, files: Path) -> None:
-    environment = {**os.environ, "VOSPACE_URL": door.pair.url, "VOSPACE_TOKEN": door.pair.token}
-
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(shutil.which("pyvospace") or ".venv/bin/pyvospace")), "keys", *words]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
-
+def test_keys_by_the_command_line(
+    door: OpenDoor, files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VOSPACE_URL", door.pair.url)
+    monkeypatch.setenv("VOSPACE_TOKEN", door.pair.token)
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "a laptop", "-f", files / "id"], check=True)
-    print_of = subprocess.run(["ssh-keygen", "-lf", files / "id.pub"], capture_output=True, text=True, check=True)
-    assert run("add", f"{files}/id.pub").stdout.strip() in print_of.stdout
-    assert run("add", f"{files}/id.pub").returncode != 0
-    [line] = [line for line in run("list").stdout.splitlines() if "a laptop" in line]
+    shown = subprocess.run(["ssh-keygen", "-lf", files / "id.pub"], capture_output=True, text=True, check=True)
+    assert run(["keys", "add", f"{files}/id.pub"]) == 0
+    assert capsys.readouterr().out.strip() in shown.stdout
+    assert run(["keys", "add", f"{files}/id.pub"]) != 0
+    assert run(["keys", "add", f"{files}/whole"]) != 0
+    assert run(["keys", "list"]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "a laptop" in line]
     assert openssh(door.place(), "ls", options=("-i", f"{files}/id")).returncode == 0
-    assert run("remove", line.split("\t")[0]).returncode == 0
-    assert openssh(door.place(), "ls", options=("-i", f"{files}/id", "-oPasswordAuthentication=no")).returncode != 0
-    assert run("add", f"{files}/whole").returncode != 0
+    assert run(["keys", "remove", line.split("\t")[0]]) == 0
+    assert openssh(door.place(), "ls", options=("-i", f"{files}/id")).returncode != 0
