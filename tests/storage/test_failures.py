@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pyvospace.storage import direct, sink
-from pyvospace.storage.backends import posix
+from pyvospace.storage.backends import posix_directory
 from pyvospace.storage.sweep import Sweeper
 from tests.storage.serving import make_settings, open_files, serving, staged, stored
 
@@ -56,7 +56,7 @@ async def test_every_call_of_an_upload(
             opened = open_files()
             faulty = FaultyOs(attempt, code)
             with monkeypatch.context() as patch:
-                for module in (posix, sink, direct):
+                for module in (posix_directory, sink, direct):
                     patch.setattr(module, "os", faulty)
                 answer = await server.put(big[:size])
             failed.append(faulty.failed)
@@ -85,7 +85,7 @@ async def test_every_call_of_a_download(tmp_path: Path, monkeypatch: pytest.Monk
             opened = open_files()
             faulty = FaultyOs(attempt, code)
             with monkeypatch.context() as patch:
-                patch.setattr(posix, "os", faulty)
+                patch.setattr(posix_directory, "os", faulty)
                 answer = await server.get()
             assert answer.status == (200 if faulty.failed in {"", "close"} else 500)
             await server.hang_up()
