@@ -216,25 +216,11 @@ async def test_a_wrong_digest_keeps_the_old_bytes(alice: Agent, folder: Folder) 
     assert await alice.pull(path) == b"new"
 
 
-@pytest.mark.clause("T11")
-async def test_transactions_are_not_offered(alice: Agent, folder: Folder) -> None:
-    path = folder.node_path("a")
-    await alice.push(path, b"old")
-    _, endpoint = await alice.negotiate(path, Direction.PUSH_TO_VOSPACE)
-    probe = {"x-put-txn-op": "start", "x-total-length": str(6 * 1024**3)}
-    answer = await alice.send("PUT", endpoint, b"", headers=probe)
-    assert answer.status < 300
-    assert "x-put-txn-id" not in answer.headers
-    assert await alice.pull(path) == b"old"
-    started = await alice.send("PUT", endpoint, b"new", headers={"x-put-txn-op": "start"})
-    assert "x-put-txn-id" not in started.assert_status(201).headers
-    assert await alice.pull(path) == b"new"
-
-
 LARGE = """
 import sys
 from cadcutils.net import ws
 ws.MAX_MD5_COMPUTE_SIZE = ws.FILE_SEGMENT_THRESHOLD = 4096
+ws.PREFERRED_SEGMENT_SIZE = 5000
 from vos.commands.vcp import vcp
 sys.argv[0] = "vcp"
 vcp()
@@ -243,7 +229,7 @@ vcp()
 
 @pytest.mark.clause("T11")
 def test_vcp_of_a_file_that_it_takes_for_one_above_5_gib(machine: Machine, folder: Folder, fits_file: Path) -> None:
-    """Its thresholds are lowered; everything else is vos."""
+    """Its thresholds are lowered; everything else is vos. It comes in segments of one transaction."""
     machine.python(LARGE, "--token", str(machine.token), fits_file, folder.vos("a.fits"))
     machine.vos("vcp", folder.vos("a.fits"), "large")
     machine.run("cmp", fits_file, "large")

@@ -245,19 +245,6 @@ async def test_store_that_cannot_be_written(tmp_path: Path) -> None:
         assert (await connection.answer()).status == 503
 
 
-async def test_probe_of_opencadc_clients(storage_server: Server) -> None:
-    await storage_server.put(DATA)
-    probe = await storage_server.put(b"", x_total_length="6000000000", x_put_txn_op="start")
-    assert probe.status == 200
-    assert "x-put-txn-id" not in probe.headers
-    assert (await storage_server.get()).body == DATA
-    answer = await storage_server.put(b"new", x_put_txn_op="start")
-    assert (answer.status, "x-put-txn-id" in answer.headers) == (201, False)
-    assert (await storage_server.put(b"", x_total_length="9" * 18)).status == 507
-    assert (await storage_server.put(b"", x_total_length="-1")).status == 400
-    assert (await storage_server.put(b"abc", Content_Range="bytes 0-2/10")).status == 400
-
-
 async def test_delivery_is_told_once_it_is_complete(storage_server: Server, big: bytes) -> None:
     await storage_server.put(big * 6)  # more than the buffers of two sockets
     storage_server.catalogue.node(1).waiting_job = "job"
