@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from uuid import uuid4
 import pytest
 
 from pyvospace.model.faults import InvalidData, NodeBusy, ServiceBusy
+from pyvospace.storage.app import load_backend
 from pyvospace.storage.backend import BackendConfig, ByteRange
 from pyvospace.storage.backends.ngas import NgasBackend
 from pyvospace.storage.testing.contract import BackendContract
@@ -132,12 +134,16 @@ async def test_several_copies_and_foreign_files(ngas: Ngas, tmp_path: Path) -> N
 
 
 async def test_through_the_server(ngas: Ngas, tmp_path: Path, big: bytes) -> None:
-    settings = make_settings(tmp_path, backend="ngas", options={"url": ngas.url})
-    async with serving(settings, backend=made(ngas, tmp_path)) as server:
+    secret = tmp_path / "password"
+    secret.write_text("open sesame\n")
+    options = {"url": ngas.url, "user": "vos", "password_file": str(secret)}
+    settings = make_settings(tmp_path, backend="ngas", options=options)
+    async with serving(settings, backend=load_backend(settings)) as server:
         for data in (b"", b"abc", big):
             assert (await server.put(data)).status == 201
             assert (await server.get()).body == data
         assert (await server.get(Range="bytes=2000000-5000000")).body == big[2_000_000:5_000_001]
+    assert ngas.authorization == {"Basic " + b64encode(b"vos:open sesame").decode()}
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,7 @@ class BlobReader:
             conditions |= {"headers": {"x-ms-range-get-content-md5": "true"}, "raw_response_hook": _noting(told)}
         with translated("reading"):
             stream = await self._blob.download_blob(span.start, span.length, **conditions)
-            content = await stream.readall()
+            content = b"".join([chunk async for chunk in stream.chunks()])  # one: it is not copied, as readall would
         if len(content) != span.length:
             raise AzureStorageError(f"damaged: {len(content)} bytes came instead of {span.length}")
         if self._verify and base64.b64encode(await in_thread(_md5, content)).decode() != told.get("md5"):

@@ -47,6 +47,8 @@ _PLACEHOLDER: Final = b"\n"
 _IDENTITY: Final = "storage.json"
 _PRIVATE: Final = 0o600
 _PIECE: Final = 1 << 20
+_STOPPING: Final = 30.0
+"""Seconds for which a cancelled upload waits for what the server says to a file that it has."""
 _FRESH: Final = 60.0
 """Seconds for which what the volumes have left is good."""
 
@@ -69,16 +71,20 @@ class NgasBackend(StorageBackend):
     async def start(self) -> UUID:
         """Read which storage it is; archive an identity for a new one. The first version of it counts."""
         await in_thread(self._path.mkdir, mode=0o700, parents=True, exist_ok=True)
+        spool = _Spool(self._path)
         self._server.open()
         try:
+            text = json.dumps({"id": str(uuid4()), "made": datetime.now(UTC).isoformat()}) + "\n"
+            await in_thread(spool.hold, text.encode())  # also shows whether the file system has such files
             if not await self._server.files(self._id(_IDENTITY)):
-                text = json.dumps({"id": str(uuid4()), "made": datetime.now(UTC).isoformat()}) + "\n"
-                await self._archive(_Spool.of(self._path, text.encode()), _IDENTITY)
+                await self._archive(spool, _IDENTITY)
             pieces = self._server.read(self._id(_IDENTITY), None)
             return UUID(json.loads(b"".join([piece async for piece in pieces]))["id"])
         except BaseException:
             await self.close()
             raise
+        finally:
+            spool.close()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -113,7 +119,7 @@ class NgasBackend(StorageBackend):
             try:
                 await asyncio.shield(sending)
             except asyncio.CancelledError:
-                if file.closed or file.tell() < spool.size:
+                if not file.closed and file.tell() < spool.size:
                     sending.cancel()
                 await to_its_end(_ended(sending))
                 raise
@@ -195,14 +201,11 @@ class _Spool:
         self._fd = -1
         self.size = 0
 
-    @classmethod
-    def of(cls, directory: Path, content: bytes) -> Self:
-        """Make one with something in it."""
-        spool = cls(directory)
-        os.close(spool.open())
-        os.write(spool._fd, content)
-        spool.fill()
-        return spool
+    def hold(self, content: bytes) -> None:
+        """Make it with something in it."""
+        os.close(self.open())
+        os.write(self._fd, content)
+        self.fill()
 
     def open(self) -> int:
         """Make it; the descriptor is the caller's to close."""
@@ -242,8 +245,9 @@ def _crc32(spool: _Spool) -> int:
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
-    with suppress(asyncio.CancelledError, Fault, OSError):
-        await task
+    with suppress(asyncio.CancelledError, TimeoutError, Fault, OSError):
+        async with asyncio.timeout(_STOPPING):
+            await task
 
 
 async def _nothing() -> AsyncIterator[bytes]:

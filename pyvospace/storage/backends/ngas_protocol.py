@@ -161,7 +161,9 @@ class NgasServer:
         settings = self._settings
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECTING, sock_read=settings.timeout),
-            auth=aiohttp.BasicAuth(settings.user, settings.password) if settings.user else None,
+            headers={"Authorization": aiohttp.encode_basic_auth(settings.user, settings.password)}
+            if settings.user
+            else None,
             auto_decompress=False,
             read_bufsize=_PIECE,
         )

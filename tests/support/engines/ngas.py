@@ -46,6 +46,8 @@ class Ngas:
         """Bytes after which the next answers to RETRIEVE break off."""
         self.busy = 0
         """So many of the next requests are answered with 503."""
+        self.authorization: set[str | None] = set()
+        """What came with the requests."""
         self.url = ""
 
     def path(self, row: dict[str, Any]) -> Path:
@@ -102,6 +104,7 @@ class Handler(BaseHTTPRequestHandler):
         self.parameters = dict(parse_qsl(parts.query))
         command = parts.path.strip("/")
         self.ngas.asked.append(command)
+        self.ngas.authorization.add(self.headers["Authorization"])
         if self.ngas.busy:
             self.ngas.busy -= 1
             self.close_connection = True  # a body may still come
