@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final, Self
 from pyvospace.db.pool import acting
 from pyvospace.model.audit import DONE, Action
 from pyvospace.model.callers import Caller, Origin
-from pyvospace.model.faults import Fault, InternalFault, InvalidData, PermissionDenied
+from pyvospace.model.faults import Fault, InternalFault, InvalidData, PermissionDenied, ServiceBusy
 from pyvospace.model.ranges import ByteRange
 from pyvospace.service.audit import REFUSED
 from pyvospace.service.content import storable_type
@@ -303,12 +303,19 @@ class Upload:
             raise RuntimeError("an upload is committed once")
         self._ended = True
         await self._put(b"", last=True)
-        await asyncio.shield(self._storing)
+        await self._stored()
         return self._body.digests()
+
+    async def _stored(self) -> None:
+        """Wait until the bytes are stored; the server may stop before."""
+        await asyncio.wait([self._storing])
+        if self._storing.cancelled():
+            raise ServiceBusy("the storage server stops; send the file again")
+        self._storing.result()
 
     async def _put(self, piece: bytes, *, last: bool) -> None:
         if self._storing.done():
-            await self._storing
+            await self._stored()
             raise InternalFault("the upload has ended")
         if not self._body.pieces.full():
             self._body.pieces.put_nowait((piece, last))
@@ -317,7 +324,7 @@ class Upload:
         try:
             await asyncio.wait([waiting, self._storing], return_when=asyncio.FIRST_COMPLETED)
             if not waiting.done():
-                await self._storing
+                await self._stored()
         finally:
             waiting.cancel()
 

@@ -25,6 +25,9 @@ from pyvospace.storage.testing.doubles import MemoryCatalogue
 class OpenVerifier:
     """Takes ``get-7``, ``put-7`` and ``render-7`` for endpoints of node 7."""
 
+    async def verify_credential(self, user: str, password: str) -> EndpointClaims:
+        return await self.verify(f"{user}-{password}")
+
     async def verify(self, token: str) -> EndpointClaims:
         operation, _, node = token.partition("-")
         known: dict[str, Operation] = {"get": "get", "put": "put", "render": "render"}
