@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class _Sql(QueryFile, file="versions.sql"):
     versions: ClassVar[str]
     place: ClassVar[str]
+    hold_homes: ClassVar[str]
     lock: ClassVar[str]
     has: ClassVar[str]
     restore: ClassVar[str]
@@ -109,6 +110,7 @@ async def remove(database: Database, caller: Caller, node: StoredNode, number: i
 
 
 async def _change(connection: Connection, caller: Caller, node: StoredNode, number: int, action: Action) -> bool:
+    await connection.execute(_Sql.hold_homes)
     held = await connection.fetchrow(
         _Sql.lock, node.id, node.parent_id, node.name, caller.id, caller.groups, caller.admin, caller.epoch
     )

@@ -63,6 +63,16 @@ begin
 end
 $$;
 
+-- Keep bytes from being taken to another home until the transaction ends, where they may become a version: to be called
+-- before a node is locked. Copies do as much.
+create function hold_homes() returns void language plpgsql as $$
+begin
+    if (select p.versions from policies p where p.versions > 0 order by p.versions limit 1) is not null then
+        perform pg_advisory_xact_lock_shared(8413);
+    end if;
+end
+$$;
+
 -- Bytes that go when a node gets other ones: its own, or the versions that they push out.
 create function freed_by_store(node nodes) returns bigint language plpgsql stable as $$
 declare
@@ -189,6 +199,7 @@ begin
         if not found then
             perform raise_fault('NodeBusy', 'another transfer took this node over');
         end if;
+        perform hold_homes();
         loop
             node := push_target(job, true);
             exit when node.id is not null;
@@ -254,6 +265,7 @@ begin
     if not found then
         perform raise_fault('NodeBusy', 'another transfer took this node over');
     end if;
+    perform hold_homes();
     perform from containers k
       where k.id = job.node_id and nlevel(k.path) + cardinality(level_ends) <= 201 for share;
     if not found then
@@ -411,6 +423,81 @@ begin
         select greatest(r.room, 0) + freed, r.words into room, words
           from quota_room(container, owner, job.owner_id) r where r.room is not null;
     end if;
+end
+$$;
+
+-- Bytes that quotas count of an upload in parts, and for whom: beyond what they will replace.
+create or replace function count_partial(job jobs, of_id text, node nodes) returns void language plpgsql as $$
+declare
+    container bigint := coalesce(node.parent_id, job.parent_id);
+    owner bigint := coalesce(node.owner_id, job.owner_id, (select p.owner_id from nodes p where p.id = job.parent_id));
+    old partials;
+    more bigint;
+begin
+    if job.discard then
+        return;
+    end if;
+    select * into old from partials where id = of_id;
+    more := greatest(greatest(old.received, old.promised) - freed_by_store(node), 0);
+    update partials set reserved = more, container_id = container, owner_id = owner where id = of_id;
+    if more > old.reserved then
+        perform require_quotas(array[container], array[owner], more - old.reserved, 0, job.owner_id);
+    end if;
+end
+$$;
+
+-- Let a request write behind what is there. `announced`: bytes that it brings. NULL: it does not say.
+create or replace function storage_api.claim_segment(
+    of_uuid uuid, of_id text, new_attempt text, lease double precision, at_offset bigint, told_size bigint,
+    announced bigint, life double precision, most_bytes bigint
+) returns table (size_limit bigint, room bigint, words text)
+language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+    job jobs;
+    p partials;
+    node nodes;
+    theirs record;
+    quota record;
+    after bigint := at_offset + coalesce(announced, 0);
+begin
+    perform set_config('synchronous_commit', 'off', true);
+    perform require_state(true);
+    job := job_of_partial(of_uuid, of_id);
+    p := idle_partial(of_id);
+    if p.parts is not null then
+        perform raise_fault('PermissionDenied', 'this upload is put together from others');
+    elsif p.finished is not null or p.received <> at_offset then
+        perform raise_fault('OffsetMismatch', format('%s bytes are there', p.received));
+    elsif told_size <> coalesce(p.size, told_size) or told_size < p.received then
+        perform raise_fault('InvalidArgument', 'the length was another one before, or less has come already');
+    end if;
+    p.size := coalesce(p.size, told_size);
+    if after > p.size then
+        perform raise_fault('RequestEntityTooLarge', format('the upload has %s bytes', p.size));
+    elsif greatest(after, p.size) > job.size_limit then
+        perform raise_fault('RequestEntityTooLarge', format('more than the limit of %s bytes', job.size_limit));
+    end if;
+    perform pg_advisory_xact_lock(8419, (p.user_id % 2147483647)::integer);
+    select * into theirs from unfinished_of(p.user_id);
+    if theirs.bytes + coalesce(announced, 0) > most_bytes then
+        perform raise_fault('QuotaExceeded', format('more than %s bytes in unfinished uploads', most_bytes));
+    end if;
+    update partials
+       set attempt = new_attempt, until = now() + make_interval(secs => lease), promised = after, size = p.size,
+           expires = now() + make_interval(secs => life)
+     where id = of_id;
+    select null::bigint as room, null::text as words into quota;
+    if not job.discard then
+        node := push_target(job, false);
+        perform count_partial(job, of_id, node);
+        if announced is null then
+            select greatest(r.room, 0) + greatest(freed_by_store(node) - at_offset, 0) as room, r.words into quota
+              from quota_room(coalesce(node.parent_id, job.parent_id), coalesce(node.owner_id, job.owner_id),
+                              job.owner_id) r where r.room is not null;
+        end if;
+    end if;
+    return query select least(coalesce(p.size, job.size_limit, most_bytes + at_offset) - at_offset,
+                              most_bytes - theirs.bytes), quota.room, quota.words;
 end
 $$;
 

@@ -13,6 +13,10 @@ select p.url, p.uuid::text as storage
   left join lateral (select * from places_of(v.storage_id, v.location, $3, false) limit 1) p on true
  where v.node_id = $1 and v.number = $2;
 
+-- name: hold_homes
+-- Nobody takes bytes to another home meanwhile (see storage_api.store).
+select pg_advisory_xact_lock_shared(8413);
+
 -- name: lock
 -- Lock the node $1, still the child of $2 named $3, for the caller $4 (groups $5, administrator $6), identified at the
 -- epoch $7, if he may write to it; its container is shared before. Tells whether somebody is bringing it other bytes. No
