@@ -43,9 +43,9 @@ class Options:
     """Bytes of a part of an upload."""
     read_size: int = 4 * _MIB
     """Bytes that one request reads."""
-    concurrency: int = 4
+    concurrency: int = 8
     """Parts of one upload, and reads of one download, under way at once."""
-    threads: int = 16
+    threads: int = 32
     """Requests for bytes under way at once, of all transfers."""
     memory: int = 512 * _MIB
     """Bytes that all uploads together may hold; and as much again for all downloads."""
