@@ -34,6 +34,7 @@ PARTS = (
     "pyvospace.cli.integrity_commands",
     "pyvospace.cli.operation_commands",
     "pyvospace.cli.storage_commands",
+    "pyvospace.cli.recall_commands",
     "pyvospace.cli.token_commands",
     "pyvospace.cli.key_commands",
 )

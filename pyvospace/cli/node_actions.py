@@ -197,6 +197,16 @@ async def rm(session: Session, uris: Sequence[str], how: Removal) -> None:
                     raise
 
 
+async def recall(session: Session, uris: Sequence[str]) -> None:
+    """Have bytes brought back from cold storages."""
+    for text in uris:
+        with session.excused():
+            for place in await session.places(text):
+                with session.excused(), JobDisplay() as display, display.job(str(place.uri)) as watch:
+                    counts = await place.space.recall(place.uri, watch=watch)
+                write_line(f"{place.uri}: {counts.done} recalled")
+
+
 async def _remove(place: Place, text: str, how: Removal) -> None:
     if not place.uri.path or text.removeprefix("vos:") == "":
         # An empty variable of the shell makes such an argument sooner than anybody's wish.

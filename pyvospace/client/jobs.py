@@ -30,6 +30,7 @@ from pyvospace.model.vocabulary import (
     STANDARD_ASYNC_DELETE,
     STANDARD_ASYNC_SETPROPS,
     STANDARD_PERMISSIONS,
+    STANDARD_RECALLS,
     STANDARD_SEARCHES,
     STANDARD_TRANSFERS,
     Phase,
@@ -60,6 +61,7 @@ class JobList(StrEnum):
     DELETIONS = "async-delete"
     PROPERTIES = "async-setprops"
     SEARCHES = "searches"
+    RECALLS = "recalls"
 
 
 _STANDARDS: Final = {
@@ -67,6 +69,7 @@ _STANDARDS: Final = {
     JobList.DELETIONS: STANDARD_ASYNC_DELETE,
     JobList.PROPERTIES: STANDARD_ASYNC_SETPROPS,
     JobList.SEARCHES: STANDARD_SEARCHES,
+    JobList.RECALLS: STANDARD_RECALLS,
 }
 
 

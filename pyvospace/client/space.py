@@ -533,6 +533,17 @@ class Space(Auditing, Versions, Jobs):
         body = urlencode({"target": str(await self.uri(uri))}).encode()
         return await self.count(await self.create_job(JobList.DELETIONS, body, FORM, dry_run=dry_run), watch=watch)
 
+    async def recall(self, uri: NodeUri | str, *, watch: Watch | None = None) -> Counts:
+        """Have the bytes of a node, or of all below a container, brought back from cold storages, and wait for them.
+
+        Raises
+        ------
+        OperationNotSupported
+            The service knows nothing of this (it is an extension of our own).
+        """
+        body = urlencode({"target": str(await self.uri(uri))}).encode()
+        return await self.count(await self.create_job(JobList.RECALLS, body, FORM), watch=watch)
+
     async def set_properties(
         self,
         uri: NodeUri | str,

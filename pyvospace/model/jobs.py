@@ -30,6 +30,8 @@ class Kind(StrEnum):
     SET_PROPERTIES = "set_properties"
     """Set properties of a whole tree."""
     SEARCH = "search"
+    RECALL = "recall"
+    """Bring bytes back from cold storages."""
 
     @property
     def changes_nodes(self) -> bool:

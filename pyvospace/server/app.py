@@ -39,6 +39,7 @@ from pyvospace.server.handlers import (
     logins,
     nodes,
     permissions,
+    recalls,
     recursive,
     search,
     service,
@@ -96,6 +97,7 @@ _LISTS: Final = (
     JobList(SEARCHES, search.create),
     JobList(recursive.DELETIONS, recursive.create_deletion),
     JobList(recursive.SETTINGS, recursive.create_setting),
+    JobList(recalls.RECALLS, recalls.create),
 )
 """Every list of jobs."""
 

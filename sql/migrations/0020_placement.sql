@@ -133,7 +133,7 @@ declare
     node nodes;
 begin
     if job.kind = 'pull_to' then
-        if exists (select from policies p where p.label <> '') then
+        if (select p.label from policies p where p.label <> '' order by p.label limit 1) is not null then
             wanted := coalesce((policy_of(coalesce((select n.parent_id from nodes n where n.id = job.node_id),
                                                    job.parent_id))).label, '');
         end if;

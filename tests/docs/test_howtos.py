@@ -23,12 +23,14 @@ PAGES = {
     "structured-data.md": "true",
     "credentials.md": "true",
     "third-party.md": "true",
+    "trash-and-versions.md": "true",
 }
 """What comes before the first block."""
 
 
-def test_page_for_administrators(environment: dict[str, str], pair: Pair, tmp_path: Path) -> None:
-    blocks = [text for language, text in blocks_of("howto/administration.md") if language == "sh"]
+@pytest.mark.parametrize("page", ["administration.md", "many-storage-servers.md"])
+def test_page_for_administrators(environment: dict[str, str], pair: Pair, tmp_path: Path, page: str) -> None:
+    blocks = [text for language, text in blocks_of(f"howto/{page}") if language == "sh"]
     script = "\n".join(blocks)
     assert run([("sh", script)], {**environment, "VOSPACE_TOKEN": pair.admin_token}, tmp_path) == 1
 

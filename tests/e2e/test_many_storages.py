@@ -14,6 +14,7 @@ from pyvospace.model.vocabulary import CORE, TIER
 from pyvospace.supervisor.data import STORAGE_ROLE
 from tests.support.agents import Agent, endpoints_of, properties_of, transfer_document
 from tests.support.fleet import Fleet
+from tests.support.jobs import FORM, run_job
 from tests.support.pair import running_pair
 from tests.support.postgres import PostgresServer
 
@@ -28,7 +29,7 @@ def fleet(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFact
     environment = {
         "PYVOSPACE_STORAGE__OBSOLETE_GRACE": "0.1",
         "PYVOSPACE_STORAGE__SWEEP_INTERVAL": "1",
-        "PYVOSPACE_STORAGE__SWEEP_GRACE": "5",
+        "PYVOSPACE_STORAGE__SWEEP_GRACE": "3",
         "PYVOSPACE_PLACEMENT__SITES": SITES,
         "PYVOSPACE_PLACEMENT__INTERVAL": "1",
         "PYVOSPACE_PLACEMENT__REPAIR_RATE": "100000000",
@@ -119,7 +120,7 @@ async def test_a_storage_is_drained_and_retired(fleet: Fleet, alice: Agent) -> N
 
 async def test_who_is_killed_while_he_copies_leaves_nothing_wrong(fleet: Fleet, alice: Agent) -> None:
     await policy(fleet, replicas=2)
-    contents = {f"many-{number}": bytes([number]) * 200_000 for number in range(30)}
+    contents = {f"many-{number}": bytes([number]) * 200_000 for number in range(12)}
     for name, content in contents.items():
         await alice.push(f"{fleet.pair.home}/{name}", content)
     for name in ("third", "second"):
@@ -127,7 +128,7 @@ async def test_who_is_killed_while_he_copies_leaves_nothing_wrong(fleet: Fleet, 
         await asyncio.to_thread(fleet.start, name)
     await fleet.ask("update replications set due = now(), until = null")
     await fleet.until("select not exists (select from replications)")
-    copied = "select count(*) = 30 from replicas join nodes using (storage_id, location) where name ~ $1"
+    copied = "select count(*) = 12 from replicas join nodes using (storage_id, location) where name ~ $1"
     await fleet.until(copied, "^many-")
     for name, content in contents.items():
         for url in await endpoints(alice, f"{fleet.pair.home}/{name}"):
@@ -149,6 +150,7 @@ async def freeze(fleet: Fleet, alice: Agent, name: str) -> str:
     await policy(fleet, replicas=1, tier_days=10)
     await alice.push(path, BYTES)
     assert await tier(alice, path) is None
+    name = name.rpartition("/")[2]
     await fleet.ask("update nodes set modified = modified - interval '11 days' where name = $1", name)
     await fleet.until("select s.cold from nodes n join storages s on s.id = n.storage_id where n.name = $1", name)
     return path
@@ -180,3 +182,15 @@ async def test_an_asynchronous_transfer_waits_for_its_bytes(fleet: Fleet, alice:
     assert (await alice.send("GET", found[0])).body == BYTES
     await alice.send("GET", f"{job}?WAIT=10&PHASE=EXECUTING")
     assert await alice.phase(job) == "COMPLETED"
+
+
+async def test_a_job_recalls_a_tree(fleet: Fleet, alice: Agent) -> None:
+    await alice.make(f"{fleet.pair.home}/box", "ContainerNode")
+    for name in ("box/one", "box/two"):
+        path = await freeze(fleet, alice, name)
+    done = await run_job(alice, "recalls", f"target={fleet.pair.uri('box')}", headers=FORM)
+    assert (done.phase, done.results["successcount"]) == ("COMPLETED", "final:2")
+    assert await tier(alice, path) == "online"
+    assert await alice.pull(path) == BYTES
+    nothing = await run_job(alice, "recalls", f"target={fleet.pair.uri('none')}", headers=FORM)
+    nothing.assert_error("NodeNotFound")

@@ -15,6 +15,7 @@ from pyvospace.model.transfers import Protocol
 from pyvospace.model.vocabulary import Direction
 from pyvospace.model.vosi import CLOSED_FOR, Availability, Capability, Standing, State
 from pyvospace.server.handlers.gms import GMS
+from pyvospace.server.handlers.recalls import RECALLS
 from pyvospace.server.handlers.recursive import DELETIONS, SETTINGS
 from pyvospace.server.handlers.requests import context, form, one, parameters, plain, see_other, xml
 from pyvospace.server.handlers.transfers import PACKAGES
@@ -49,6 +50,7 @@ _INTERFACES: Final = (
     (vocabulary.STANDARD_ASYNC_SETPROPS, SETTINGS, "full", True),
     (vocabulary.STANDARD_SEARCH, "search", "full", True),
     (vocabulary.STANDARD_SEARCHES, "searches", "full", True),
+    (vocabulary.STANDARD_RECALLS, RECALLS, "full", True),
     (vocabulary.STANDARD_VERSIONS, "versions", "base", True),
     (vocabulary.STANDARD_PERMISSIONS, "permissions", "full", True),
     (vocabulary.STANDARD_AUDIT, "audit", "full", True),

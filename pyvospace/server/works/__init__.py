@@ -15,7 +15,7 @@ from pyvospace.model.callers import StaleCallerError
 from pyvospace.model.faults import Fault, ServiceBusy
 from pyvospace.model.jobs import Kind
 from pyvospace.server.context import Context
-from pyvospace.server.works import copy, delete, move, search, set_properties
+from pyvospace.server.works import copy, delete, move, recall, search, set_properties
 from pyvospace.server.works.owner import owner_of
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ WORKS: Final[Mapping[Kind, Callable[[Context, Claimed], Awaitable[None]]]] = {
     Kind.DELETE: delete.run,
     Kind.SET_PROPERTIES: set_properties.run,
     Kind.SEARCH: search.run,
+    Kind.RECALL: recall.run,
 }
 _ACTIONS: Final[Mapping[Kind, Action]] = {
     Kind.MOVE: Action.MOVE_NODE,
@@ -39,6 +40,7 @@ _ACTIONS: Final[Mapping[Kind, Action]] = {
     Kind.DELETE: Action.DELETE_NODE,
     Kind.SET_PROPERTIES: Action.SET_NODE,
     Kind.SEARCH: Action.SEARCH,
+    Kind.RECALL: Action.TRANSFER,
 }
 """What the audit log calls it if a job is refused."""
 
