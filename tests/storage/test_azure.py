@@ -7,9 +7,10 @@ import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 from uuid import uuid4
 
 import aiohttp
@@ -21,12 +22,14 @@ from pyvospace.storage.app import load_backend
 from pyvospace.storage.backend import BackendConfig, ByteRange, Redirect, StreamBytes
 from pyvospace.storage.backends import azure_settings
 from pyvospace.storage.backends.azure import AzureBackend
+from pyvospace.storage.backends.azure_settings import Account
 from pyvospace.storage.jobs import ClaimedDownload
 from pyvospace.storage.testing.contract import BackendContract
 from pyvospace.storage.testing.rig import Rig, read, rigged
 from tests.storage.serving import make_settings, serving
 from tests.support.engines.azurite import ACCOUNT, KEY, Azurite, running_azurite
 from tests.support.engines.azurite.flaky import Flaky, flaky_azurite
+from tests.support.pair import free_ports
 
 MIB = 1 << 20
 
@@ -62,6 +65,18 @@ class TestAzureBackend(BackendContract):
     backend_class = AzureBackend
     readers_outlive_deletion = False
     interruptions, deaths = 8, 1  # of 25 and 3
+    medium = 2 * MIB + 17
+
+    @contextmanager
+    def outage(self, rig: Rig) -> Iterator[None]:
+        """Let nobody listen where the store was."""
+        backend, nowhere = rig.backend, f"http://127.0.0.1:{free_ports(1)[0]}/{ACCOUNT}"
+        assert isinstance(backend, AzureBackend)
+        settings = replace(backend._settings, account=Account(url=nowhere, name=ACCOUNT, key=KEY))
+        with mock.patch.object(azure_settings, "_TRIES", 0):
+            client = azure_settings.connect(settings, backend._stack)
+        with mock.patch.object(backend, "_client", client):
+            yield
 
     @pytest.fixture
     def config(self, tmp_path: Path, azurite: Azurite) -> BackendConfig:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 from uuid import uuid4
 
 import pytest
 
-from pyvospace.model.faults import InvalidData, NodeBusy, ServiceBusy
+from pyvospace.model.faults import InsufficientStorage, InvalidData, NodeBusy, ServiceBusy
 from pyvospace.storage.app import load_backend
 from pyvospace.storage.backend import BackendConfig, ByteRange
 from pyvospace.storage.backends.ngas import NgasBackend
@@ -20,6 +22,7 @@ from pyvospace.storage.testing.doubles import FailAt
 from pyvospace.storage.testing.rig import Rig, read, rigged
 from tests.storage.serving import make_settings, serving
 from tests.support.engines.ngas import Ngas, running_ngas, separate_ngas
+from tests.support.pair import free_ports
 
 MIB = 1 << 20
 
@@ -50,6 +53,15 @@ class TestNgasBackend(BackendContract):
     backend_class = NgasBackend
     readers_outlive_deletion = False
     interruptions, deaths = 8, 1  # of 25 and 3
+
+    @contextmanager
+    def outage(self, rig: Rig) -> Iterator[None]:
+        """Let nobody listen where the server was."""
+        assert isinstance(rig.backend, NgasBackend)
+        server = rig.backend._server
+        nowhere = replace(server._settings, url=f"http://127.0.0.1:{free_ports(1)[0]}")
+        with mock.patch.object(server, "_settings", nowhere):
+            yield
 
     @pytest.fixture
     def config(self, tmp_path: Path, archive: str) -> BackendConfig:
@@ -82,12 +94,16 @@ async def test_what_is_wrong_never_reaches_the_archive(ngas: Ngas, tmp_path: Pat
         assert ngas.asked == []
 
 
-async def test_an_archive_that_is_busy(ngas: Ngas, tmp_path: Path) -> None:
+async def test_an_archive_that_is_busy_or_full(ngas: Ngas, tmp_path: Path) -> None:
     async with using(ngas, tmp_path) as rig:
         ngas.busy = 1
         with pytest.raises(ServiceBusy):
             await rig.put(b"abc")
         assert await rig.locations() == []
+        ngas.full = True
+        with pytest.raises(InsufficientStorage):
+            await rig.put(b"abc")
+        ngas.full = False
         ngas.state = "OFFLINE"
         for asking in (rig.backend.check(), rig.put(b"abc")):
             with pytest.raises(ServiceBusy):

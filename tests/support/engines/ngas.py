@@ -42,6 +42,7 @@ class Ngas:
         self.state = "ONLINE"
         self.removal_allowed = True
         self.ranges = True
+        self.full = False
         self.cut_after: list[int] = []
         """Bytes after which the next answers to RETRIEVE break off."""
         self.busy = 0
@@ -121,6 +122,10 @@ class Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def archive(self) -> None:
+        if self.ngas.full:
+            self.close_connection = True
+            self.status("NGAMS_AL_NO_STO_SETS:4009:ALERT: no storage set is available.", 400)
+            return
         size = int(self.headers.get("Content-Length", 0))
         if size <= 0:
             self.status("NGAMS_ER_ARCHIVE_PUSH_REQ:4010:ERROR: Content-Length is 0", 400)
