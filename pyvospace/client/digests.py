@@ -79,6 +79,12 @@ class Digester:
         self.size = 0
         """Bytes so far."""
 
+    def copy(self) -> Digester:
+        """Give the same, to be gone on with."""
+        other = Digester()
+        other._md5, other._sha256, other.size = self._md5.copy(), self._sha256.copy(), self.size
+        return other
+
     def add(self, data: bytes) -> None:
         """Add the next bytes, in the caller's thread."""
         self.size += len(data)

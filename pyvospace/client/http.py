@@ -362,6 +362,8 @@ def shown(url: URL) -> str:
     text = str(url.origin())
     if "/files/" in url.path:
         return f"{text}/…/{url.name}"
+    if "/tus/" in url.path:
+        return f"{text}/tus/…"
     return text + url.raw_path
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urljoin, urlsplit
@@ -15,7 +15,7 @@ from pyvospace.model.faults import Fault, TransferFailed
 from pyvospace.model.nodes import View
 from pyvospace.model.transfers import Protocol, Transfer
 from pyvospace.model.uris import NodeUri
-from pyvospace.model.vocabulary import DEFAULT_VIEW, HTTP_GET, HTTP_PUT, HTTPS_GET, HTTPS_PUT, Direction
+from pyvospace.model.vocabulary import DEFAULT_VIEW, HTTP_GET, HTTP_PUT, HTTPS_GET, HTTPS_PUT, TUS, Direction
 from pyvospace.wire.transfers import read_transfer, render_package_request, render_transfer
 
 log = logging.getLogger(__name__)
@@ -44,21 +44,34 @@ async def negotiate(
     Fault
         What the service answered, or what its job says.
     """
+    request = _request([uri], direction, view or View(DEFAULT_VIEW), _protocols(direction, sync_url))
+    return tuple(await _negotiate(http, sync_url, uri, request))
+
+
+async def negotiate_resumable(http: Http, sync_url: str, uri: NodeUri) -> tuple[str | None, tuple[str, ...]]:
+    """Ask for a push that can be resumed: where TUS begins, None if that is not spoken, and those of plain HTTP."""
+    usual = _protocols(Direction.PUSH_TO_VOSPACE, sync_url)
+    request = _request([uri], Direction.PUSH_TO_VOSPACE, View(DEFAULT_VIEW), (TUS, *usual))
+    found = await _negotiate(http, sync_url, uri, request)
+    begins = [one for one in found if found[one] == TUS]
+    return (begins[0] if begins else None), tuple(one for one in found if found[one] != TUS)
+
+
+async def _negotiate(http: Http, sync_url: str, uri: NodeUri, request: Transfer) -> Mapping[str, str]:
+    """Give the protocol of each endpoint, in the order of the protocols of the request."""
     secure = urlsplit(sync_url).scheme == "https"
-    protocols = _protocols(direction, sync_url)
-    document = render_transfer(_request([uri], direction, view or View(DEFAULT_VIEW), protocols))
     # A job that nobody uses ends by itself, so a lost answer does no harm.
-    answer = await http.ask("POST", sync_url, body=document, headers=_XML)
+    answer = await http.ask("POST", sync_url, body=render_transfer(request), headers=_XML)
     offered = read_transfer(answer.body).protocols
-    found = dict.fromkeys(
-        one.endpoint
-        for wanted in protocols
+    found = {
+        one.endpoint: wanted.uri
+        for wanted in request.protocols
         for one in offered
-        if one.uri == wanted and one.endpoint is not None and _usable(one.endpoint, secure=secure)
-    )
+        if one.uri == wanted.uri and one.endpoint is not None and _usable(one.endpoint, secure=secure)
+    }
     if not found:
         raise await _reason(http, answer, uri)
-    return tuple(found)
+    return found
 
 
 async def negotiate_package(http: Http, sync_url: str, uris: Sequence[NodeUri], view: View) -> tuple[str, ...]:
@@ -110,6 +123,10 @@ class Endpoints:
         if not self._urls:
             self._urls = await self._negotiate()
         return self._urls[0]
+
+    def know(self, urls: tuple[str, ...]) -> None:
+        """Use these first, which were negotiated elsewhere."""
+        self._urls = urls
 
     def failed(self, fault: Fault) -> None:
         """Turn to the next endpoint if one cannot be reached."""

@@ -20,6 +20,9 @@ from pyvospace.model.faults import TransferFailed
 SMALL = 4 << 20
 """Up to this size a file is read into memory, so that its digests are known before it is sent."""
 
+RESUMABLE = 64 << 20
+"""From this size on a file is sent so that it can be resumed, to services that know how."""
+
 
 class Source(ABC):
     """Bytes to be pushed."""
@@ -78,8 +81,19 @@ class PathSource(Source):
         self._state = state
         self.size = state.st_size
 
-    async def pieces(self) -> AsyncGenerator[bytes]:
-        """Read it.
+    @property
+    def is_large(self) -> bool:
+        """Whether it is worth two more requests that it can be resumed."""
+        return self._state.st_size >= RESUMABLE
+
+    @property
+    def version(self) -> list[object]:
+        """Tell these bytes from those that may stand there later."""
+        state = self._state
+        return [str(self._path.absolute()), state.st_ino, state.st_size, state.st_mtime_ns]
+
+    async def pieces(self, start: int = 0) -> AsyncGenerator[bytes]:
+        """Read it, from a byte on.
 
         Raises
         ------
@@ -87,7 +101,8 @@ class PathSource(Source):
             Before the last piece is given, so that the service throws away what came.
         """
         with await asyncio.to_thread(self._path.open, "rb") as file:
-            left = self._state.st_size
+            file.seek(start)
+            left = self._state.st_size - start
             async with aclosing(_read(file)) as found:
                 async for piece in found:
                     left -= len(piece)

@@ -16,12 +16,13 @@ from pyvospace.client.files import bring, bring_file
 from pyvospace.client.jobs import FORM, Counts, JobList, Jobs, Watch
 from pyvospace.client.listing import list_children, node_query
 from pyvospace.client.locations import is_uri
-from pyvospace.client.negotiation import Endpoints, negotiate, negotiate_package
+from pyvospace.client.negotiation import Endpoints, negotiate, negotiate_package, negotiate_resumable
 from pyvospace.client.progress import SILENT, Progress
+from pyvospace.client.resumable import push_in_parts
 from pyvospace.client.retry import Attempts
 from pyvospace.client.searching import search_pages, search_query, walk
 from pyvospace.client.shares import Share, share, shares
-from pyvospace.client.sources import source_of
+from pyvospace.client.sources import PathSource, source_of
 from pyvospace.client.transfers import copy_of, destination_of, move_of, pull_of, push_of
 from pyvospace.client.upload import Stored, Upload
 from pyvospace.client.versions import Versions
@@ -259,6 +260,14 @@ class Space(Auditing, Versions, Jobs):
         target = await self.uri(uri)
         bytes_of = await source_of(source, size)
         endpoints = await self._endpoints(target, Direction.PUSH_TO_VOSPACE, view)
+        if isinstance(bytes_of, PathSource) and view is None and bytes_of.is_large:
+            url = await self._url(STANDARD_SYNC, STANDARD_SYNC_20)
+            begins = partial(negotiate_resumable, self._http, url, target)
+            stored = await push_in_parts(
+                self._http, begins, bytes_of, endpoints, what=target, content_type=content_type, progress=progress
+            )
+            if stored is not None:
+                return stored
         upload = Upload(self._http, endpoints, bytes_of, what=target, content_type=content_type, progress=progress)
         return await upload.run()
 

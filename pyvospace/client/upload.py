@@ -40,9 +40,19 @@ class Sending:
     ----------
     watch
         Is moved on with each piece that the service takes.
+    begun
+        The digests of what was sent before.
     """
 
-    def __init__(self, source: Source, watch: asyncio.Timeout, http: Http, progress: Progress) -> None:
+    def __init__(
+        self,
+        source: Source,
+        watch: asyncio.Timeout,
+        http: Http,
+        progress: Progress,
+        begun: Digester | None = None,
+    ) -> None:
+        self._begun = begun or Digester()
         self._source = source
         self._watch = watch
         self._times = http.timeouts
@@ -60,7 +70,7 @@ class Sending:
 
     def body(self) -> AsyncGenerator[bytes]:
         """Give the pieces to aiohttp, from the beginning."""
-        self._digester = Digester()
+        self._digester = self._begun.copy()
         self._progress.advance(-self.sent)
         self.sent = 0
         self._body = self._pieces()
@@ -161,7 +171,7 @@ class Upload:
                 await self._wait(attempts, fault)
 
     async def _try(self, endpoint: str) -> Stored:
-        async with _watched(self._http) as watch:
+        async with watched(self._http) as watch:
             sending = Sending(self._source, watch, self._http, self._progress)
             try:
                 return await self._send(endpoint, sending)
@@ -227,7 +237,7 @@ def _headers(source: Source, content_type: str | None) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def _watched(http: Http) -> AsyncIterator[asyncio.Timeout]:
+async def watched(http: Http) -> AsyncIterator[asyncio.Timeout]:
     """Give up when the service takes no bytes for too long; aiohttp watches only what it reads."""
     begin = http.timeouts.connect + http.timeouts.read
     try:

@@ -59,10 +59,8 @@ async def test_all_steps(alice: Agent, cut_pair: CutPair, endpoint: str) -> None
     assert int(started.headers["x-put-segment-minbytes"]) <= len(FIRST) < int(started.headers["x-put-segment-maxbytes"])
     transaction = Transaction(alice, endpoint, started)
     assert (await transaction.ask("PUT", body=FIRST)).assert_status(202).headers["Digest"] == digest(FIRST)
-    for data in (SECOND[::-1] + b"c", SECOND):
-        answer = await transaction.ask("PUT", body=data)
-        if len(data) > len(SECOND):
-            answer.assert_fault(413, "RequestEntityTooLarge")
+    (await transaction.ask("PUT", body=SECOND + b"c")).assert_fault(413, "RequestEntityTooLarge")
+    answer = await transaction.ask("PUT", body=SECOND)
     assert answer.assert_status(202).headers["Digest"] == digest(FIRST + SECOND)
     for method, status in (("HEAD", 200), ("POST", 204)):
         told = (await transaction.ask(method)).assert_status(status)
