@@ -68,6 +68,7 @@ class _Sql(QueryFile, file="integrity.sql"):
     unknown: ClassVar[str]
     take_unknown: ClassVar[str]
     overdue: ClassVar[str]
+    note_obsolete: ClassVar[str]
     take_obsolete: ClassVar[str]
     note_damage: ClassVar[str]
     clear_damage: ClassVar[str]
@@ -266,6 +267,10 @@ class StoreRecords:
     async def take_obsolete(self, grace: float, limit: int) -> list[str]:
         """Take locations off the list of what goes; the caller deletes them."""
         return [row[0] for row in await self._database.fetch(_Sql.take_obsolete, self._storage, grace, limit)]
+
+    async def note_obsolete(self, locations: Sequence[str]) -> None:
+        """Let the next sweep take these locations."""
+        await self._database.fetchval(_Sql.note_obsolete, self._storage, locations)
 
     async def note_damage(self, location: str, kind: Damage, details: str) -> bool:
         """Enter that bytes are damaged: they are not served from now on. True: that is news."""

@@ -56,6 +56,7 @@ class _Sql(QueryFile, file="storages.sql"):
     delivered: ClassVar[str]
     claim_sweep: ClassVar[str]
     unknown: ClassVar[str]
+    note_obsolete: ClassVar[str]
     take_obsolete: ClassVar[str]
 
 
@@ -271,6 +272,10 @@ class StorageCatalogue:
         """Pick the locations that nothing has named for a while."""
         rows = await self._database.fetch(_Sql.unknown, self._storage, list(locations), margin)
         return [row[0] for row in rows]
+
+    async def note_obsolete(self, locations: Sequence[str]) -> None:
+        """Let the next sweep take these locations."""
+        await self._database.fetchval(_Sql.note_obsolete, self._storage, list(locations))
 
     async def take_obsolete(self, *, grace: float, limit: int) -> Sequence[str]:
         """Delete rows of obsolete bytes and tell their locations."""

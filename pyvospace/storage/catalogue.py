@@ -134,6 +134,9 @@ class Catalogue(Leases, Protocol):
         told is forgotten.
         """
 
+    async def note_obsolete(self, locations: Sequence[str]) -> None:
+        """Enter locations whose bytes could not be deleted as obsolete again."""
+
     async def take_obsolete(self, *, grace: float, limit: int) -> Sequence[str]:
         """Delete up to `limit` rows of this storage obsolete for `grace` seconds; tell their locations.
 

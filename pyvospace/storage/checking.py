@@ -25,6 +25,7 @@ from pyvospace.service.content import DEFAULT_TYPE
 from pyvospace.storage.backend import FileBytes, Listed, Redirect, StorageBackend, StreamBytes
 from pyvospace.storage.deliver import close_source
 from pyvospace.storage.jobs import ClaimedDownload
+from pyvospace.storage.sweep import delete_each
 from pyvospace.storage.threads import run
 
 log = logging.getLogger(__name__)
@@ -177,6 +178,8 @@ class StoreCheck:
         self._overdue = overdue
         self._remedy = remedy
         self._pause = pause
+        self._whole = True
+        """The listing came to its end."""
         self._strange = False
         """Nearly nothing that is there is known."""
 
@@ -186,8 +189,9 @@ class StoreCheck:
         try:
             async for finding in self._there(number):
                 yield finding
-            async for finding in self._not_there(number):
-                yield finding
+            if self._whole:
+                async for finding in self._not_there(number):
+                    yield finding
             for location in await self._records.overdue(self._overdue):
                 yield await self._sweep(Finding("overdue", location, "it should have been deleted long ago"))
         finally:
@@ -196,7 +200,7 @@ class StoreCheck:
     # What is in the store
 
     async def _there(self, number: int) -> AsyncIterator[Finding]:
-        """Go through the store; a listing that is not whole is told, and what it lacks is looked for one by one."""
+        """Go through the store. Of a listing that is not whole nobody can say what it lacks."""
         batch: list[Listed] = []
         try:
             async for one in self._backend.listing():
@@ -205,8 +209,11 @@ class StoreCheck:
                     for finding in await self._look_at(number, batch):
                         yield finding
                     batch = []
-        except Fault as fault:
-            yield Finding("listing", "store", fault.detail)
+        except Exception as error:
+            # Whatever a plugin raises: it could not go on.
+            log.exception("the store could not be listed")
+            self._whole = False
+            yield Finding("listing", "store", f"it could not be listed as a whole: {error}")
         for finding in await self._look_at(number, batch):
             yield finding
 
@@ -310,8 +317,9 @@ class StoreCheck:
     async def _sweep(self, finding: Finding) -> Finding:
         if self._remedy is Remedy.NONE:
             return finding
-        for location in await self._records.take_obsolete(self._overdue, _BATCH):
-            await self._backend.delete(location)
+        due = await self._records.take_obsolete(self._overdue, _BATCH)
+        if failed := await delete_each(self._backend, due):
+            await self._records.note_obsolete(failed)
         return replace(finding, outcome="swept")
 
 

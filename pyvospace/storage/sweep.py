@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -89,10 +89,12 @@ class Sweeper:
         """Delete the row first: a crash in between leaves an unknown file, never a row without a file."""
         deleted = 0
         while due := await self._catalogue.take_obsolete(grace=self._obsolete_grace, limit=_DELETED_AT_ONCE):
-            for location in due:
-                crash_point("gc-row-deleted")
-                await self._backend.delete(location)
-            deleted += len(due)
+            crash_point("gc-row-deleted")
+            failed = await delete_each(self._backend, due)
+            deleted += len(due) - len(failed)
+            if failed:
+                await self._catalogue.note_obsolete(failed)
+                break
         return deleted
 
     async def _sweep_unknown(self) -> int:
@@ -109,9 +111,8 @@ class Sweeper:
                 log.error("%d of %d locations are unknown: is this the right database?", len(unknown), len(batch))
                 return deleted
             for location in unknown:
-                log.warning("no node names %s: deleted", location)
-                await self._backend.delete(location)
-            deleted += len(unknown)
+                log.warning("no node names %s: it is deleted", location)
+            deleted += len(unknown) - len(await delete_each(self._backend, unknown))
         return deleted
 
     async def _old_locations(self, before: datetime) -> AsyncIterator[list[str]]:
@@ -124,3 +125,15 @@ class Sweeper:
                 batch = []
         if batch:
             yield batch
+
+
+async def delete_each(backend: StorageBackend, locations: Sequence[str]) -> list[str]:
+    """Delete bytes; give those locations at which that failed, which keeps nobody from the others."""
+    failed = []
+    for location in locations:
+        try:
+            await backend.delete(location)
+        except Exception as error:  # noqa: BLE001 (whatever a plugin raises: this one is tried again)
+            log.warning("%s cannot be deleted now: %s", location, error)
+            failed.append(location)
+    return failed

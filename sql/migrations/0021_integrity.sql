@@ -346,6 +346,16 @@ begin
 end
 $$;
 
+-- Bytes that were to be deleted and could not be: the next sweep tries again.
+create function storage_api.note_obsolete(of_uuid uuid, places text[]) returns void
+language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+    of_storage integer := own_storage(of_uuid);
+begin
+    perform turn_away(of_storage, place) from unnest(places) as place;
+end
+$$;
+
 -- ----------------------------------------------------------------------------------------------------------- scrub
 
 -- How far the bytes of a storage have been read again.

@@ -275,6 +275,9 @@ select * from storage_api.take_unknown($1, $2, $3);
 -- name: overdue
 select * from storage_api.overdue($1, $2, $3);
 
+-- name: note_obsolete
+select storage_api.note_obsolete($1, $2);
+
 -- name: take_obsolete
 select * from storage_api.take_obsolete($1, $2, $3);
 

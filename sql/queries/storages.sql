@@ -55,6 +55,9 @@ select storage_api.claim_sweep($1, $2);
 -- name: unknown
 select * from storage_api.take_unknown($1, $2, $3);
 
+-- name: note_obsolete
+select storage_api.note_obsolete($1, $2);
+
 -- name: take_obsolete
 select * from storage_api.take_obsolete($1, $2, $3);
 

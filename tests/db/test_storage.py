@@ -35,7 +35,7 @@ FUNCTIONS = {
     "import_of", "set_structure", "claim_render", "reserve", "note_bytes", "claim_version",
     "offer",
     "bytes_at", "note_damage", "clear_damage", "damaged", "fsck_begin", "fsck_end", "fsck_listed", "fsck_missing",
-    "overdue", "note_repair", "take_unknown", "claim_scrub", "renew_scrub", "end_scrub",
+    "overdue", "note_repair", "take_unknown", "note_obsolete", "claim_scrub", "renew_scrub", "end_scrub",
     "claim_pack", "pack_nodes", "pack_children", "claim_unpack", "unpack",
 }  # fmt: skip
 FORBIDDEN = [

@@ -16,7 +16,7 @@ from pyvospace.storage.backend import Listed
 from pyvospace.storage.checking import Remedy, clear
 from pyvospace.storage.scrub import LostRange
 from pyvospace.storage.suspicions import suspicions
-from tests.db.world import age, pull
+from tests.db.world import age, obsolete, pull
 from tests.support.store import Store, store
 
 
@@ -85,6 +85,35 @@ async def test_what_is_overdue_is_swept(shop: Store) -> None:
     assert await shop.check(Remedy.REPAIR) == [("overdue", old)]
     assert not shop.file(old).exists()
     assert await shop.check() == []
+
+
+async def test_a_listing_that_breaks_off_accuses_nobody(shop: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = [await shop.put(f"node{number}", b"x") for number in range(2)]
+    shop.file(places[0]).unlink()
+
+    async def broken(_: object) -> AsyncIterator[Listed]:
+        yield Listed(places[1], datetime.now(UTC), 1)
+        raise RuntimeError("the plugin lost its way")
+
+    monkeypatch.setattr(type(shop.backend), "listing", broken)
+    assert await shop.check(Remedy.REPAIR) == [("listing", "store")]
+
+
+async def test_what_cannot_be_deleted_is_tried_again(shop: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = [await shop.put("node", bytes([number])) for number in range(4)][:3]
+    delete = shop.backend.delete
+
+    async def failing(location: str) -> None:
+        if location == old[1]:
+            raise OSError(30, "read-only")
+        await delete(location)
+
+    monkeypatch.setattr(shop.backend, "delete", failing)
+    assert (await shop.sweeper().sweep()).obsolete == 2
+    assert await obsolete(shop.world) == [old[1]]
+    monkeypatch.undo()
+    assert (await shop.sweeper().sweep()).obsolete == 1
+    assert [shop.file(place).exists() for place in old] == [False] * 3
 
 
 async def test_a_wrong_database_costs_nothing(shop: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,7 +192,7 @@ class MemoryCatalogue:
 
     async def claim_version(self, claims: EndpointClaims) -> DownloadClaim:
         """See `Catalogue.claim_version`: it keeps none."""
-        raise NodeNotFound
+        raise NodeNotFound(f"version {claims.version}")
 
     async def claim_render(self, claims: EndpointClaims) -> RenderClaim:
         """See `Catalogue.claim_render`."""
@@ -224,6 +224,11 @@ class MemoryCatalogue:
         self.before("unknown")
         known = {node.stored.location for node in self.nodes.values() if node.stored} | set(self.obsolete)
         return [location for location in locations if location not in known]
+
+    async def note_obsolete(self, locations: Sequence[str]) -> None:
+        """See `Catalogue.note_obsolete`."""
+        self.before("note_obsolete")
+        self.obsolete += locations
 
     async def take_obsolete(self, *, grace: float, limit: int) -> Sequence[str]:
         """See `Catalogue.take_obsolete`; without grace."""
