@@ -173,18 +173,16 @@ def _add_routes(app: web.Application, base: str) -> None:
         for method in methods.split():
             app.router.add_route(method, base + path, handler, expect_handler=expect_handler)
 
-    for path in ("/nodes", f"/nodes/{_PATH}"):
-        add("GET HEAD", path, nodes.get)
-        add("PUT", path, nodes.put)
-        add("POST", path, nodes.post)
-        add("DELETE", path, nodes.delete)
-    for path in ("/files", f"/files/{_PATH}"):
-        add("GET HEAD", path, files.get)
-        add("PUT", path, files.put, files.leave_body)
-    for path in ("/versions", f"/versions/{_PATH}"):
-        add("GET HEAD", path, versions.get)
-        add("POST", path, versions.post)
-        add("DELETE", path, versions.delete)
+    for behind in ("", f"/{_PATH}"):
+        add("GET HEAD", f"/nodes{behind}", nodes.get)
+        add("PUT", f"/nodes{behind}", nodes.put)
+        add("POST", f"/nodes{behind}", nodes.post)
+        add("DELETE", f"/nodes{behind}", nodes.delete)
+        add("GET HEAD", f"/files{behind}", files.get)
+        add("PUT", f"/files{behind}", files.put, files.leave_body)
+        add("GET HEAD", f"/versions{behind}", versions.get)
+        add("POST", f"/versions{behind}", versions.post)
+        add("DELETE", f"/versions{behind}", versions.delete)
     add("GET", "/synctrans", transfers.get_sync)
     add("POST", "/synctrans", transfers.post_sync)
     add("POST", f"/{transfers.PACKAGES}", transfers.post_package)
