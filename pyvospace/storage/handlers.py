@@ -39,6 +39,8 @@ PUT: Final = "put"
 RENDER: Final = "render"
 VERSION: Final = "version"
 REPLICA: Final = "replica"
+_DRAIN: Final = 25.0
+"""Seconds that transfers of other protocols get at most, after those of HTTP had theirs."""
 _NO_DATE: Final = datetime.fromtimestamp(0, UTC)
 """Writers compare entity tags; who comes with a date is not refused (RFC 9110, section 13.1.4)."""
 
@@ -82,6 +84,7 @@ class Files:
         """To be set before the first request, if they are offered."""
         self.intake = Intake(catalogue, backend, room, limit=settings.limits.upload_bytes)
         self._idle = settings.storage.idle_timeout
+        self._drain = min(settings.storage.drain_time, _DRAIN)
         self._reads = settings.audit.reads != "none"
         self._least_rate = settings.storage.least_rate
         self._deliverer = Deliverer(
@@ -102,6 +105,7 @@ class Files:
             intake=self.intake,
             ongoing=self.ongoing,
             idle=self._idle,
+            drain=self._drain,
             standing=standing,
             audit=audit,
             reads=self._reads,

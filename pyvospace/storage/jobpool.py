@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Final, Self
 
 from pyvospace.db.pool import acting
@@ -66,6 +66,8 @@ class JobPool:
     ----------
     idle
         Seconds for which who sends may be silent.
+    drain
+        Seconds for which transfers under way may go on when the server stops.
     standing
         Raises if nobody is served now.
     audit
@@ -82,6 +84,7 @@ class JobPool:
         intake: Intake,
         ongoing: Ongoing,
         idle: float,
+        drain: float = 0.0,
         standing: Callable[[], None] = lambda: None,
         audit: AuditWriter | None = None,
         reads: bool = True,
@@ -92,8 +95,12 @@ class JobPool:
         self.intake = intake
         self.ongoing = ongoing
         self.idle = idle
+        self._drain = drain
         self._verifier = verifier
         self._standing = standing
+        self._open = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
         self._audit = audit
         self._reads = reads
 
@@ -119,6 +126,23 @@ class JobPool:
         with self.refusals(None, Action.REQUEST, peer):
             self._standing()
             return Endpoint(self, await self._verifier.verify_credential(user, password), peer)
+
+    async def drain(self) -> None:
+        """Wait for transfers that are under way, as long as the settings allow; call it when nobody new is taken."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._drain):
+                await self._quiet.wait()
+
+    def begin(self) -> None:
+        """Count a transfer."""
+        self._open += 1
+        self._quiet.clear()
+
+    def end(self) -> None:
+        """Count it no more."""
+        self._open -= 1
+        if not self._open:
+            self._quiet.set()
 
     def refusals(self, claims: EndpointClaims | None, action: Action, peer: Origin) -> AbstractContextManager[None]:
         """Tell the audit log of what is refused in this context."""
@@ -265,10 +289,17 @@ class Upload:
             announced=self._announced,
         )
         self._storing = asyncio.create_task(self._store(claim))
+        pool.begin()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Give up what was not committed, and wait until that has left nothing behind."""
+        try:
+            await self._leave()
+        finally:
+            self._pool.end()
+
+    async def _leave(self) -> None:
         if self._storing.done():
             self._see_failure()
             return
@@ -356,10 +387,17 @@ class Download:
         """Ask for the right to read, and for what there is."""
         with self._pool.refusals(self._claims, Action.READ_BYTES, self._peer):
             self._claim = await self._pool.catalogue.claim_download(self._claims)
+        self._pool.begin()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Close the file; a job that waited for its last byte to be read is complete."""
+        try:
+            await self._leave()
+        finally:
+            self._pool.end()
+
+    async def _leave(self) -> None:
         if self._windows is not None:
             await self._windows.close()
         if self._source is not None:

@@ -60,7 +60,10 @@ class ProtocolServer(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Take nobody new, end what is under way and wait for it; `JobPool` and its threads are there until then."""
+        """Take nobody new, let transfers end (`JobPool.drain`), and cut off who is still there.
+
+        The pool and its threads are there until this returns.
+        """
 
 
 def load_protocols(settings: Settings) -> list[ProtocolServer]:

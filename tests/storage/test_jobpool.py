@@ -98,6 +98,7 @@ async def a_bench(path: Path, *, idle: float = 30.0, limit: int | None = None) -
         intake=Intake(catalogue, backend, Room(backend, 0.0), limit=limit),
         ongoing=ongoing,
         idle=idle,
+        drain=30.0,
         audit=notes,  # type: ignore[arg-type]
     )
     yield Bench(catalogue, pool, ongoing, notes, path)
@@ -191,6 +192,19 @@ async def test_faults_come_to_who_writes(tmp_path: Path) -> None:
             await bench.pool.log_in("pigeon", "1", PEER)
         assert {entry.outcome for entry in bench.notes.entries} == {"RequestEntityTooLarge", "PermissionDenied"}
         assert bench.staged() == []
+
+
+async def test_what_is_under_way_may_end(bench: Bench) -> None:
+    await bench.pool.drain()
+    async with (await bench.endpoint()).upload() as upload:
+        await upload.write(b"the last ")
+        waiting = asyncio.create_task(bench.pool.drain())
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        await upload.write(b"bytes")
+        await upload.commit()
+    await waiting
+    assert await fetch(bench) == b"the last bytes"
 
 
 async def test_end_of_the_server(bench: Bench) -> None:

@@ -89,7 +89,7 @@ class Visitor:
     async def space(self) -> DoorSpace:
         """Give the client."""
         token = await self._token()
-        if token != self._used:
+        if token is not self._used:
             settings = self._settings
             space = DoorSpace(
                 settings.metadata.public_url, token=token, authority=settings.authority, ca_file=settings.sftp.ca_file

@@ -95,6 +95,7 @@ class SftpEndpoints(ProtocolServer):
         self._options = options
         self._connections = Connections(options.connections, options.connections)
         self._acceptor: asyncssh.SSHAcceptor | None = None
+        self._pool: JobPool | None = None
         self._open: set[asyncssh.SSHServerConnection] = set()
 
     @classmethod
@@ -104,7 +105,7 @@ class SftpEndpoints(ProtocolServer):
 
     async def start(self, pool: JobPool) -> Sequence[Offer]:
         """Listen."""
-        options = self._options
+        options, self._pool = self._options, pool
         key = host_key(options.key, options.data)
 
         def serve() -> _Connection:
@@ -115,10 +116,11 @@ class SftpEndpoints(ProtocolServer):
         return [Offer(SFTP, f"sftp://{options.public}", (Param(HOST_KEY, key.get_fingerprint()),))]
 
     async def close(self) -> None:
-        """Take nobody new, and cut off who is there."""
+        """Take nobody new, let transfers end, and cut off who is still there."""
         if self._acceptor is not None:
             self._acceptor.close()
-            await self._acceptor.wait_closed()
+        if self._pool is not None:
+            await self._pool.drain()
         for connection in list(self._open):
             connection.abort()
             await connection.wait_closed()

@@ -37,12 +37,14 @@ class LineServer(ProtocolServer):
             self._clients.add(task)
             task.add_done_callback(self._clients.discard)
 
+        self._pool = pool
         self._server = await asyncio.start_server(serve, self._host, self._port, reuse_port=True)
         return [Offer(URI, f"lines://{self._host}:{self._port}")]
 
     async def close(self) -> None:
-        """Take nobody new, and end what is under way."""
+        """Take nobody new, let transfers end, and cut off who is still there."""
         self._server.close()
+        await self._pool.drain()
         for task in self._clients:
             task.cancel()
         if self._clients:
