@@ -35,7 +35,6 @@ class _Sql(QueryFile, file="trash.sql"):
     restore: ClassVar[str]
     give_up: ClassVar[str]
     give_up_due: ClassVar[str]
-    given_up: ClassVar[str]
     take: ClassVar[str]
     purge_leaves: ClassVar[str]
     purge_rest: ClassVar[str]
@@ -127,14 +126,9 @@ async def give_up(connection: Connection, caller: Caller, number: int) -> None:
     await connection.execute(_Sql.give_up, number, caller.id, caller.who)
 
 
-async def give_up_due(database: Database, *, limit: int) -> None:
-    """Do so with some of the entries whose time is over."""
-    await database.fetch(_Sql.give_up_due, limit)
-
-
-async def given_up(database: Database, *, limit: int) -> list[int]:
-    """Give entries that are to be removed."""
-    return [row["id"] for row in await database.fetch(_Sql.given_up, limit)]
+async def give_up_due(database: Database, *, limit: int) -> list[int]:
+    """Begin so with some of the entries whose time is over; give those, and some that are given up already."""
+    return [row["id"] for row in await database.fetch(_Sql.give_up_due, limit)]
 
 
 async def purge(database: Database, number: int, *, piece: int) -> bool:

@@ -33,7 +33,6 @@ async def empty_for_ever(database: Database) -> None:
 
 async def empty(database: Database) -> None:
     """Remove what is over, and what somebody has begun to remove."""
-    await trash.give_up_due(database, limit=_ENTRIES)
-    for number in await trash.given_up(database, limit=_ENTRIES):
+    for number in await trash.give_up_due(database, limit=_ENTRIES):
         while await trash.purge(database, number, piece=PIECE):
             log.debug("more of entry %d of the trash is to be removed", number)

@@ -53,20 +53,21 @@ with entry as (
 select id from entry;
 
 -- name: give_up_due
--- The same with up to $1 entries whose time is over. Who is restoring one in this moment keeps it.
+-- The same with up to $1 entries whose time is over (who is restoring one in this moment keeps it); these, and up to $1 of
+-- those that were given up before.
 with due as (
     select id from trash where until <= now() and until > '-infinity' order by until limit $1 for update skip locked
 ), entry as (
     update trash t set until = '-infinity' from due d where t.id = d.id returning t.id, node_id, names, owner_id
+), audited as (
+    insert into audit (user_id, name, credential, remote, request, action, node_id, path, owner_id, details)
+    select 0, '', 'service', '', '', 'purgeNode', node_id, '/' || array_to_string(names, '/'), owner_id,
+           jsonb_build_object('trash', id)
+      from entry
 )
-insert into audit (user_id, name, credential, remote, request, action, node_id, path, owner_id, details)
-select 0, '', 'service', '', '', 'purgeNode', node_id, '/' || array_to_string(names, '/'), owner_id,
-       jsonb_build_object('trash', id)
-  from entry;
-
--- name: given_up
--- Up to $1 entries that are to be removed.
-select id from trash where until = '-infinity' order by id limit $1;
+select id from entry
+union all
+(select id from trash where until = '-infinity' order by id limit $1);
 
 -- name: take
 -- Lock the entry $1 to remove some of it, unless somebody else does so; its node.
