@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, Self
 from pyvospace.metrics import FAILED, RECEIVED, STORED
 from pyvospace.model.claims import DownloadClaim, OutcomeUnknownError, StoredFile, UploadClaim
 from pyvospace.model.crash import crash_point
-from pyvospace.model.faults import Fault, InsufficientStorage, InternalFault, NodeBusy
+from pyvospace.model.faults import Fault, InsufficientStorage, InternalFault, NodeBusy, ServiceBusy
 from pyvospace.service.content import DEFAULT_TYPE
 from pyvospace.storage.body import CheckedBody, Received
 from pyvospace.storage.catalogue import Leases, StoreTransaction
@@ -342,4 +342,7 @@ def as_fault(job: Attempt, error: BaseException) -> BaseException:
     if isinstance(error, OSError) and error.errno in _FULL:
         log.error("upload %s: no room: %s", job.id, error)
         return InsufficientStorage("there is no room for these bytes")
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        log.error("upload %s: %s", job.id, error)
+        return ServiceBusy("the disk takes no bytes now")
     return error

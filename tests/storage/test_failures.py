@@ -42,7 +42,8 @@ class FaultyOs:
 
 
 @pytest.mark.parametrize(
-    ("size", "code"), [(100, errno.EIO), (100, errno.ENOSPC), (100, errno.EDQUOT), (3_000_000, errno.ENOSPC)]
+    ("size", "code"),
+    [(100, errno.EIO), (100, errno.EROFS), (100, errno.ENOSPC), (100, errno.EDQUOT), (3_000_000, errno.ENOSPC)],
 )
 async def test_every_call_of_an_upload(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, big: bytes, size: int, code: int
@@ -64,7 +65,7 @@ async def test_every_call_of_an_upload(
                 assert (await server.get()).body == big[:size]
                 assert (await server.put(b"old")).status == 201
             else:
-                assert answer.status == (500 if code == errno.EIO else 507)
+                assert answer.status == {errno.EIO: 500, errno.EROFS: 503}.get(code, 507)
                 assert (await server.get()).body == b"old"
             await server.hang_up()
             assert open_files() <= opened, faulty.failed
