@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from pyvospace.model.crash import crash_point
-from pyvospace.model.faults import EndpointUsed, Fault
+from pyvospace.model.faults import EndpointUsed, Fault, RequestEntityTooLarge
 from pyvospace.model.partials import Piece, partial_id
 from pyvospace.storage.hashing import Announced, Digests, Hasher, Hashes
 from pyvospace.storage.jobs import ClaimedUpload, Place, carry_out
@@ -162,6 +162,8 @@ class Uploads:
             idle=self._storage.idle_timeout,
             least_rate=self._storage.least_rate,
         )
+        if most is not None and (incoming.left or 0) > most:
+            raise RequestEntityTooLarge(f"the upload has {size} bytes")
         await self._intake.require_room(incoming.left or 0)
         with self._active(partial.id, incoming):
             first = Piece(
