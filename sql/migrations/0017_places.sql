@@ -32,6 +32,7 @@ create table servers (
 create table replicas (
     -- The home.
     storage_id  integer not null references storages,
+    -- Its name there.
     location    text not null,
     -- Where the copy is.
     at_storage  integer not null references storages,
@@ -52,13 +53,21 @@ create table versions (
     number       integer not null,
     -- As in nodes, from here on.
     storage_id   integer not null,
+    -- The name that the storage gave them.
     location     text not null,
+    -- Number of bytes.
     size         bigint not null,
+    -- Digest of the bytes, for clients.
     md5          bytea not null,
+    -- Digest of the bytes that can be trusted.
     sha256       bytea not null,
+    -- As it was told with them. NULL: nobody did.
     content_type text,
+    -- Name of the structured type that they are of.
     structure    text,
+    -- The user who brought them; 0: anonymous.
     stored_by    bigint not null,
+    -- When they had come.
     modified     timestamptz not null,
     -- When other bytes came in their place.
     replaced     timestamptz not null default clock_timestamp(),
@@ -78,6 +87,7 @@ create table partials (
     size       bigint,
     -- Forgotten from here on.
     expires    timestamptz not null,
+    -- When it began.
     created    timestamptz not null default now()
 );
 create index partials_expires on partials (expires);
@@ -85,11 +95,15 @@ create index partials_job on partials (job_id);
 
 -- Their parts, in the order of the bytes.
 create table segments (
+    -- The upload.
     partial_id text not null references partials,
     -- Where its first byte is in the whole.
     start      bigint not null,
+    -- Number of its bytes.
     size       bigint not null,
+    -- Who keeps it.
     storage_id integer not null,
+    -- The name that the storage gave it.
     location   text not null,
     primary key (partial_id, start)
 );
@@ -97,6 +111,7 @@ create index segments_location on segments (storage_id, location);
 
 -- What is done with the bytes of a container and all below it. NULL: as in the container above; the root has it all.
 create table policies (
+    -- The container. Rows of containers that are gone mean nothing.
     container_id bigint primary key,
     -- New bytes go to storages with this label. '' : to any.
     label        text,
@@ -111,6 +126,7 @@ create table policies (
 );
 insert into policies values (1, '', 1, 0, 0, 0);
 
+-- What is done with the bytes of a container: each value of the nearest container above that has it.
 create function policy_of(container bigint) returns policies language plpgsql stable as $$
 declare
     found policies;
@@ -133,6 +149,7 @@ $$;
 create table damages (
     -- Where: a home, or a copy.
     storage_id integer not null references storages,
+    -- Its name there.
     location   text not null,
     -- 'missing', 'size', 'digest', 'unreadable'.
     kind       text not null check (kind in ('missing', 'size', 'digest', 'unreadable')),

@@ -4,6 +4,7 @@
 create table offers (
     -- The server.
     storage_id integer not null,
+    -- The server.
     url        text not null,
     -- URI of the protocol.
     protocol   text not null,

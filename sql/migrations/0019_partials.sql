@@ -28,6 +28,7 @@ alter table partials add column attempt text;
 alter table partials add column until timestamptz;
 -- Digests of all bytes so far. NULL: not known.
 alter table partials add column md5 bytea;
+-- The same as SHA-256.
 alter table partials add column sha256 bytea;
 -- When it became the node's bytes. NULL: it has not.
 alter table partials add column finished timestamptz;
@@ -40,6 +41,7 @@ create trigger partials_state before insert on partials for each statement execu
 alter table segments add column request bigint not null default 0;
 -- Digests of all bytes up to its end. NULL: not known.
 alter table segments add column md5 bytea;
+-- The same as SHA-256.
 alter table segments add column sha256 bytea;
 
 -- What is there, what uploads that are under way have reserved, and what has come of those that are not complete. A

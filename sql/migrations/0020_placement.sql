@@ -279,6 +279,7 @@ create index policies_tiers on policies (tier_days) where tier_days > 0;
 create table replications (
     -- The home of the bytes.
     storage_id integer not null references storages on delete cascade,
+    -- Its name there.
     location   text not null,
     -- Where the copy is to be.
     at_storage integer not null references storages on delete cascade,
@@ -300,6 +301,7 @@ create table replications (
 );
 create index replications_due on replications (at_storage, due);
 
+-- Wake the storage servers that make copies.
 create function tell_copiers() returns trigger language plpgsql as $$
 begin
     perform pg_notify('pyvospace_queue', 'replica');
@@ -715,6 +717,7 @@ $$;
 
 -- Transfers that wait for bytes of cold storages. They are EXECUTING and get their endpoints when the bytes are there.
 create table recalls (
+    -- The job.
     job_id text primary key references jobs on delete cascade,
     -- Seconds that the endpoints last.
     life   double precision not null

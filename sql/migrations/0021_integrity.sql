@@ -208,12 +208,15 @@ create unlogged table fsck_seen (
 
 -- Comparisons that are under way, or were given up.
 create table fsck_runs (
+    -- Number of the run.
     id         bigint generated always as identity primary key,
     -- The store.
     storage_id integer not null references storages on delete cascade,
+    -- When it began.
     began      timestamptz not null default now()
 );
 
+-- Begin a comparison of a store with the catalogue: its number.
 create function storage_api.fsck_begin(of_uuid uuid) returns bigint
 language plpgsql security definer set search_path = public, pg_temp as $$
 declare
@@ -316,8 +319,11 @@ $$;
 -- Bytes in a store that nothing names, and when the sweep first saw them, by the clock of the database. The times of
 -- files are those of another clock, which may be wrong by any amount.
 create table suspects (
+    -- Who keeps them.
     storage_id integer not null references storages on delete cascade,
+    -- Their name there.
     location   text not null,
+    -- When somebody met them.
     since      timestamptz not null default now(),
     primary key (storage_id, location)
 );
@@ -360,6 +366,7 @@ $$;
 
 -- How far the bytes of a storage have been read again.
 create table scrubs (
+    -- The storage.
     storage_id integer primary key references storages on delete cascade,
     -- What is before it has been given out to be read, and so has it.
     position   text not null default '',
@@ -375,6 +382,7 @@ create table scrubs (
 create table scrub_ranges (
     -- Who does.
     attempt    text primary key,
+    -- The storage.
     storage_id integer not null references storages on delete cascade,
     -- Behind this location …
     after      text not null,

@@ -624,6 +624,7 @@ create table trash (
     owner_id   bigint not null,
     -- Who deleted it. 0: nobody who had shown who he is.
     deleted_by bigint not null,
+    -- When it was deleted.
     deleted    timestamptz not null default clock_timestamp(),
     -- It can be restored until then. -infinity: it is being removed, and cannot be restored any more.
     until      timestamptz not null
