@@ -230,16 +230,16 @@ class StoreCheck:
 
     async def _sizes(self, batch: Sequence[Listed]) -> list[int | None]:
         """Ask for the sizes that the listing has not told."""
-        sizes: list[int | None] = []
-        for start in range(0, len(batch), _AT_ONCE):
-            sizes += await asyncio.gather(*(self._size(one) for one in batch[start : start + _AT_ONCE]))
-        return sizes
+        untold = [one.location for one in batch if one.size is None]
+        asked: dict[str, int | None] = {}
+        for start in range(0, len(untold), _AT_ONCE):
+            some = untold[start : start + _AT_ONCE]
+            asked |= zip(some, await asyncio.gather(*map(self._size, some)), strict=True)
+        return [asked.get(one.location, one.size) for one in batch]
 
-    async def _size(self, one: Listed) -> int | None:
-        if one.size is not None:
-            return one.size
+    async def _size(self, location: str) -> int | None:
         try:
-            return await self._backend.size(one.location)
+            return await self._backend.size(location)
         except (Fault, OSError):
             return None
 

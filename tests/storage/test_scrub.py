@@ -12,7 +12,7 @@ import pytest
 
 from pyvospace.db.pool import Database
 from pyvospace.model.faults import Fault, InternalFault, NodeNotFound
-from pyvospace.storage.backend import Listed
+from pyvospace.storage.backend import Listed, StorageBackend
 from pyvospace.storage.checking import Remedy, clear
 from pyvospace.storage.scrub import LostRange
 from pyvospace.storage.suspicions import suspicions
@@ -85,6 +85,19 @@ async def test_what_is_overdue_is_swept(shop: Store) -> None:
     assert await shop.check(Remedy.REPAIR) == [("overdue", old)]
     assert not shop.file(old).exists()
     assert await shop.check() == []
+
+
+async def test_a_backend_whose_listing_tells_no_sizes(shop: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = await shop.put("node", b"abc")
+    monkeypatch.setattr(type(shop.backend), "listing", StorageBackend.listing)
+
+    async def locations(_: object) -> AsyncIterator[tuple[str, datetime]]:
+        yield place, datetime.now(UTC)
+
+    monkeypatch.setattr(type(shop.backend), "locations", locations)
+    assert await shop.check() == []
+    os.truncate(shop.file(place), 2)
+    assert await shop.check() == [("size", place)]
 
 
 async def test_a_listing_that_breaks_off_accuses_nobody(shop: Store, monkeypatch: pytest.MonkeyPatch) -> None:
