@@ -64,16 +64,16 @@ class JoinedBody(GatheredBody):
         size = sum(segment.size for segment in segments)
         super().__init__(workers=workers, size=size, limit=None, idle=_IDLE, announced=announced)
         self._left = size
-        self._pieces = pieces_of(backend, workers, segments)
+        self._joined = pieces_of(backend, workers, segments)
 
     async def _more(self) -> tuple[bytes, bool]:
-        piece = await anext(self._pieces, b"")
+        piece = await anext(self._joined, b"")
         self._left -= len(piece)
         return piece, not self._left
 
     async def close(self) -> None:
         """Let go of what is open."""
-        await self._pieces.aclose()
+        await self._joined.aclose()
 
 
 class KnownBody(CheckedBody):
