@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from pyvospace.db.pool import Database
-from pyvospace.model.vocabulary import CORE
+from pyvospace.model.vocabulary import CORE, LENGTH
 from tests.server.conftest import READERS
 from tests.server.test_admin import told
-from tests.support.agents import Agent
+from tests.server.test_archives import bring, tar_of
+from tests.support.agents import Agent, properties_of
 
 
 @pytest.fixture
@@ -85,6 +86,17 @@ async def test_rights_are_those_of_the_node(
     finally:
         (await alice.post(above, "ContainerNode", properties={CORE + "groupread": None})).assert_status(200)
     (await carl.send("GET", endpoint)).assert_status(403)
+
+
+@pytest.mark.usefixtures("data")
+async def test_what_an_archive_replaces_becomes_a_version(alice: Agent, folder: str) -> None:
+    await alice.push(f"{folder}/in", b"old")
+    answer, _ = await bring(alice, folder, tar_of(("in", b"new one"), ("other", b"1")))
+    assert answer.status < 300, answer.text
+    assert [(one["number"], one["size"]) for one in await items(alice, f"{folder}/in")] == [(1, 3)]
+    assert await read(alice, f"{folder}/in", 1) == b"old"
+    total = len(b"first" + b"second one" + b"third" + b"old" + b"new one" + b"1")
+    assert properties_of(await alice.node(folder, limit=0))[LENGTH] == str(total)
 
 
 async def test_nonsense_is_refused(alice: Agent, folder: str, data: str) -> None:
