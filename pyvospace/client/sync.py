@@ -140,9 +140,9 @@ class Space:
         """Change properties of a node."""
         return self._wait(self._space.set_node(node))
 
-    def delete_node(self, uri: NodeUri | str) -> None:
-        """Delete a node, a container with all that is in it."""
-        self._wait(self._space.delete_node(uri))
+    def delete_node(self, uri: NodeUri | str, *, only_empty: bool = False) -> None:
+        """Delete a node, a container with all that is in it, unless `only_empty`."""
+        self._wait(self._space.delete_node(uri, only_empty=only_empty))
 
     def link(self, target: NodeUri | str, uri: NodeUri | str) -> Node:
         """Create a link at `uri` that leads to `target`."""
