@@ -89,6 +89,12 @@ class GatheredBody(CheckedBody):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Give the bytes in pieces (see `Body.__aiter__`)."""
         self._begin()
+        async with aclosing(self._pieces()) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _pieces(self) -> AsyncGenerator[bytes, None]:
+        """Give them, hashed and in the end verified."""
         hasher = Hasher(self._workers.hashing, self._watch, self.begun)
         async with aclosing(self._gather()) as batches:
             async for pieces, last in batches:

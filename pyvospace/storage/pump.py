@@ -9,7 +9,7 @@ from itertools import cycle
 from typing import Final
 
 from pyvospace.storage.direct import BLOCK
-from pyvospace.storage.sink import Sink
+from pyvospace.storage.sink import Relay, Sink
 
 SLICE: Final = 1.0
 """Seconds after which the thread goes back to its pool, so that all clients get their turn."""
@@ -44,10 +44,20 @@ class Pump:
         Size of the body.
     whole
         Whether it is of no use if the client ends the connection before.
+    slice_time
+        Seconds after which `run` returns; 0: after each half of the buffer.
     """
 
     def __init__(
-        self, sock: socket.socket, sink: Sink, *, head: bytes, total: int, buffer_size: int, whole: bool = True
+        self,
+        sock: socket.socket,
+        sink: Sink | Relay,
+        *,
+        head: bytes,
+        total: int,
+        buffer_size: int,
+        whole: bool = True,
+        slice_time: float = SLICE,
     ) -> None:
         sock.setblocking(False)
         self._socket = sock
@@ -57,6 +67,7 @@ class Pump:
         self.total = total
         self.received = 0
         self._whole = whole
+        self._slice_time = slice_time
         self._cut = False
 
     @property
@@ -82,7 +93,7 @@ class Pump:
         ConnectionError
             The connection broke.
         """
-        deadline = time.monotonic() + SLICE
+        deadline = time.monotonic() + self._slice_time
         # Pages of an anonymous map go back to the system at once, unlike those of the heap.
         memory = memoryview(mmap.mmap(-1, 2 * self._half))
         halves = cycle((memory[: self._half], memory[self._half :]))

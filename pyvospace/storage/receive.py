@@ -13,18 +13,19 @@ Nothing is ever inflated: what the client sent is what is stored, whatever Conte
 
 import asyncio
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Final
 
 from aiohttp import web
 
 from pyvospace.model.faults import InvalidData
+from pyvospace.storage.body import Received
 from pyvospace.storage.gathered import GatheredBody, Pace
-from pyvospace.storage.hashing import Announced
+from pyvospace.storage.hashing import Announced, Hasher
 from pyvospace.storage.pump import Pump, Pumped
-from pyvospace.storage.sink import Sink
+from pyvospace.storage.sink import Relay, Sink
 from pyvospace.storage.threads import Workers, run
 
 SMALL: Final = 1 << 20
@@ -86,6 +87,33 @@ class HttpBody(GatheredBody):
         """Let threads read the socket, a slice of time each, as long as there is something to read."""
         assert self.size is not None  # noqa: S101 (for mypy: _take_socket asked)
         pump = Pump(taken.socket, sink, head=taken.head, total=self.size, buffer_size=self._workers.buffer_size)
+        async with aclosing(self._slices(taken, pump)) as slices:
+            async for _ in slices:
+                pass
+
+    async def _pieces(self) -> AsyncGenerator[bytes, None]:
+        """Give them as threads read them from the socket, if it can be had."""
+        taken = self._take_socket()
+        if taken is None:
+            async with aclosing(super()._pieces()) as pieces:
+                async for piece in pieces:
+                    yield piece
+            return
+        assert self.size is not None  # noqa: S101 (for mypy: _take_socket asked)
+        relay = Relay(Hasher(self._workers.hashing, self._watch, self.begun), self._verify)
+        with self._workers as workers:
+            size = 2 * workers.batch_size()
+            pump = Pump(taken.socket, relay, head=taken.head, total=self.size, buffer_size=size, slice_time=0)
+            async with aclosing(self._slices(taken, pump)) as slices:
+                async for _ in slices:
+                    if relay.digests is not None:
+                        self.received = Received(pump.received, relay.digests)
+                        self.hashes = relay.hasher.hashes
+                    for piece in relay.fetch():
+                        yield piece
+
+    async def _slices(self, taken: "Taken", pump: Pump) -> AsyncGenerator[None, None]:
+        """Run the pump to its end; stop after each slice of time."""
         pace = Pace(self._idle, self._least_rate)
         outcome = Pumped.SLICE
         try:
@@ -95,6 +123,7 @@ class HttpBody(GatheredBody):
                 before = pump.received
                 outcome = await self._slice(pump)
                 pace.saw(pump.received - before)
+                yield
         except BaseException:
             # If nothing comes any more, aiohttp must not look: at an end of file it would close without an answer.
             if pump.ended:

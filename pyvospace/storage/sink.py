@@ -121,3 +121,38 @@ class Sink:
         flush, self._flush = self._flush, None
         if flush is not None and not flush.cancel():
             flush.result()
+
+
+class Relay:
+    """Like a `Sink`, for bytes that are handed on: hashed, and kept until they are fetched.
+
+    Parameters
+    ----------
+    verify
+        Called with the digests before the last bytes are handed on; raises if they are wrong.
+    """
+
+    def __init__(self, hasher: Hasher, verify: Callable[[int, Digests], None]) -> None:
+        self.hasher = hasher
+        self._verify = verify
+        self._kept: list[bytes] = []
+        self.digests: Digests | None = None
+        """Set when everything has come."""
+
+    def take(self, pieces: "Sequence[ReadableBuffer]", size: int, *, last: bool) -> None:
+        """Hash and keep a copy of `pieces`, together `size` bytes."""
+        data = b"".join(pieces)
+        self.hasher.update([data], size)
+        self._kept.append(data)
+        if last:
+            digests = self.hasher.digests()
+            self._verify(self.hasher.size, digests)
+            self.digests = digests
+
+    def settle(self) -> None:
+        """Return at once: nobody reads the pieces but `take`."""
+
+    def fetch(self) -> list[bytes]:
+        """Give what was kept, once."""
+        kept, self._kept = self._kept, []
+        return [data for data in kept if data]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,20 @@ async def test_clients_hear_what_to_do(moto: Engine, tmp_path: Path, big: bytes)
             with pytest.raises(asyncio.IncompleteReadError) as broken:
                 await server.get()
             assert big.startswith(broken.value.partial)
+
+
+async def test_large_bodies_that_fail(moto: Engine, tmp_path: Path, big: bytes) -> None:
+    """They are read from the socket by a thread; what was sent of them is forgotten."""
+    backend = made(options(moto, tmp_path))
+    async with serving(make_settings(tmp_path), backend=backend) as server:
+        assert (await server.put(b"before")).status == 201
+        wrong = await server.put(big, Digest="md5=AAAAAAAAAAAAAAAAAAAAAA==")
+        assert wrong.status == 412
+        cut = await server.connect()
+        await cut.send(cut.head("PUT", "/files/put-1/x", {"Content_Length": str(len(big))}) + big[:-1])
+        cut.writer.write_eof()
+        assert (await cut.answer("PUT")).status == 400
+        assert (await server.get()).body == b"before"
+        assert len([one async for one in backend.locations()]) == 1
+        assert await backend.sweep_staging(datetime.now(UTC) + timedelta(days=1)) == 0
+        assert (await server.put(big)).status == 201
