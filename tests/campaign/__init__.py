@@ -1,0 +1,1 @@
+"""Faults of every part while clients work: what was acknowledged is there, and nothing else is."""
