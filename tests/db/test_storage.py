@@ -34,6 +34,7 @@ FUNCTIONS = {
     "unknown", "take_obsolete", "claim_job", "renew_job", "give_back_job", "end_job", "claim_pull", "store_pulled",
     "import_of", "set_structure", "claim_render", "reserve", "note_bytes", "claim_version",
     "offer",
+    "leave", "claim_replication", "renew_replication", "release_replication", "claim_replica", "store_replica",
     "bytes_at", "note_damage", "clear_damage", "damaged", "fsck_begin", "fsck_end", "fsck_listed", "fsck_missing",
     "overdue", "note_repair", "take_unknown", "note_obsolete", "claim_scrub", "renew_scrub", "end_scrub",
     "claim_pack", "pack_nodes", "pack_children", "claim_unpack", "unpack",
