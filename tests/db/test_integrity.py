@@ -52,10 +52,8 @@ TOLD = {
 AS_NOBODY_MAY = "set session_replication_role = replica; "
 
 
-async def test_each_damage_is_found_and_mended(
-    world: World, storage: Storage, database_name: str, postgres_server: PostgresServer
-) -> None:
-    """One at a time: exactly this is told, nothing is changed unless asked for, and the second run is clean."""
+async def two_nodes_with_the_same_bytes(world: World, storage: Storage) -> dict[str, object]:
+    """What there is to damage: names of the statements above."""
     box = await world.add("box")
     await world.add("box/inner")
     await world.add("box/data", NodeType.DATA)
@@ -74,7 +72,7 @@ async def test_each_damage_is_found_and_mended(
     other = await world.database.fetchval(
         "insert into storages (uuid, name, url, role) values (gen_random_uuid(), 'b', 'http://b', 'x') returning id"
     )
-    names = {
+    return {
         "box": box.id,
         "node": node.id,
         "twin": twin.id,
@@ -85,6 +83,13 @@ async def test_each_damage_is_found_and_mended(
         "md5": file.md5.hex(),
         "sha": file.sha256.hex(),
     }
+
+
+async def test_each_damage_is_found_and_mended(
+    world: World, storage: Storage, database_name: str, postgres_server: PostgresServer
+) -> None:
+    """One at a time: exactly this is told, nothing is changed unless asked for, and the second run is clean."""
+    names = await two_nodes_with_the_same_bytes(world, storage)
 
     async def kinds(*, repair: bool = False) -> list[str]:
         found = await check_catalogue(world.database, repair=repair, pause=0)
