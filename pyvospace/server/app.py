@@ -32,33 +32,17 @@ from pyvospace.server.context import Context, Service
 from pyvospace.server.counting import count_for_ever
 from pyvospace.server.describe import describe
 from pyvospace.server.emptying import empty_for_ever
-from pyvospace.server.handlers import (
-    administration,
-    files,
-    gms,
-    logins,
-    nodes,
-    permissions,
-    recalls,
-    recursive,
-    search,
-    service,
-    transfers,
-    versions,
-)
-from pyvospace.server.handlers import audit as audit_log
-from pyvospace.server.handlers.jobs import CHANGED_PARTS, PARTS, JobList
-from pyvospace.server.handlers.requests import CONTEXT, SERVICE, expect, representation
+from pyvospace.server.handlers import administration, service
+from pyvospace.server.handlers.requests import CONTEXT, SERVICE, representation
 from pyvospace.server.keeping import keep_for_ever
 from pyvospace.server.operations.homes import FirstLogins
-from pyvospace.server.operations.jobs import TRANSFERS
-from pyvospace.server.operations.search import SEARCHES
+from pyvospace.server.routes import add_routes
 from pyvospace.server.watching import look
 from pyvospace.server.works import works
 from pyvospace.service.audit import AuditWriter, prune_for_ever
 from pyvospace.service.auth import AUTHENTICATOR, Authenticator, Presented
 from pyvospace.service.certificates import Certificates
-from pyvospace.service.challenges import LOGIN, challenges
+from pyvospace.service.challenges import challenges
 from pyvospace.service.endpoints import EndpointSigner
 from pyvospace.service.faults import CALLER, REQUEST_ID, edge
 from pyvospace.service.headers import Cors, dress
@@ -80,8 +64,6 @@ from pyvospace.wire.xml import Limits
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
 
-    _Expect = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
-
     from pyvospace.config import Settings
 
 log = logging.getLogger(__name__)
@@ -90,16 +72,6 @@ _STARTS: Final = 3
 """Starts of a request whose caller turned out to have changed."""
 _DOCUMENT: Final = {"standard": maxsize, "opencadc": 32 * 1024}
 """Largest document by the rules that we follow, if the limit in the settings is not smaller."""
-_PATH: Final = "{path:(?s:.*)}"
-"""Also with a line end in it, so that we are asked and refuse it ourselves."""
-_LISTS: Final = (
-    JobList(TRANSFERS, transfers.create),
-    JobList(SEARCHES, search.create),
-    JobList(recursive.DELETIONS, recursive.create_deletion),
-    JobList(recursive.SETTINGS, recursive.create_setting),
-    JobList(recalls.RECALLS, recalls.create),
-)
-"""Every list of jobs."""
 
 
 def make_service(settings: Settings, database: Database) -> Service:
@@ -159,64 +131,13 @@ def make_app(settings: Settings, database: Database) -> web.Application:
     app[AUTHENTICATOR] = authenticator
     Proxies.install(app, settings.proxies)
     for base in {"", urlsplit(settings.metadata.public_url).path}:
-        _add_routes(app, base)
+        add_routes(app, base)
     app.on_response_prepare.append(_hold_undecided)
     dress(app, settings.metadata, vary=("Accept", "Authorization"), cors=cors)
     app.on_shutdown.append(_let_go)
     app.cleanup_ctx.append(partial(_asking, trusted, issuers))
     app.cleanup_ctx.append(partial(_background, background(shared)))
     return app
-
-
-def _add_routes(app: web.Application, base: str) -> None:
-    def add(methods: str, path: str, handler: Handler, expect_handler: _Expect = expect) -> None:
-        for method in methods.split():
-            app.router.add_route(method, base + path, handler, expect_handler=expect_handler)
-
-    for behind in ("", f"/{_PATH}"):
-        add("GET HEAD", f"/nodes{behind}", nodes.get)
-        add("PUT", f"/nodes{behind}", nodes.put)
-        add("POST", f"/nodes{behind}", nodes.post)
-        add("DELETE", f"/nodes{behind}", nodes.delete)
-        add("GET HEAD", f"/files{behind}", files.get)
-        add("PUT", f"/files{behind}", files.put, files.leave_body)
-        add("GET HEAD", f"/versions{behind}", versions.get)
-        add("POST", f"/versions{behind}", versions.post)
-        add("DELETE", f"/versions{behind}", versions.delete)
-    add("GET", "/synctrans", transfers.get_sync)
-    add("POST", "/synctrans", transfers.post_sync)
-    add("POST", f"/{transfers.PACKAGES}", transfers.post_package)
-    add("GET HEAD", f"/{transfers.PACKAGES}/{{job}}/run", transfers.get_package)
-    add("GET HEAD", "/transfers/{job}/results/transferDetails", transfers.get_details)
-    add("GET HEAD", "/permissions", permissions.get)
-    add("GET HEAD", "/audit", audit_log.get)
-    add("GET HEAD", "/search", search.get)
-    add("GET HEAD", f"/{SEARCHES}/{{job}}/results/searchDetails", search.get_details)
-    for jobs in _LISTS:
-        add("GET HEAD", f"/{jobs.name}", jobs.get)
-        add("POST", f"/{jobs.name}", jobs.post)
-        add("GET HEAD", f"/{jobs.name}/{{job}}", jobs.job)
-        add("POST", f"/{jobs.name}/{{job}}", jobs.post_job)
-        add("DELETE", f"/{jobs.name}/{{job}}", jobs.delete)
-        add("GET HEAD", f"/{jobs.name}/{{job}}/{{part:{PARTS}}}", jobs.part)
-        add("POST", f"/{jobs.name}/{{job}}/{{part:{CHANGED_PARTS}}}", jobs.post_part)
-    add("GET POST", f"/{LOGIN}", logins.log_in)
-    add("DELETE", f"/{LOGIN}", logins.log_out)
-    add("GET HEAD", "/profile/tokens", logins.tokens)
-    add("POST", "/profile/tokens", logins.create_token)
-    add("DELETE", "/profile/tokens/{token:[0-9]{1,18}}", logins.revoke_token)
-    add("GET HEAD", "/capabilities", service.capabilities)
-    add("GET HEAD", "/availability", service.availability)
-    add("POST", "/availability", service.set_state)
-    for route, handler in administration.HANDLERS.items():
-        add("GET HEAD" if route.method == "GET" else route.method, route.path, handler)
-    add("GET HEAD", "/protocols", service.protocols)
-    add("GET HEAD", "/views", service.views)
-    add("GET HEAD", "/properties", service.properties)
-    add("GET HEAD", f"/{gms.GMS}", gms.search)
-    add("GET HEAD", f"/{gms.GMS}/{{group}}", gms.member)
-    add("GET HEAD", "/livez", service.live)
-    add("GET HEAD", "/readyz", service.ready)
 
 
 def identification(shared: Service, authenticator: Authenticator, certificates: Certificates) -> Middleware:
