@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from itertools import pairwise
 from typing import Final
 
 _DIGITS: Final = frozenset("0123456789")
+MOST_RANGES: Final = 100
 _LONGEST_NUMBER: Final = 19
 """Digits of the largest file: longer numbers lie behind the end of every file."""
 
@@ -67,6 +69,30 @@ def parse_range(header: str | None, size: int) -> ByteRange | Unsatisfiable | No
     if not first:
         return _suffix(last, size) if last else None
     return _span(_number(first), _number(last) if last else None, size)
+
+
+def parse_ranges(header: str | None, size: int) -> tuple[ByteRange, ...] | Unsatisfiable | None:
+    """Read a Range header that may have several ranges, up to `MOST_RANGES` that do not overlap.
+
+    Returns
+    -------
+    tuple of ByteRange
+        What the client wants, in his order; what begins behind the end is left out.
+    UNSATISFIABLE
+        Nothing is left: answer 416.
+    None
+        Ignore the header and send everything, as for `parse_range`; also if ranges overlap or are too many, so that no
+        header makes more work than the whole file.
+    """
+    unit, _, wanted = (header or "").strip(" \t").partition("=")
+    if wanted.count(",") >= MOST_RANGES:
+        return None
+    found = [parse_range(unit + "=" + one.strip(" \t"), size) for one in wanted.split(",")]
+    spans = tuple(one for one in found if isinstance(one, ByteRange))
+    in_order = sorted(spans, key=lambda one: one.start)
+    if None in found or any(first.stop > second.start for first, second in pairwise(in_order)):
+        return None
+    return spans or UNSATISFIABLE
 
 
 def _suffix(length: str, size: int) -> ByteRange | Unsatisfiable | None:

@@ -12,6 +12,7 @@ from pyvospace.config import Settings
 from pyvospace.model.claims import DownloadClaim, EndpointClaims, UploadClaim
 from pyvospace.model.faults import (
     InvalidArgument,
+    MethodNotAllowed,
     PermissionDenied,
     PreconditionFailed,
 )
@@ -41,6 +42,7 @@ VERSION: Final = "version"
 REPLICA: Final = "replica"
 _DRAIN: Final = 25.0
 """Seconds that transfers of other protocols get at most, after those of HTTP had theirs."""
+_METHODS: Final = frozenset({"GET", "HEAD", "PUT"})
 _NO_DATE: Final = datetime.fromtimestamp(0, UTC)
 """Writers compare entity tags; who comes with a date is not refused (RFC 9110, section 13.1.4)."""
 
@@ -125,7 +127,7 @@ class Files:
         """Answer what is asked of a put transaction."""
         with self.ongoing:
             if self.transactions is None or ID not in request.headers:
-                raise InvalidArgument(f"POST is for transactions, which have an {ID}")
+                raise MethodNotAllowed(f"POST is for transactions, which have an {ID}", allowed=_METHODS)
             return await self.transactions.go_on(request)
 
     async def _get(self, request: web.Request) -> web.StreamResponse:

@@ -77,7 +77,7 @@ async def test_range(any_storage_server: Server, header: str, expected: slice) -
     assert answer.headers["digest"] == whole.headers["digest"]
 
 
-@pytest.mark.parametrize("header", ["bytes=0-1,5-6", "bytes=9-0", "lines=1-2", "bytes=abc", "bytes"])
+@pytest.mark.parametrize("header", ["bytes=9-0", "lines=1-2", "bytes=abc", "bytes"])
 async def test_range_that_is_passed_over(storage_server: Server, header: str) -> None:
     await storage_server.put(DATA)
     answer = await storage_server.get(Range=header)

@@ -116,7 +116,7 @@ async def test_what_makes_no_sense(alice: Agent, endpoint: str) -> None:
     ):
         (await transaction.ask(method, op, body)).assert_fault(400, "InvalidArgument")
     (await alice.send("PUT", endpoint, b"", headers={"x-put-txn-op": "commit"})).assert_fault(400, "InvalidArgument")
-    (await alice.send("POST", endpoint)).assert_fault(400, "InvalidArgument")
+    (await alice.send("POST", endpoint)).assert_fault(405, "MethodNotAllowed")
     wrong = {"x-put-txn-op": "start", "Digest": digest(b"other")}
     (await alice.send("PUT", endpoint, FIRST, headers=wrong)).assert_fault(412, "checksum mismatch")
     (await start(alice, endpoint, x_total_length="-1")).assert_fault(400, "InvalidArgument")
