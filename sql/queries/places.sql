@@ -52,14 +52,16 @@ select is_there(s.last_seen) as live,
   from storages s where s.id = $1::bigint for update;
 
 -- name: turn
+-- Put the storage $1 into the state $2; only active ones get copies.
+with undone as (
+    delete from replications where at_storage = $1::bigint and $2::text <> 'active'
+)
 update storages set state = $2, kept = '-infinity' where id = $1::bigint returning id;
 
 -- name: let_go_copies
--- Turn away from all copies at the storage $1, and have none made there.
+-- Turn away from all copies at the storage $1.
 with gone as (
     delete from replicas where at_storage = $1::bigint returning at_storage, at_location
-), undone as (
-    delete from replications where at_storage = $1::bigint
 )
 insert into obsolete (storage_id, location) select at_storage, at_location from gone
 on conflict (storage_id, location) do update set since = now();
