@@ -124,17 +124,13 @@ def make_app(
     """
     health = Health(catalogue, backend)
     app = _front(settings, health, watch=watch, audit=audit)
-    workers = Workers(threads=settings.storage.threads, buffer_size=settings.storage.buffer_size)
-    room = Room(backend, settings.storage.reserve)
+    storage = settings.storage
+    workers = Workers(threads=storage.threads, buffer_size=storage.buffer_size)
+    shared = _Shared(settings, catalogue, backend, workers, Room(backend, storage.reserve))
     served = None
     if archives is not None:
         served = Archives(
-            settings,
-            archives=archives,
-            catalogue=catalogue,
-            backend=backend,
-            workers=workers,
-            room=room,
+            settings, archives=archives, catalogue=catalogue, backend=backend, workers=workers, room=shared.room
         )
     files = Files(
         settings,
@@ -142,14 +138,14 @@ def make_app(
         backend=backend,
         verifier=verifier,
         workers=workers,
-        room=room,
+        room=shared.room,
         archives=served,
     )
-    _add_routes(app, urlsplit(settings.storage.public_url).path, files, health)
+    _add_routes(app, urlsplit(storage.public_url).path, files, health)
     if partials is not None:
         uploads = Uploads(settings, catalogue=partials, backend=backend, intake=files.intake, workers=workers)
-        _take_parts(app, settings.storage.public_url, uploads, files, verifier)
-    herald = Herald(settings, catalogue, room, files.ongoing, identity)
+        _take_parts(app, storage.public_url, uploads, files, verifier)
+    herald = Herald(settings, catalogue, shared.room, files.ongoing, identity)
     app.cleanup_ctx.append(lambda _: _threads(workers, files.ongoing))
     app.on_shutdown.append(lambda _: herald.leave())
     app.cleanup_ctx.append(lambda _: _background(herald, _sweeper(settings, backend, catalogue)))
@@ -157,26 +153,51 @@ def make_app(
     if protocols is not None:
         pool = files.job_pool(standing=partial(_require_open, watch), audit=audit)
         app.cleanup_ctx.append(lambda _: protocols.run(pool))
+    _watch_and_note(app, served, watch, audit)
+    if jobs is not None:
+        _work_on(app, shared, jobs, replications)
+    return app
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What the parts of a server have in common."""
+
+    settings: Settings
+    catalogue: Catalogue
+    backend: StorageBackend
+    workers: Workers
+    room: Room
+
+
+def _watch_and_note(
+    app: web.Application, served: Archives | None, watch: StandingWatch | None, audit: AuditWriter | None
+) -> None:
     if served is not None:
         app.on_cleanup.append(partial(_close, served))
     if audit is not None:
         app.cleanup_ctx.append(partial(writing, audit))
     if watch is not None:
         app.cleanup_ctx.append(lambda _: _follow(watch))
-    if jobs is not None:
-        third_party = partial(ThirdParty, settings, catalogue=catalogue, backend=backend, workers=workers, room=room)
-        app.cleanup_ctx.append(lambda _: _run_jobs(settings, jobs, third_party))
-        if replications is not None:
-            replicator = Replicator(
-                settings,
-                replications=replications,
-                backend=backend,
-                workers=workers,
-                room=room,
-                listener=jobs.listener,
-            )
-            app.cleanup_ctx.append(lambda _: _replicate(replicator))
-    return app
+
+
+def _work_on(app: web.Application, shared: _Shared, jobs: Jobs, replications: Replications | None) -> None:
+    """Carry out transfers with other servers, and make copies of bytes."""
+    backend, workers, room = shared.backend, shared.workers, shared.room
+    third_party = partial(
+        ThirdParty, shared.settings, catalogue=shared.catalogue, backend=backend, workers=workers, room=room
+    )
+    app.cleanup_ctx.append(lambda _: _run_jobs(shared.settings, jobs, third_party))
+    if replications is not None:
+        replicator = Replicator(
+            shared.settings,
+            replications=replications,
+            backend=backend,
+            workers=workers,
+            room=room,
+            listener=jobs.listener,
+        )
+        app.cleanup_ctx.append(lambda _: _replicate(replicator))
 
 
 def _front(
