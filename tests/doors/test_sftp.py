@@ -239,6 +239,9 @@ async def test_who_is_not_let_in(door: OpenDoor, key: Path, tmp_path: Path) -> N
                 pass
     async with connected(door.way("alice", door.pair.token)) as client:
         assert await client.realpath(".") == "/home/alice"
+        for name in (b"\xff", b"a\0b", b"x" * 300, b"\n"):
+            with pytest.raises(asyncssh.SFTPError):
+                await client.mkdir(name)
     assert door.pair.token not in door.pair.log("door")
 
 

@@ -96,11 +96,7 @@ class Tree(Server):
         return NodeUri(await (await self._space()).authority(), self._names(path))
 
     def _names(self, path: bytes) -> tuple[str, ...]:
-        try:
-            text = path.decode()
-        except UnicodeDecodeError:
-            raise InvalidURI("names are in UTF-8") from None
-        return tuple(name for name in posixpath.normpath(posixpath.join(self._home, text)).split("/") if name)
+        return tuple(name for name in posixpath.normpath(posixpath.join(self._home, _text(path))).split("/") if name)
 
     def realpath(self, path: bytes) -> bytes:
         """Give the path from the root; links are left as they are."""
@@ -241,7 +237,7 @@ class Tree(Server):
     @told
     async def symlink(self, oldpath: bytes, newpath: bytes) -> None:
         """Make a link that leads to a path, or to a URI."""
-        link, target = await self._uri(newpath), oldpath.decode("utf-8", "replace")
+        link, target = await self._uri(newpath), _text(oldpath)
         if not urlsplit(target).scheme:
             place = posixpath.join("/", *link.path[:-1], target)
             names = tuple(name for name in posixpath.normpath(place).split("/") if name)
@@ -389,6 +385,13 @@ class Tree(Server):
             await self._store(writer)
         finally:
             await writer.spooled.close()
+
+
+def _text(name: bytes) -> str:
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        raise InvalidURI("names are in UTF-8") from None
 
 
 def _require_file(node: Node) -> None:
