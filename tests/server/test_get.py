@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from pyvospace.model.vocabulary import CADC, CORE, PUBLIC_SHARE
+from pyvospace.model.vocabulary import CADC, CORE, PUBLIC_SHARE, TUS
 from pyvospace.wire.xml import XSI_TYPE, V
 from tests.server.conftest import Space, encoded
 from tests.support.agents import (
@@ -328,7 +328,7 @@ async def test_protocols_of_a_node(alice: Agent, bea: Agent, folder: str) -> Non
     empty = f'<protocols xmlns="{V[1:-1]}"/>'
     answer = (await alice.send("POST", f"/nodes{folder}", empty)).assert_status(200)
     provided = {one.get("uri") for one in answer.xml.iterfind(f"{V}provides/{V}protocol")}
-    assert provided == {CORE + name for name in ("httpget", "httpput", "httpsget", "httpsput")} | {PUBLIC_SHARE}
+    assert provided == {CORE + name for name in ("httpget", "httpput", "httpsget", "httpsput")} | {PUBLIC_SHARE, TUS}
     (await alice.send("POST", f"/nodes{folder}/missing", empty)).assert_fault(404, "NodeNotFound")
     (await bea.send("POST", f"/nodes{folder}", empty)).assert_fault(403, "PermissionDenied")
 

@@ -19,6 +19,7 @@ from pyvospace.model.vocabulary import (
     PUBLIC_SHARE,
     TAR_GZ_VIEW,
     TAR_VIEW,
+    TUS,
     ZIP_VIEW,
 )
 from pyvospace.structures.fits import Fits
@@ -104,7 +105,7 @@ async def test_protocols(nobody: Agent) -> None:
     http = {CORE + name for name in ("httpget", "httpput", "httpsget", "httpsput")}
     accepts, provides = ({one.get("uri") for one in offers} for offers in root)
     assert accepts == http
-    assert provides == http | {PUBLIC_SHARE}
+    assert provides == http | {PUBLIC_SHARE, TUS}
 
 
 async def test_what_the_protocols_say_is_true(alice: Agent, folder: str) -> None:
