@@ -15,10 +15,13 @@ LONGEST_FUNCTION = 50
 LONGEST_MODULE = 600
 BACKENDS_SEE = {
     "pyvospace.model",
+    "pyvospace.service.content",
     "pyvospace.storage.backend",
     "pyvospace.storage.backends",
     "pyvospace.storage.layers",
+    "pyvospace.storage.waiting",
 }
+"""What docs/howto/storage-backend.md offers to plugins."""
 
 
 def modules(*folders: str) -> list[Path]:

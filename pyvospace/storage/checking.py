@@ -26,7 +26,7 @@ from pyvospace.storage.backend import FileBytes, Listed, Redirect, StorageBacken
 from pyvospace.storage.deliver import close_source
 from pyvospace.storage.jobs import ClaimedDownload
 from pyvospace.storage.sweep import delete_each
-from pyvospace.storage.threads import run
+from pyvospace.storage.waiting import run
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,8 @@ from pyvospace.storage.hashing import Digests
 from pyvospace.storage.jobs import ClaimedDownload
 from pyvospace.storage.outflow import send_file, streaming
 from pyvospace.storage.suspicions import suspicions
-from pyvospace.storage.threads import Workers, run
+from pyvospace.storage.threads import Workers
+from pyvospace.storage.waiting import run
 
 log = logging.getLogger(__name__)
 

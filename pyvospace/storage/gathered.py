@@ -11,7 +11,8 @@ from pyvospace.model.faults import RequestTimeout
 from pyvospace.storage.body import CheckedBody, Received
 from pyvospace.storage.hashing import Announced, Hasher
 from pyvospace.storage.sink import Sink
-from pyvospace.storage.threads import Workers, ended, outlast, run
+from pyvospace.storage.threads import Workers
+from pyvospace.storage.waiting import ended, outlast, run
 
 T = TypeVar("T")
 

@@ -36,7 +36,8 @@ from pyvospace.storage.deliver import close_source, file_pieces, open_bytes
 from pyvospace.storage.gathered import GatheredBody
 from pyvospace.storage.hashing import Announced, Digests
 from pyvospace.storage.jobs import record_delivery
-from pyvospace.storage.threads import Workers, run
+from pyvospace.storage.threads import Workers
+from pyvospace.storage.waiting import run
 from pyvospace.storage.windows import Windows
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from typing import Final
 
 from aiohttp import web
 
-from pyvospace.storage.threads import Workers, run
+from pyvospace.storage.threads import Workers
+from pyvospace.storage.waiting import run
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,8 @@ from pyvospace.storage.gathered import GatheredBody, Pace
 from pyvospace.storage.hashing import Announced, Hasher
 from pyvospace.storage.pump import Pump, Pumped
 from pyvospace.storage.sink import Relay, Sink
-from pyvospace.storage.threads import Workers, run
+from pyvospace.storage.threads import Workers
+from pyvospace.storage.waiting import run
 
 SMALL: Final = 1 << 20
 """A body up to this size is not worth a thread and a connection of its own."""

@@ -24,7 +24,8 @@ from pyvospace.service.content import content_disposition
 from pyvospace.storage.backend import FileBytes, Redirect, StorageBackend, StreamBytes
 from pyvospace.storage.deliver import SAFE, Delivery, close_source, open_bytes
 from pyvospace.storage.outflow import streaming
-from pyvospace.storage.threads import Workers, run
+from pyvospace.storage.threads import Workers
+from pyvospace.storage.waiting import run
 from pyvospace.structures import Bytes, Rendering, StructuredView
 from pyvospace.structures.installed import check_params, find_view, structured_types
 

@@ -1,18 +1,12 @@
-"""The threads of a storage server, and how coroutines wait for them.
+"""The threads of a storage server.
 
 No thread waits for one of its own kind, so no pool can lock itself up: receivers wait for hashing and flushing,
 which wait for nobody.
 """
 
-import asyncio
 import os
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import suppress
-from typing import ParamSpec, Self, TypeVar
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self
 
 _MIB = 1 << 20
 _BATCHES_HELD = 2
@@ -65,35 +59,3 @@ class Workers:
         """Wait for what runs and end all threads."""
         for pool in (self.moving, self.quick, self.rendering, self.flushing, self.hashing):
             pool.shutdown()
-
-
-async def run(pool: Executor, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call `function` in a thread and wait for it, whatever happens.
-
-    A cancelled call that runs already is waited for before CancelledError goes on, so that the
-    caller may close files that the thread uses.
-    """
-    return await outlast(pool.submit(function, *args, **kwargs))
-
-
-async def outlast(future: Future[T]) -> T:
-    """Wait for a call in a thread as `run` does."""
-    try:
-        return await asyncio.shield(asyncio.wrap_future(future))
-    except asyncio.CancelledError:
-        await ended(future)
-        raise
-
-
-async def ended(future: Future[T]) -> None:
-    """Take the call back, or if it runs already see it end, however often we are cancelled meanwhile.
-
-    Its result does not matter any more; who cancelled us will do so again.
-    """
-    if future.done() or future.cancel():
-        return
-    waiting = asyncio.wrap_future(future)
-    while not waiting.done():
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait([waiting])
-    waiting.exception()

@@ -28,7 +28,8 @@ from pyvospace.storage.backend import FileBytes, Redirect, StorageBackend
 from pyvospace.storage.deliver import close_source, file_pieces
 from pyvospace.storage.jobs import ClaimedDownload
 from pyvospace.storage.outflow import streaming
-from pyvospace.storage.threads import Workers, run
+from pyvospace.storage.threads import Workers
+from pyvospace.storage.waiting import run
 
 _SMALL: Final = 128 << 10
 """Files up to this size are read together."""

@@ -33,7 +33,8 @@ from pyvospace.storage.inspection import Inspection
 from pyvospace.storage.jobs import as_fault, reason_of, uninterrupted
 from pyvospace.storage.receive import HttpBody
 from pyvospace.storage.room import Room
-from pyvospace.storage.threads import Workers, run
+from pyvospace.storage.threads import Workers
+from pyvospace.storage.waiting import run
 
 _SMALL: Final = 256 << 10
 """Files up to this size are held in memory, some at a time, and stored at the same time."""

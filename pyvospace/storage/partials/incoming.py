@@ -17,7 +17,7 @@ from pyvospace.storage.gathered import GatheredBody, Pace
 from pyvospace.storage.hashing import Announced, Digests, Watch
 from pyvospace.storage.pump import Pump, Pumped
 from pyvospace.storage.receive import SMALL, Taken, readable, say_continue, take_socket
-from pyvospace.storage.threads import run
+from pyvospace.storage.waiting import run
 
 if TYPE_CHECKING:
     from pyvospace.storage.sink import Sink

@@ -21,7 +21,7 @@ from pyvospace.storage.hashing import Announced, Digests, Hasher, Hashes
 from pyvospace.storage.jobs import ClaimedUpload, Place, carry_out
 from pyvospace.storage.partials.incoming import Checksum, Incoming, SegmentBody
 from pyvospace.storage.partials.joining import JoinedBody, KnownBody, Turning, pieces_of
-from pyvospace.storage.threads import run
+from pyvospace.storage.waiting import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

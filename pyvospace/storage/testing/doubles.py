@@ -29,7 +29,8 @@ from pyvospace.storage.catalogue import StoreTransaction
 from pyvospace.storage.hashing import Announced, Hasher
 from pyvospace.storage.layers import Wrapper
 from pyvospace.storage.sink import Sink
-from pyvospace.storage.threads import Workers, run
+from pyvospace.storage.threads import Workers
+from pyvospace.storage.waiting import run
 
 LEASE: Final = 60.0
 

@@ -8,7 +8,7 @@ from pyvospace.model.ranges import ByteRange
 from pyvospace.storage.backends.s3.options import Options
 from pyvospace.storage.backends.s3.spans import Read
 from pyvospace.storage.backends.s3.store import Store
-from pyvospace.storage.threads import ended, outlast
+from pyvospace.storage.waiting import ended, outlast
 
 _LEAST_READ: Final = 64 << 10
 

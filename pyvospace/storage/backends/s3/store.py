@@ -18,7 +18,7 @@ from pyvospace.storage.backends.s3.checksums import CHECKSUMS, Buffer
 from pyvospace.storage.backends.s3.errors import code_of, translated
 from pyvospace.storage.backends.s3.options import Options
 from pyvospace.storage.backends.s3.spans import Read, SpanReader, Wanted
-from pyvospace.storage.threads import run
+from pyvospace.storage.waiting import run
 
 P = ParamSpec("P")
 T = TypeVar("T")

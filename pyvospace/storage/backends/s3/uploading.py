@@ -15,7 +15,7 @@ from pyvospace.storage.backends.s3.budget import Budget
 from pyvospace.storage.backends.s3.checksums import composed
 from pyvospace.storage.backends.s3.options import MOST_PARTS
 from pyvospace.storage.backends.s3.store import Part, Store, plain
-from pyvospace.storage.threads import ended, outlast
+from pyvospace.storage.waiting import ended, outlast
 
 log = logging.getLogger(__name__)
 
