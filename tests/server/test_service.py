@@ -111,7 +111,8 @@ async def test_protocols(nobody: Agent) -> None:
 async def test_what_the_protocols_say_is_true(alice: Agent, folder: str) -> None:
     root = (await alice.send("GET", "/protocols")).xml
     await alice.push(f"{folder}/a", b"x")
-    for uri in [one.get("uri") or "" for one in root[1]]:
+    # Uploads of TUS begin in a way of their own: tests/storage/test_tus.py.
+    for uri in {one.get("uri") or "" for one in root[1]} - {TUS}:
         direction = "pushToVoSpace" if uri.endswith("put") else "pullFromVoSpace"
         _, endpoint = await alice.negotiate(f"{folder}/a", direction, uri)
         method = "PUT" if uri.endswith("put") else "GET"
