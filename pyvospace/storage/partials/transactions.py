@@ -6,7 +6,9 @@ capability of its own: an upload of many segments may outlast the token in the U
 
 from __future__ import annotations
 
-from contextlib import suppress
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -34,6 +36,7 @@ _LEAST: Final = "x-put-segment-minbytes"
 _MOST: Final = "x-put-segment-maxbytes"
 _SEGMENT: Final = 5 << 30
 """Bytes that one append may bring: more would be one object of an object store."""
+_SAID_EVERY: Final = 20.0
 _EMPTY: Final = "1B2M2Y8AsgTpgAmY7PhCfg=="
 """MD5 of no bytes."""
 
@@ -104,8 +107,30 @@ class Transactions:
         known = Digests(partial.md5 or b"", partial.sha256 or b"")
         announced(request.headers).verify(known)
         if not partial.finished:
-            partial = await self._uploads.finish(await self._uploads.close(partial))
+            async with _kept_waiting(request):
+                partial = await self._uploads.finish(await self._uploads.close(partial))
         return web.Response(status=HTTPStatus.CREATED, headers=_digests(partial))
+
+
+@asynccontextmanager
+async def _kept_waiting(request: web.Request) -> AsyncIterator[None]:
+    """Say from time to time that we are still at it: vos gives up a server that says nothing for two minutes.
+
+    A client passes over any number of such answers (RFC 9110, section 15.2).
+    """
+
+    async def say() -> None:
+        while request.transport is not None:
+            await asyncio.sleep(_SAID_EVERY)
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    saying = asyncio.create_task(say()) if request.version >= (1, 1) else None
+    try:
+        yield
+    finally:
+        if saying is not None:
+            saying.cancel()
+            await asyncio.wait([saying])
 
 
 def _answer(status: HTTPStatus, secret: str, partial: Partial) -> web.StreamResponse:
