@@ -15,6 +15,7 @@ from tests.campaign.worlds import LostError
 from tests.support.tree_check import damages
 
 PATIENCE: Final = 90.0
+_CHECKS: Final = (("metadata",), ("storage", "--storage"), ("second", "--storage"))
 _NAMED: Final = """
     with bytes as (
         select storage_id, location, size, md5 from named_bytes where md5 is not null
@@ -130,6 +131,12 @@ class Inspector:
                     found[location] = client.get_object(Bucket=BUCKET, Key=one["Key"])["Body"].read()
         drafts = client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", ())
         return Stored(found, [one["Key"] for one in drafts])
+
+    async def consult(self) -> None:
+        """Have fsck look at the catalogue and at both stores."""
+        for name, *options in _CHECKS:
+            if told := await asyncio.to_thread(self._place.site.check, name, *options):
+                raise LostError(told)
 
     async def look_for_damage(self) -> None:
         """Look at the tree and its counters, and for defects that servers found in themselves."""

@@ -18,9 +18,10 @@ import aiohttp
 from yarl import URL
 
 from pyvospace.model.vocabulary import CORE, TUS, Direction
-from pyvospace.wire.xml import V
+from pyvospace.wire.xml import VOSPACE, V
+from tests.campaign.source import Source
 from tests.campaign.worlds import Copy, Delete, LostError, Move, Names, Operation, Put, Worlds
-from tests.support.agents import Agent, Answer, endpoints_of, properties_of, transfer_document
+from tests.support.agents import Agent, Answer, endpoints_of, properties_of, transfer_document, uri_of
 from tests.support.jobs import FORM, transfer
 
 FOLDERS: Final[Mapping[str, Mapping[str, int]]] = {
@@ -60,8 +61,9 @@ class Tally:
 class Client:
     """Works on names of its own, whatever happens."""
 
-    def __init__(self, agent: Agent, folder: str, seed: int, tally: Tally) -> None:
+    def __init__(self, agent: Agent, folder: str, seed: int, tally: Tally, source: Source) -> None:
         self._agent = agent
+        self._source = source
         self._random = random.Random(seed)
         self._tally = tally
         self._folder = folder
@@ -84,6 +86,7 @@ class Client:
             self._upload_by_document: 4,
             self._upload_in_parts: 5,
             self._upload_wrong: 1,
+            self._fetch: 2,
             self._delete: 4,
             self._read: 8,
             self._move: 3,
@@ -99,7 +102,7 @@ class Client:
                 await kind(self._random.randrange(len(self.paths)))
             except _GONE as error:
                 self._tally.answers[type(error).__name__] += 1
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.1)
 
     # What changes something
 
@@ -204,6 +207,18 @@ class Client:
         goal = self._random.randrange(len(self.paths))
         if goal != name:
             await self._job(Copy(name, goal), transfer(self.paths[name], self.paths[goal], keep=True), "copy")
+
+    async def _fetch(self, name: int) -> None:
+        """Let the service fetch bytes from elsewhere."""
+        content, data = self._bytes()
+        url = self._source.offer(data)
+        document = (
+            f'<transfer xmlns="{VOSPACE}" version="2.1"><target>{uri_of(self.paths[name])}</target>'
+            f'<direction>pullToVoSpace</direction><protocol uri="{CORE}httpget"><endpoint>{url}</endpoint></protocol>'
+            "</transfer>"
+        )
+        await self._job(Put(name, content), document, "fetch from elsewhere")
+        self._source.withdraw(url)
 
     async def _job(self, operation: Operation, document: str, what: str) -> None:
         """Make a job and wait until it has ended, whatever happens meanwhile."""

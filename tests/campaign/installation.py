@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -21,9 +22,9 @@ from typing import Final
 
 from pyvospace.supervisor.data import DATABASE as DATABASE_NAME
 from pyvospace.supervisor.data import STORAGE_ROLE
-from tests.campaign import sandbox
 from tests.campaign.relay import Relay
 from tests.campaign.sandbox import Sandbox
+from tests.campaign.source import Source
 from tests.e2e.durable import DurablePostgres, durable_postgres
 from tests.support.engines.flaky_s3 import Flaky, flaky_s3
 from tests.support.engines.stores import Engine, keep
@@ -51,9 +52,11 @@ _LIMITS: Final = {
     "PYVOSPACE_STORAGE__IDLE_TIMEOUT": "10",
     "PYVOSPACE_PARTIAL_UPLOADS__LIFE": "20",
     "PYVOSPACE_PLACEMENT__INTERVAL": "1",
+    "PYVOSPACE_OUTGOING__PORTS": "1-65535",
     "PYVOSPACE_JOBS__LEASE": str(LEASE),
     "PYVOSPACE_JOBS__ATTEMPTS": "100",
 }
+_LOCAL: Final = "127.0.0.1"
 _RESTARTS: Final = 5
 _PATIENCE: Final = 30.0
 
@@ -81,11 +84,15 @@ class Site(Pair):
     @property
     def second_url(self) -> str:
         """Base URL of the second one."""
-        return f"http://{sandbox.OUTSIDE if self._box else '127.0.0.1'}:{self.second_port}"
+        return f"http://{self._outside}:{self.second_port}"
 
     @property
     def _inside(self) -> str:
-        return sandbox.INSIDE if self._box else "127.0.0.1"
+        return self._box.inside if self._box else _LOCAL
+
+    @property
+    def _outside(self) -> str:
+        return self._box.outside if self._box else _LOCAL
 
     def start(self, *names: str) -> None:
         """Start servers and wait until they answer."""
@@ -105,27 +112,44 @@ class Site(Pair):
 
     def _launch(self, name: str) -> None:
         words = [sys.executable, "-m", "pyvospace", "metadata" if name == "metadata" else "storage"]
-        inside = self._box is not None and name != "second"
         with (self.data / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                self._box.command(*words) if self._box and inside else words,
-                env=self._environment_of(name, inside=inside),
+                self._in_place(name, words),
+                env=self._environment_of(name),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
 
-    def _environment_of(self, name: str, *, inside: bool) -> dict[str, str]:
-        host = sandbox.DATABASE if inside else "127.0.0.1"
+    def check(self, name: str, *options: str) -> str:
+        """Have fsck look at the catalogue, or at a store, as its operator would; give what it finds."""
+        words = [sys.executable, "-m", "pyvospace", "fsck", *options]
+        done = subprocess.run(
+            self._in_place(name, words),
+            env=self._environment_of(name),
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+        )
+        return "" if done.returncode == 0 else f"fsck {' '.join(options)} of {name}: {done.stdout}{done.stderr}"
+
+    def _in_place(self, name: str, words: list[str]) -> list[str]:
+        return words if self._box is None or name == "second" else self._box.command(*words)
+
+    def _environment_of(self, name: str) -> dict[str, str]:
+        inside = name != "second"
+        host = self._box.database if self._box and inside else _LOCAL
         ways = {key: value.replace("@HOST", f"@{host}") for key, value in self._way.items()}
         common = {**self.server_environment(), **_LIMITS, **ways, **self.environment}
+        common["PYVOSPACE_OUTGOING__ALLOW"] = self._outside
         common |= {"PYVOSPACE_METADATA__HOST": self._inside, "PYVOSPACE_STORAGE__HOST": self._inside}
         if name != "second":
             place = self._box.disk if self._box else self.data
             return {**common, "PYVOSPACE_STORAGE__PATH": str(place / "storage")}
         return {
             **common,
-            "PYVOSPACE_STORAGE__HOST": sandbox.OUTSIDE if self._box else "127.0.0.1",
+            "PYVOSPACE_STORAGE__HOST": self._outside,
             "PYVOSPACE_STORAGE__PORT": str(self.second_port),
             "PYVOSPACE_STORAGE__PUBLIC_URL": self.second_url,
             "PYVOSPACE_STORAGE__NAME": "second",
@@ -164,6 +188,7 @@ class Installation:
     relay: Relay
     engine: Engine
     flaky: Flaky
+    source: Source
     box: Sandbox | None
     without: str
     """Why there is no sandbox."""
@@ -189,12 +214,15 @@ async def installation(folder: Path) -> AsyncIterator[Installation]:
         flaky = await stack.enter_async_context(flaky_s3(engine.endpoint))
         relay = Relay(Path(postgres.cluster.socket) / ".s.PGSQL.5432")
         stack.push_async_callback(relay.close)
-        await relay.start("127.0.0.1", *([sandbox.DATABASE] if box else []))
+        await relay.start(_LOCAL, *([box.database] if box else []))
+        source = Source(random.Random(0))
+        stack.push_async_callback(source.close)
+        await source.start(box.outside if box else _LOCAL)
         site = await asyncio.to_thread(Site, postgres.dsn, folder, storage_dsn=postgres.storage_dsn, environment=CALM)
         site.prepare(_way(postgres, relay.port), _options(engine, flaky, folder), box)
         stack.push_async_callback(asyncio.to_thread, site.stop)
         await asyncio.to_thread(site.start)
-        yield Installation(site, postgres, relay, engine, flaky, box, without)
+        yield Installation(site, postgres, relay, engine, flaky, source, box, without)
 
 
 async def _store(stack: contextlib.AsyncExitStack, folder: Path) -> Engine:

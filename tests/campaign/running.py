@@ -55,7 +55,7 @@ class Plan:
     pause: float = 1.0
     """Seconds between two faults, at most; a fault is there for at most four times as long."""
     patient: bool = True
-    """Wait in the end until all leases are over, before servers are started anew."""
+    """In the end wait until all leases are over, before servers are started anew, and have fsck look too."""
 
 
 def run(plan: Plan, folder: Path | None = None) -> Report:
@@ -91,7 +91,7 @@ async def _strike(place: Installation, session: aiohttp.ClientSession, database:
     report.without = f"{', '.join(left_out)} ({place.without})" if left_out else ""
     agent, admin = (Agent(session, place.site, token) for token in (place.site.token, place.site.admin_token))
     clients = [
-        Client(agent, f"{place.site.home}/c{number}", plan.seed * CLIENTS + number, report.tally)
+        Client(agent, f"{place.site.home}/c{number}", plan.seed * CLIENTS + number, report.tally, place.source)
         for number in range(CLIENTS)
     ]
     await asyncio.gather(*(client.prepare(admin) for client in clients))
@@ -120,6 +120,8 @@ async def _look(clients: list[Client], inspector: Inspector, *, patient: bool) -
     await _read_everything(clients)
     await inspector.compare()
     await inspector.look_for_damage()
+    if patient:
+        await inspector.consult()
 
 
 async def _read_everything(clients: list[Client]) -> None:

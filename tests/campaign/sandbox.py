@@ -6,6 +6,7 @@ All of it belongs to one process, which holds the namespaces, and is gone with i
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,11 +14,6 @@ from typing import Final
 
 PROGRAMS: Final = ("unshare", "nsenter", "ip", "iptables", "mount", "mkfs.ext4", "fsfreeze", "fallocate")
 PACKAGES: Final = "util-linux iproute2 iptables e2fsprogs"
-OUTSIDE: Final = "10.213.77.1"
-"""The test, PostgreSQL and all that is not in the sandbox, seen from there."""
-DATABASE: Final = "10.213.78.1"
-"""PostgreSQL, by a cable of its own."""
-INSIDE: Final = "10.213.77.2"
 _DISK: Final = "192M"
 _PATIENCE: Final = 30.0
 
@@ -27,6 +23,9 @@ class Sandbox:
 
     def __init__(self, folder: Path) -> None:
         self.disk = folder / "disk"
+        # Others may run campaigns on this machine too.
+        net, number = secrets.randbelow(200), 2 * secrets.randbelow(127)
+        self._near, self._wire = f"10.{net}.{number}", f"10.{net}.{number + 1}"
         self._holder = subprocess.Popen(
             ["unshare", "--net", "--mount", "--propagation", "private", "cat"], stdin=subprocess.PIPE
         )
@@ -50,6 +49,21 @@ class Sandbox:
         if tried.returncode or not Path("/dev/loop-control").exists():
             return f"no small disk and no network of its own: {tried.stderr.strip() or 'no loop devices'}"
         return ""
+
+    @property
+    def outside(self) -> str:
+        """Address of the test and all that is not in the sandbox, seen from there."""
+        return f"{self._near}.1"
+
+    @property
+    def inside(self) -> str:
+        """Address of what is in the sandbox."""
+        return f"{self._near}.2"
+
+    @property
+    def database(self) -> str:
+        """Address of PostgreSQL, by a cable of its own."""
+        return f"{self._wire}.1"
 
     def command(self, *words: str) -> list[str]:
         """Give the command that runs this inside."""
@@ -97,12 +111,12 @@ class Sandbox:
 
     def _lay_cables(self) -> None:
         number = self._pid
-        for name, near, far in (("near", OUTSIDE, INSIDE), ("wire", DATABASE, "10.213.78.2")):
+        for name, net in (("near", self._near), ("wire", self._wire)):
             outer = f"pv{name[0]}{number}"
             _ip("link", "add", outer, "type", "veth", "peer", "name", name, "netns", str(number))
-            _ip("addr", "add", f"{near}/24", "dev", outer)
+            _ip("addr", "add", f"{net}.1/24", "dev", outer)
             _ip("link", "set", outer, "up")
-            for words in (("addr", "add", f"{far}/24", "dev", name), ("link", "set", name, "up")):
+            for words in (("addr", "add", f"{net}.2/24", "dev", name), ("link", "set", name, "up")):
                 subprocess.run(self.command("ip", *words), check=True, timeout=_PATIENCE)
         subprocess.run(self.command("ip", "link", "set", "lo", "up"), check=True, timeout=_PATIENCE)
 
