@@ -12,7 +12,7 @@ class PartialSettings(Section):
 
     life: Seconds = Field(86_400.0, description="How long an upload that is not complete is kept after its last byte.")
     segment: Positive = Field(
-        256 * 1024**2,
+        1024**3,
         description="Bytes after which what has come is safe, however long a request of TUS goes on: what a crash of "
         "the server may cost at most.",
     )

@@ -113,7 +113,7 @@ class EndpointSigner:
 
 
 def _trace(claims: EndpointClaims) -> str:
-    """Give what connects the log lines about a transfer: if the client says nothing, and there is a job, that is enough.
+    """Give what connects the log lines about a transfer: nothing if there is a job, unless the client has a trace.
 
     An endpoint of a job looks the same each time, unless somebody wants to trace it.
     """

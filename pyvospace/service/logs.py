@@ -25,8 +25,8 @@ request_id: ContextVar[str] = ContextVar("pyvospace_request", default="")
 """Id of the request that is being served; it stands in the log and in the answer."""
 
 trace_id: ContextVar[str] = ContextVar("pyvospace_trace", default="")
-"""What connects the log lines of both servers about one transfer: from the client's ``traceparent``, or the id of its job,
-or of the request with which it began. Endpoints carry it on."""
+"""What connects the log lines of both servers about one transfer: from the client's ``traceparent``, or the id of its
+job, or of the request with which it began. Endpoints carry it on."""
 
 _TRACE = re.compile("00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _FLUSH = 0.2

@@ -7,7 +7,7 @@ import logging
 import resource
 import signal
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 LEAVING: Final = web.AppKey("leaving", asyncio.Event)
 """Set as soon as the server has been told to stop."""
+FAREWELLS: Final = web.AppKey("farewells", tuple[Callable[[], Awaitable[None]], ...])
+"""What is called then, before anything else."""
 _LINE: Final = 256 * 1024
 """Longest first line of a request: the deepest path of the longest names, percent-encoded, has 150 kB."""
 _HEADERS: Final = 64
@@ -309,6 +311,8 @@ async def serve(
         log.info("listening at %s:%d", settings.host, settings.port)
         await stop.wait()
         app[LEAVING].set()
+        for tell in app.get(FAREWELLS, ()):
+            await tell()
         await asyncio.sleep(settings.drain_delay)
         log.info("no more connections are taken; what is under way has %g s", settings.drain_time)
     finally:

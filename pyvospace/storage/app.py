@@ -37,7 +37,7 @@ from pyvospace.service.outgoing import Outgoing
 from pyvospace.service.proxies import Proxies
 from pyvospace.service.rates import Rates, limiting
 from pyvospace.service.scraping import scraped
-from pyvospace.service.serving import require_staying, serve, stop_event
+from pyvospace.service.serving import FAREWELLS, require_staying, serve, stop_event
 from pyvospace.service.standing import StandingWatch
 from pyvospace.storage.archives.catalogue import ArchiveCatalogue
 from pyvospace.storage.archives.serving import Archives
@@ -132,14 +132,9 @@ def make_app(
         served = Archives(
             settings, archives=archives, catalogue=catalogue, backend=backend, workers=workers, room=shared.room
         )
+    room = shared.room
     files = Files(
-        settings,
-        catalogue=catalogue,
-        backend=backend,
-        verifier=verifier,
-        workers=workers,
-        room=shared.room,
-        archives=served,
+        settings, catalogue=catalogue, backend=backend, verifier=verifier, workers=workers, room=room, archives=served
     )
     _add_routes(app, urlsplit(storage.public_url).path, files, health)
     if partials is not None:
@@ -147,7 +142,7 @@ def make_app(
         _take_parts(app, storage.public_url, uploads, files, verifier)
     herald = Herald(settings, catalogue, shared.room, files.ongoing, identity)
     app.cleanup_ctx.append(lambda _: _threads(workers, files.ongoing))
-    app.on_shutdown.append(lambda _: herald.leave())
+    app[FAREWELLS] = (herald.leave,)
     app.cleanup_ctx.append(lambda _: _background(herald, _sweeper(settings, backend, catalogue)))
     app.cleanup_ctx.append(lambda _: _scrub(settings, backend, records, workers))
     if protocols is not None:

@@ -37,6 +37,8 @@ FUNCTIONS = {
     "leave", "claim_replication", "renew_replication", "release_replication", "claim_replica", "store_replica",
     "bytes_at", "note_damage", "clear_damage", "damaged", "fsck_begin", "fsck_end", "fsck_listed", "fsck_missing",
     "overdue", "note_repair", "take_unknown", "note_obsolete", "claim_scrub", "renew_scrub", "end_scrub",
+    "begin_partial", "partial", "drop_partial", "drop_expired", "revert_partial", "segments_of", "claim_segment",
+    "renew_segment", "reserve_segment", "store_segment", "release_segment", "claim_whole", "store_whole", "release_whole",
     "claim_pack", "pack_nodes", "pack_children", "claim_unpack", "unpack",
 }  # fmt: skip
 FORBIDDEN = [

@@ -186,8 +186,8 @@ async def test_an_asynchronous_transfer_waits_for_its_bytes(fleet: Fleet, alice:
 
 async def test_a_job_recalls_a_tree(fleet: Fleet, alice: Agent) -> None:
     await alice.make(f"{fleet.pair.home}/box", "ContainerNode")
-    for name in ("box/one", "box/two"):
-        path = await freeze(fleet, alice, name)
+    await freeze(fleet, alice, "box/one")
+    path = await freeze(fleet, alice, "box/two")
     done = await run_job(alice, "recalls", f"target={fleet.pair.uri('box')}", headers=FORM)
     assert (done.phase, done.results["successcount"]) == ("COMPLETED", "final:2")
     assert await tier(alice, path) == "online"

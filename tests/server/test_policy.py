@@ -49,6 +49,7 @@ LISTS = {
     "searches": f"target={uri_of('/home/alice')}",
     "async-delete": f"target={uri_of(SECRET)}",
     "async-setprops": node_document(SECRET, properties={}),
+    "recalls": f"target={uri_of(SECRET)}",
 }
 """Lists of jobs, with a request that makes one."""
 
@@ -77,7 +78,7 @@ JOB_LISTS = {("GET", f"/{name}") for name in LISTS}
 JOB_MAKERS = {("POST", f"/{name}") for name in LISTS} | {("POST", "/pkg")}
 """Routes that only note what somebody wants: whether he may is seen when it is done."""
 
-AT_THE_ROOT = {("GET", "/nodes"): 200, ("GET", "/files"): 400}
+AT_THE_ROOT = {("GET", "/nodes"): 200, ("GET", "/files"): 400, ("GET", "/versions"): 400}
 """The root is public, and holds no bytes."""
 
 DOCUMENT = node_document(SECRET, properties={})
@@ -98,6 +99,12 @@ REQUESTS: dict[tuple[str, str], tuple[str, str | None]] = {
     ("PUT", "/files"): ("", ""),
     ("GET", "/files/{path}"): (SECRET, None),
     ("PUT", "/files/{path}"): (SECRET, "x"),
+    ("GET", "/versions"): ("", None),
+    ("POST", "/versions"): ("", "number=1"),
+    ("DELETE", "/versions"): ("?number=1", None),
+    ("GET", "/versions/{path}"): (SECRET, None),
+    ("POST", "/versions/{path}"): (SECRET, "number=1"),
+    ("DELETE", "/versions/{path}"): (f"{SECRET}?number=1", None),
     ("GET", "/synctrans"): (f"?{QUERY}", None),
     ("POST", "/synctrans"): ("", PULL),
     ("GET", "/search"): (f"?target={uri_of('/home/alice')}", None),

@@ -25,7 +25,7 @@ from tests.support.pair import Pair
 
 PUSH, PULL = "pushToVoSpace", "pullFromVoSpace"
 GROUP_READ, PUBLIC = CORE + "groupread", CORE + "ispublic"
-_METHODS: Final = {"get": "GET", "put": "PUT", "pack": "GET", "unpack": "PUT", "render": "GET"}
+_METHODS: Final = {"get": "GET", "put": "PUT", "pack": "GET", "unpack": "PUT", "render": "GET",   "version": "GET", "replica": "GET", } # fmt: skip
 """What each kind of endpoint is for."""
 
 

@@ -189,6 +189,7 @@ class MemoryCatalogue:
 
     async def claim_replica(self, claims: EndpointClaims) -> DownloadClaim:
         """See `Catalogue.claim_replica`: nobody copies anything from it."""
+        del claims
         raise NodeNotFound
 
     async def claim_version(self, claims: EndpointClaims) -> DownloadClaim:
