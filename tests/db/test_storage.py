@@ -38,7 +38,8 @@ FUNCTIONS = {
     "bytes_at", "note_damage", "clear_damage", "damaged", "fsck_begin", "fsck_end", "fsck_listed", "fsck_missing",
     "overdue", "note_repair", "take_unknown", "note_obsolete", "claim_scrub", "renew_scrub", "end_scrub",
     "begin_partial", "partial", "drop_partial", "drop_expired", "revert_partial", "segments_of", "claim_segment",
-    "renew_segment", "reserve_segment", "store_segment", "release_segment", "claim_whole", "store_whole", "release_whole",
+    "renew_segment", "reserve_segment", "store_segment", "release_segment", "claim_whole", "store_whole",
+    "release_whole",
     "claim_pack", "pack_nodes", "pack_children", "claim_unpack", "unpack",
 }  # fmt: skip
 FORBIDDEN = [

@@ -25,7 +25,11 @@ from tests.support.pair import Pair
 
 PUSH, PULL = "pushToVoSpace", "pullFromVoSpace"
 GROUP_READ, PUBLIC = CORE + "groupread", CORE + "ispublic"
-_METHODS: Final = {"get": "GET", "put": "PUT", "pack": "GET", "unpack": "PUT", "render": "GET",   "version": "GET", "replica": "GET", } # fmt: skip
+_METHODS: Final = {
+    "put": "PUT",
+    "unpack": "PUT",
+    **dict.fromkeys(("get", "pack", "render", "version", "replica"), "GET"),
+}
 """What each kind of endpoint is for."""
 
 
