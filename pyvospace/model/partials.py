@@ -11,8 +11,8 @@ _ID_BYTES: Final = 20
 
 
 def partial_id(secret: str) -> str:
-    """Give the name that the catalogue has for what a client knows by a secret."""
-    return hashlib.sha256(secret.encode()).digest()[:_ID_BYTES].hex()
+    """Give the name that the catalogue has for what a client knows by a secret, whatever bytes he sends as one."""
+    return hashlib.sha256(secret.encode(errors="surrogateescape")).digest()[:_ID_BYTES].hex()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from pyvospace.db.pool import Database
 from pyvospace.model.faults import InvalidArgument
+from pyvospace.model.partials import partial_id
 from pyvospace.model.vocabulary import TUS, Direction
 from pyvospace.storage.partials import tus_headers
 from tests.support.agents import Agent, Answer
@@ -285,13 +286,15 @@ def kill(pair: CutPair) -> None:
     pair.kill("storage")
 
 
-@given(st.text())
-def test_headers_of_any_form(text: str) -> None:
+@given(st.sampled_from(("", "final;", "final;http://[")), st.binary())
+def test_headers_of_any_form(begun: str, octets: bytes) -> None:
     """Whatever stands in a header is read, or refused as an argument."""
+    text = begun + octets.decode(errors="surrogateescape")
     readers: tuple[Callable[[], object], ...] = (
         lambda: tus_headers.metadata(text),
         lambda: tus_headers.checksum(text),
         lambda: tus_headers.concatenation(text),
+        lambda: partial_id(text),
         lambda: tus_headers.number({"Upload-Offset": text}, "Upload-Offset"),
         lambda: tus_headers.length({"Upload-Defer-Length": text}, final=False),
     )

@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
 from pyvospace.model.faults import InvalidArgument
 from pyvospace.model.partials import partial_id
@@ -117,8 +116,9 @@ def concatenation(header: str | None) -> Concatenation:
     kind, _, urls = header.strip(" \t").partition(";")
     if kind == "partial" and not urls:
         return Concatenation(part=True)
-    secrets = [urlsplit(url).path.rpartition("/")[2] for url in urls.split()]
-    if kind != "final" or not secrets or len(secrets) > _PARTS or len(set(secrets)) < len(secrets):
+    secrets = [url.rpartition("/")[2] for url in urls.split()]
+    right = kind == "final" and header.isascii() and 0 < len(secrets) <= _PARTS
+    if not right or len(set(secrets)) < len(secrets):
         raise InvalidArgument(f'Upload-Concat: "partial", or "final;" and up to {_PARTS} different URLs')
     return Concatenation(parts=tuple(map(partial_id, secrets)))
 
