@@ -132,8 +132,8 @@ def space(folder: Path, *, workers: int = 1, **environment: str) -> Iterator[Spa
     data = folder / "space"
     command = (sys.executable, "-m", "pyvospace", "up", "--data", str(data), "--port", str(port))
     # nginx is beside us, where users may not send the service.
-    permitted = {"PYVOSPACE_OUTGOING__ALLOW": "127.0.0.1", "PYVOSPACE_OUTGOING__PORTS": "1-65535"}
-    with process(*command, "--workers", str(workers), folder=folder, name="space", **permitted, **environment) as started:
+    permitted = {"PYVOSPACE_OUTGOING__ALLOW": "127.0.0.1", "PYVOSPACE_OUTGOING__PORTS": "1-65535", **environment}
+    with process(*command, "--workers", str(workers), folder=folder, name="space", **permitted) as started:
         access = _access(data / "access.env", started)
         yield Space(
             port=port,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from pyvospace.config.kinds import Positive, Section, Seconds
+from pyvospace.config.kinds import Positive, Seconds, Section
 
 
 class PartialSettings(Section):
