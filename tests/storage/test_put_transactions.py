@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
+from multidict import CIMultiDict
 
 from pyvospace.model.vocabulary import Direction
 from tests.support.agents import Agent, Answer
@@ -37,6 +39,10 @@ class Transaction:
         self._alice = alice
         self._endpoint = endpoint
         self.id = started.assert_status(202).headers["x-put-txn-id"]
+
+    @classmethod
+    def known(cls, alice: Agent, endpoint: str, name: str) -> Transaction:
+        return cls(alice, endpoint, Answer(202, CIMultiDict({"x-put-txn-id": name}), b""))
 
     async def ask(self, method: str, op: str = "", body: bytes | None = None, **more: str) -> Answer:
         headers = {"x-put-txn-id": self.id, **({"x-put-txn-op": op} if op else {}), **more}
@@ -91,6 +97,23 @@ async def test_one_segment_is_not_copied(alice: Agent, cut_pair: CutPair, endpoi
     assert await alice.pull(path) == SECOND
     _, reading = await alice.negotiate(path, Direction.PULL_FROM_VOSPACE)
     assert (await alice.send("HEAD", reading)).headers["Content-Type"] == "text/x-first"
+
+
+async def test_digests_after_other_bytes_came_by_another_process(
+    alice: Agent, cut_pair: CutPair, endpoint: str
+) -> None:
+    transaction = Transaction(alice, endpoint, await start(alice, endpoint, FIRST))
+    async with AsyncExitStack() as stack:
+        for _ in range(8):  # connections fall on one process or the other
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+            other = Transaction.known(Agent(session, cut_pair, cut_pair.token), endpoint, transaction.id)
+            await transaction.ask("PUT", body=b"x")
+            await transaction.ask("POST", "revert")
+            await other.ask("PUT", body=b"y")
+            answer = await transaction.ask("PUT", body=b"z")
+            assert answer.assert_status(202).headers["Digest"] == digest(FIRST + b"yz")
+            await transaction.ask("POST", "revert")
+            await transaction.ask("POST", "revert")
 
 
 @pytest.mark.clause("T11")

@@ -169,6 +169,7 @@ class Uploads:
             first = Piece(
                 partial=partial.id, offset=partial.received, request=partial.received, size=incoming.left, told=told
             )
+            self._forget_others(partial)
             if hashed:
                 await self._require_hashes(partial)
             await self._append(incoming, first, checksum, self.settings.segment if split else _ENDLESS)
@@ -217,6 +218,12 @@ class Uploads:
         known, hashes = self._hashes.get(partial, (-1, None))
         return hashes if known == offset else None
 
+    def _forget_others(self, partial: Partial) -> None:
+        """Forget digests of other bytes: what came here may have been taken back and replaced elsewhere."""
+        known = self._hashes.get(partial.id)
+        if known is not None and known[1].sha256.digest() != partial.sha256:
+            del self._hashes[partial.id]
+
     def _remember(self, partial: str, offset: int, hashes: Hashes) -> None:
         self._hashes[partial] = offset, hashes
         self._hashes.move_to_end(partial)
@@ -264,6 +271,7 @@ class Uploads:
 
     async def _plan(self, claim: UploadClaim, partial: Partial) -> tuple[Place, CheckedBody]:
         """Choose how the whole is made: of one segment, or of several; those of structured data are looked at."""
+        partial = await self._catalogue.find(partial.id)  # as it stays: nobody writes to it from here on
         segments = await self._catalogue.segments(partial)
         known = _known(partial, segments)
         if known is not None and not claim.structured and (claim.discard or len(segments) == 1):
