@@ -16,7 +16,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final, Self
 from uuid import UUID, uuid4
 
@@ -39,13 +39,12 @@ from pyvospace.storage.backends.s3.identity import identity, probe_writing, requ
 from pyvospace.storage.backends.s3.options import Options
 from pyvospace.storage.backends.s3.reading import Readers, Reading
 from pyvospace.storage.backends.s3.store import Store
-from pyvospace.storage.backends.s3.uploading import LONGEST, Uploading
+from pyvospace.storage.backends.s3.uploading import Uploading
 from pyvospace.storage.backends.s3.usage import Usage
 
 _LOCATION: Final = re.compile("[0-9a-f]{32}")
 _DATA: Final = "data/"
 _QUARANTINE: Final = "quarantine/"
-_LATEST: Final = timedelta(seconds=LONGEST)
 
 
 class S3Backend(StorageBackend):
@@ -138,16 +137,14 @@ class S3Backend(StorageBackend):
     async def listing(self) -> AsyncIterator[Listed]:
         """Go through the objects; a listing tells their sizes.
 
-        An object of several parts may be dated by the beginning of its upload: it is given the latest time at which it
-        can have been made.
+        An object of several parts may be dated by the beginning of its upload. That is no harm: who deletes what has no
+        name has seen it twice, the grace time apart by the clock of the database.
         """
-        now = datetime.now(UTC)
         async for batch in self._store.listing(_DATA):
             for one in batch:
                 location = one.key.removeprefix(_DATA)
                 if _LOCATION.fullmatch(location):
-                    latest = max(one.modified, min(one.modified + _LATEST, now)) if one.parts else one.modified
-                    yield Listed(location, latest, one.size)
+                    yield Listed(location, one.modified, one.size)
 
     async def size(self, location: str) -> int:
         """Ask for the head of the object."""

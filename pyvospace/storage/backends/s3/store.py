@@ -41,8 +41,6 @@ class Found:
     key: str
     size: int
     modified: datetime
-    parts: bool
-    """Whether it was uploaded in several parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +181,7 @@ class Store:
 
     def _found(self, one: Mapping[str, Any]) -> Found:
         name = one["Key"].removeprefix(self.options.prefix)
-        return Found(name, one["Size"], one["LastModified"], "-" in one.get("ETag", ""))
+        return Found(name, one["Size"], one["LastModified"])
 
     def presigned(self, name: str, content_type: str, disposition: str) -> str:
         """Make a URL at which everybody can read the object for a while."""
