@@ -7,7 +7,7 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import asyncpg
 
@@ -102,6 +102,10 @@ def upload_of(row: asyncpg.Record, attempt: str, current: StoredFile | None = No
     )
 
 
+_LOST: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""The driver calls it internal if a statement comes while it reads the last words of a server that dies."""
+
+
 @asynccontextmanager
 async def publishing(database: Database, *, wait: float) -> AsyncIterator[Connection]:
     """Open a transaction in which bytes get a name.
@@ -119,12 +123,12 @@ async def publishing(database: Database, *, wait: float) -> AsyncIterator[Connec
             yield connection
         except BaseException:
             # What went wrong matters, not that a dead connection cannot even roll back.
-            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            with suppress(asyncpg.PostgresError, *_LOST):
                 await transaction.rollback()
             raise
         try:
             await transaction.commit()
-        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError) as error:
+        except (asyncpg.PostgresConnectionError, *_LOST) as error:
             raise OutcomeUnknownError from error
         except asyncpg.PostgresError:
             with translated():

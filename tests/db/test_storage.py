@@ -392,6 +392,20 @@ async def test_outcome_is_unknown_if_the_commit_is_not_answered(
         await lose()
 
 
+async def test_outcome_is_unknown_whatever_the_driver_calls_it(
+    world: World, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit that comes while the last words of a dying server are read (found by the fault campaign)."""
+    claim = await storage.catalogue.claim_upload(await push(world, "data", await world.caller()), size=None)
+
+    async def commit(_: object) -> None:
+        raise asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")
+
+    monkeypatch.setattr("asyncpg.transaction.Transaction.commit", commit)
+    with pytest.raises(OutcomeUnknownError):
+        await storage.store(claim, stored_file())
+
+
 # --------------------------------------------------------------------------------------- what happens in between
 
 
