@@ -126,14 +126,15 @@ def _peak(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def space(folder: Path, *, workers: int = 1, **environment: str) -> Iterator[Space]:
-    """Run ``pyvospace up`` on data of its own, with further settings."""
+def space(folder: Path, *, workers: int | None = 1, **environment: str) -> Iterator[Space]:
+    """Run ``pyvospace up`` on data of its own, with further settings, which tell the workers if `workers` is None."""
     port = free_port(2)
     data = folder / "space"
     command = (sys.executable, "-m", "pyvospace", "up", "--data", str(data), "--port", str(port))
     # nginx is beside us, where users may not send the service.
     permitted = {"PYVOSPACE_OUTGOING__ALLOW": "127.0.0.1", "PYVOSPACE_OUTGOING__PORTS": "1-65535", **environment}
-    with process(*command, "--workers", str(workers), folder=folder, name="space", **permitted) as started:
+    of_both = () if workers is None else ("--workers", str(workers))
+    with process(*command, *of_both, folder=folder, name="space", **permitted) as started:
         access = _access(data / "access.env", started)
         yield Space(
             port=port,
