@@ -6,13 +6,17 @@ import asyncio
 import os
 import re
 import urllib.error
+from itertools import chain
 from pathlib import Path
 
 import asyncssh
+import psutil
 import pytest
-from asyncssh import FXF_CREAT, FXF_WRITE
+from asyncssh import FXF_CREAT, FXF_READ, FXF_WRITE
 
-from pyvospace.doors.sftp.sessions import Server
+from pyvospace.doors.sftp.order import Ordered
+from pyvospace.doors.sftp.sessions import LONGEST_READ, SESSIONS, Server
+from pyvospace.model.faults import InvalidArgument
 from tests.doors.clients import (
     HTTP_GET,
     HTTP_PUT,
@@ -112,6 +116,49 @@ async def test_wrong_passwords(sftp_pair: Pair) -> None:
         with pytest.raises(asyncssh.PermissionDenied):
             async with connected(wrong):
                 pass
+
+
+async def test_who_reads_no_answers_is_not_asked_for_more(sftp_pair: Pair, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(bytes(LONGEST_READ + 1))
+    way = Way.of(endpoint(sftp_pair, "pushToVoSpace", "large"))
+    async with connected(way) as client:
+        await client.put(tmp_path / "large", "large")
+    way = Way.of(endpoint(sftp_pair, "pullFromVoSpace", "large"))
+    server = psutil.Process(sftp_pair.processes["storage"].pid)
+    async with connected(way) as client:
+        raw = client._handler
+        handle = await raw.open(b"large", FXF_READ, asyncssh.SFTPAttrs())
+        before = server.memory_info().rss
+        asked = [asyncio.create_task(raw.read(handle, 0, 0xFFFF_FFFF)) for _ in range(60)]
+        most = before
+        for answer in asyncio.as_completed(asked):
+            data, _ = await answer
+            assert len(data) == LONGEST_READ
+            most = max(most, server.memory_info().rss)
+        assert most - before < 12 * LONGEST_READ
+
+
+async def test_one_client_cannot_have_everything(sftp_pair: Pair) -> None:
+    way = Way.of(endpoint(sftp_pair, "pullFromVoSpace", "large"))
+    async with connected(way) as client:
+        raw = client._handler
+        with pytest.raises(asyncssh.SFTPFailure, match="too many"):
+            await asyncio.gather(*(raw.opendir(b"/") for _ in range(100)))
+        with pytest.raises(asyncssh.SFTPFailure, match="too many"):
+            await asyncio.gather(*(raw.open(b"large", FXF_READ, asyncssh.SFTPAttrs()) for _ in range(100)))
+    async with asyncssh.connect(
+        way.host, way.port, username=way.user, password=way.password, known_hosts=None, config=None, agent_path=None
+    ) as connection:
+        for _ in range(SESSIONS):
+            await connection.start_sftp_client()
+        with pytest.raises(asyncssh.ChannelOpenError):
+            await connection.start_sftp_client()
+
+
+def test_pieces_without_bytes_are_held_too() -> None:
+    order = Ordered(1 << 20)
+    with pytest.raises(InvalidArgument):
+        list(chain.from_iterable(order.take(offset, b"") for offset in range(1, 1 << 20)))
 
 
 def test_not_for_what_is_computed(sftp_pair: Pair) -> None:

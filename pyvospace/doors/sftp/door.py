@@ -21,7 +21,7 @@ from pyvospace.db import identities, ssh_keys
 from pyvospace.db.bootstrap import new_token
 from pyvospace.db.pool import Database, acting
 from pyvospace.doors.sftp.listening import Connections, host_key, listen
-from pyvospace.doors.sftp.sessions import Session
+from pyvospace.doors.sftp.sessions import SESSIONS, Session
 from pyvospace.doors.sftp.spaces import DoorSpace
 from pyvospace.doors.sftp.spool import Spool
 from pyvospace.doors.sftp.tree import Tree
@@ -141,6 +141,7 @@ class Connection(asyncssh.SSHServer):
         self._conn: asyncssh.SSHServerConnection | None = None
         self._visitor: Visitor | None = None
         self._user = ""
+        self._sessions = 0
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         """Count it."""
@@ -208,8 +209,9 @@ class Connection(asyncssh.SSHServer):
 
     def session_requested(self) -> tuple[asyncssh.SSHServerChannel[bytes], Session] | bool:
         """Speak SFTP."""
-        if self._conn is None or self._visitor is None or not self._user:
+        if self._conn is None or self._visitor is None or not self._user or self._sessions == SESSIONS:
             return False
+        self._sessions += 1
         door, visitor = self._door, self._visitor
         home = door.settings.homes.parent.rstrip("/") + "/" + self._user
 

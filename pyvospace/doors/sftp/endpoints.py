@@ -20,7 +20,7 @@ from asyncssh import FXF_APPEND, FXF_WRITE, SFTPAttrs, SFTPName
 from pyvospace.doors.sftp.faults import told
 from pyvospace.doors.sftp.listening import Connections, host_key, listen
 from pyvospace.doors.sftp.order import Ordered
-from pyvospace.doors.sftp.sessions import Server, Session
+from pyvospace.doors.sftp.sessions import LONGEST_READ, SESSIONS, Server, Session
 from pyvospace.model.faults import Fault, InvalidArgument, NodeNotFound, PermissionDenied
 from pyvospace.model.nodes import Param
 from pyvospace.model.vocabulary import HOST_KEY, SFTP
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 _FOLDERS: Final = frozenset({b"", b"/", b".", b"/."})
 _EARLY: Final = 8 << 20
 """Bytes of an upload that may come before their turn."""
+_FILES: Final = 32
+"""Files that one session may have open: the one file, several times."""
 _OPTIONS: Final = frozenset({"host", "port", "host_key", "public_host", "public_port", "connections", "idle"})
 
 
@@ -138,6 +140,7 @@ class _Connection(asyncssh.SSHServer):
         self._idle = idle
         self._conn: asyncssh.SSHServerConnection | None = None
         self._endpoint: Endpoint | None = None
+        self._sessions = 0
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         """Count it."""
@@ -175,8 +178,9 @@ class _Connection(asyncssh.SSHServer):
 
     def session_requested(self) -> tuple[asyncssh.SSHServerChannel[bytes], Session] | bool:
         """Speak SFTP."""
-        if self._conn is None or self._endpoint is None:
+        if self._conn is None or self._endpoint is None or self._sessions == SESSIONS:
             return False
+        self._sessions += 1
         endpoint = self._endpoint
         channel = self._conn.create_server_channel(encoding=None)
         return channel, Session(lambda chan: _OneFile(chan, endpoint), idle=self._idle)
@@ -205,6 +209,7 @@ class _OneFile(Server):
     def __init__(self, chan: asyncssh.SSHServerChannel[bytes], endpoint: Endpoint) -> None:
         super().__init__(chan)
         self._endpoint = endpoint
+        self._left = _FILES
 
     @told
     async def open(self, path: bytes, pflags: int, attrs: SFTPAttrs) -> _Taken | _Given:
@@ -212,11 +217,20 @@ class _OneFile(Server):
         del attrs
         if path in _FOLDERS:
             raise asyncssh.SFTPFailure("that is a folder")
+        if not self._left:
+            raise asyncssh.SFTPFailure("too many files are open")
+        opened = await (self._open_to_write(pflags) if pflags & FXF_WRITE else self._open_to_read())
+        self._left -= 1
+        return opened
+
+    async def _open_to_read(self) -> _Given:
         left = AsyncExitStack()
-        if not pflags & FXF_WRITE:
-            return _Given(await left.enter_async_context(self._endpoint.download()), left)
-        if pflags & FXF_APPEND:
+        return _Given(await left.enter_async_context(self._endpoint.download()), left)
+
+    async def _open_to_write(self, flags: int) -> _Taken:
+        if flags & FXF_APPEND:
             raise asyncssh.SFTPOpUnsupported("nothing can be appended: send the whole file")
+        left = AsyncExitStack()
         return _Taken(await left.enter_async_context(self._endpoint.upload()), left)
 
     @told
@@ -224,7 +238,7 @@ class _OneFile(Server):
         """Give some bytes."""
         if not isinstance(file_obj, _Given):
             raise PermissionDenied("this file was opened for writing")
-        return await file_obj.download.read(offset, size)
+        return await file_obj.download.read(offset, min(size, LONGEST_READ))
 
     @told
     async def write(self, file_obj: object, offset: int, data: bytes) -> int:
@@ -239,6 +253,7 @@ class _OneFile(Server):
     async def close(self, file_obj: object) -> None:
         """Store what was written, unless the client was cut off: it hears of it only when that is done."""
         assert isinstance(file_obj, (_Taken, _Given))  # noqa: S101 (open gives nothing else)
+        self._left += 1
         async with file_obj.left:
             if self.closing and isinstance(file_obj, _Taken):
                 if not file_obj.order.whole:
@@ -277,7 +292,7 @@ class _OneFile(Server):
     async def fsetstat(self, *_: object) -> None:
         """Likewise."""
 
-    async def scandir(self, path: bytes) -> AsyncIterator[SFTPName]:
+    async def children(self, path: bytes) -> AsyncIterator[SFTPName]:
         """List the file, if it can be read."""
         if path not in _FOLDERS:
             raise asyncssh.SFTPNoSuchFile("there are no folders")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pyvospace.model.faults import InvalidArgument
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+_WEIGHT: Final = 256
+"""Bytes that a piece takes beside its own."""
 
 
 class Ordered:
@@ -37,7 +41,7 @@ class Ordered:
         if offset < self.position or offset in self._waiting:
             raise InvalidArgument("what was written cannot be written again: send the file from its beginning")
         if offset > self.position:
-            self._held += len(piece)
+            self._held += _WEIGHT + len(piece)
             if self._held > self._most:
                 raise InvalidArgument("bytes are missing before these: send the file in its order")
             self._waiting[offset] = piece
@@ -48,7 +52,7 @@ class Ordered:
             if self.position not in self._waiting:
                 return
             piece = self._waiting.pop(self.position)
-            self._held -= len(piece)
+            self._held -= _WEIGHT + len(piece)
 
     @property
     def whole(self) -> bool:

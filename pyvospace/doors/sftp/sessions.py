@@ -7,10 +7,12 @@ stored as a whole one. So we look at each request as it is read, and a server kn
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
 import asyncssh
-from asyncssh.sftp import run_sftp_server
+from asyncssh.sftp import MAX_SFTP_READ_LEN, run_sftp_server
 from asyncssh.stream import SSHReader, SSHServerStreamSession, SSHWriter
 
 if TYPE_CHECKING:
@@ -23,6 +25,14 @@ _HEAD: Final = 4
 _CLOSE: Final = 4
 """Type of the request that closes a file (draft-ietf-secsh-filexfer-02, section 3)."""
 VERSION: Final = 3
+LONGEST_READ: Final = MAX_SFTP_READ_LEN
+"""Bytes that one request gets at most: clients are told so, and may ask for any number."""
+SESSIONS: Final = 10
+"""Sessions that one connection may have, as for OpenSSH."""
+_LISTINGS: Final = 64
+"""Listings that a session may have begun."""
+_PATH: Final = 1 << 16
+"""Bytes of a path: an operation on a longer one would only be kept in memory."""
 
 
 class Server(asyncssh.SFTPServer):
@@ -33,6 +43,18 @@ class Server(asyncssh.SFTPServer):
 
     closing = False
     """The client itself asks for the file that is being closed now."""
+
+    def __init__(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
+        super().__init__(chan)
+        self._listings = WeakSet[AsyncIterator[asyncssh.SFTPName]]()
+
+    def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+        """Begin a listing, which ends when the client closes it; asyncssh would keep any number."""
+        if len(path) > _PATH or len(self._listings) >= _LISTINGS:
+            raise asyncssh.SFTPFailure("too many listings are open, or the path is too long")
+        listing: AsyncIterator[asyncssh.SFTPName] = self.children(path)
+        self._listings.add(listing)
+        return listing
 
     def _refuse(self, *_: object, **__: object) -> Any:
         raise asyncssh.SFTPOpUnsupported("this is not possible here")
@@ -50,7 +72,7 @@ class Server(asyncssh.SFTPServer):
     fsetstat: Any = _refuse
     statvfs: Any = _refuse
     fstatvfs: Any = _refuse
-    scandir: Any = _refuse
+    children: Any = _refuse
     remove: Any = _refuse
     mkdir: Any = _refuse
     rmdir: Any = _refuse
@@ -69,14 +91,17 @@ class Requests(SSHReader[bytes]):
     """The requests of a session."""
 
     server: Server
+    answers: SSHWriter[bytes]
     idle: float
-    """Seconds that the client may be silent."""
+    """Seconds that the client may be silent, and let answers wait."""
 
     async def readexactly(self, n: int) -> bytes:
         """Give the head of a request, or what follows it."""
         self.server.closing = False
         try:
             async with asyncio.timeout(self.idle):
+                # Who asks and reads no answers is not asked for more: asyncssh would keep all of them in memory.
+                await self.answers.drain()
                 data = await super().readexactly(n)
         except TimeoutError:
             raise asyncssh.ConnectionLost("nothing came for too long") from None
@@ -102,9 +127,9 @@ class Session(SSHServerStreamSession[bytes]):
         assert isinstance(chan, asyncssh.SSHServerChannel)  # noqa: S101 (for mypy: a server's session has one)
         assert conn is not None  # noqa: S101 (likewise)
         requests = Requests(self, chan)
-        requests.server, requests.idle = self._serve(chan), self._idle
-        conn.create_task(self._run(conn, requests, SSHWriter(self, chan)), requests.logger)
+        requests.server, requests.answers, requests.idle = self._serve(chan), SSHWriter(self, chan), self._idle
+        conn.create_task(self._run(conn, requests), requests.logger)
 
-    async def _run(self, conn: SSHConnection, requests: Requests, answers: SSHWriter[bytes]) -> None:
-        await run_sftp_server(requests.server, requests, answers, VERSION)
+    async def _run(self, conn: SSHConnection, requests: Requests) -> None:
+        await run_sftp_server(requests.server, requests, requests.answers, VERSION)
         conn.close()

@@ -70,7 +70,8 @@ class SpooledFile:
 
     async def read(self, offset: int, size: int) -> bytes:
         """Read what was written."""
-        return await asyncio.to_thread(os.pread, self.file.fileno(), size, offset)
+        size = max(0, min(size, self.size - offset))
+        return await asyncio.to_thread(os.pread, self.file.fileno(), size, offset) if size else b""
 
     async def truncate(self, size: int) -> None:
         """Make it shorter or longer."""

@@ -18,7 +18,7 @@ from asyncssh import FXF_APPEND, FXF_CREAT, FXF_EXCL, FXF_TRUNC, FXF_WRITE, SFTP
 
 from pyvospace.doors.sftp.attributes import attributes, entry, folder, kept_time, room
 from pyvospace.doors.sftp.faults import told
-from pyvospace.doors.sftp.sessions import Server
+from pyvospace.doors.sftp.sessions import LONGEST_READ, Server
 from pyvospace.model.faults import (
     ContainerNotFound,
     DuplicateNode,
@@ -133,7 +133,7 @@ class Tree(Server):
         space = await self._space()
         return await space.get_node((await space.follow(node)).uri, detail=Detail.PROPERTIES)
 
-    async def scandir(self, path: bytes) -> AsyncIterator[SFTPName]:
+    async def children(self, path: bytes) -> AsyncIterator[SFTPName]:
         """List a container, page by page."""
         yield folder(b".")
         yield folder(b"..")
@@ -298,6 +298,7 @@ class Tree(Server):
     @told
     async def read(self, file_obj: object, offset: int, size: int) -> bytes:
         """Give some bytes."""
+        size = min(size, LONGEST_READ)
         if isinstance(file_obj, Reader):
             return await file_obj.blocks.read(offset, size)
         assert isinstance(file_obj, Writer)  # noqa: S101 (open gives nothing else)
