@@ -40,7 +40,8 @@ CALM: Final = {
     "PYVOSPACE_STORAGE__OBSOLETE_GRACE": "5",
 }
 AT_ONCE: Final = {
-    "PYVOSPACE_STORAGE__SWEEP_GRACE": "0.1",
+    # Objects that fsck writes to find out what a store can do have to live a moment.
+    "PYVOSPACE_STORAGE__SWEEP_GRACE": "1.5",
     "PYVOSPACE_STORAGE__SWEEP_INTERVAL": "0.5",
     "PYVOSPACE_STORAGE__OBSOLETE_GRACE": "0.1",
     "PYVOSPACE_PARTIAL_UPLOADS__LIFE": "1",

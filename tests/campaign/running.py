@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import tempfile
 import time
 from collections import Counter
@@ -59,17 +60,22 @@ class Plan:
 
 
 def run(plan: Plan, folder: Path | None = None) -> Report:
-    """Run a campaign on an installation of its own, in a `folder` that stays or in one that is gone afterwards.
+    """Run a campaign on an installation of its own, in a `folder` that stays, or else in one that stays if it fails.
 
     Raises
     ------
     LostError
         A promise was broken.
     """
-    if folder is not None:
-        return asyncio.run(_run(plan, folder))
-    with tempfile.TemporaryDirectory(prefix="pyvospace-campaign-") as made:
-        return asyncio.run(_run(plan, Path(made)))
+    place = folder or Path(tempfile.mkdtemp(prefix="pyvospace-campaign-"))
+    try:
+        report = asyncio.run(_run(plan, place))
+    except BaseException as error:
+        error.add_note(f"logs and files: {place}")
+        raise
+    if folder is None:
+        shutil.rmtree(place)
+    return report
 
 
 async def _run(plan: Plan, folder: Path) -> Report:

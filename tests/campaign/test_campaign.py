@@ -21,7 +21,7 @@ def test_nothing_is_lost_whatever_fails() -> None:
     print("seed", seed)  # noqa: T201 - shown if the test fails
     report = run(Plan(_SECONDS, seed, pause=0.3, patient=False))
     print(report)  # noqa: T201
-    assert sum(report.struck.values()) >= 3
+    assert sum(report.struck.values()) >= 2
     assert report.tally.done["upload"] >= 3
     assert report.tally.done["read"] >= 10
 
