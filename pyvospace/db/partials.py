@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pyvospace.db.statements import QueryFile
 from pyvospace.db.storage import LEASE, StorageCatalogue, Store, stored_of, upload_of
 from pyvospace.model.claims import UploadClaim
+from pyvospace.model.faults import NotFound
 from pyvospace.model.partials import Partial, Segment
 
 if TYPE_CHECKING:
@@ -85,8 +86,8 @@ class PostgresPartials(StorageCatalogue):
     async def find(self, name: str) -> Partial:
         """Tell what is known of an upload, with the right to write checked once more."""
         row = await self._database.fetchrow(_Sql.find, self._storage, name)
-        if row is None:
-            raise AssertionError
+        if row is None:  # dropped while we waited for its job
+            raise NotFound("there is no such upload, or not any more")
         return Partial(id=name, **row)
 
     async def claim_segment(self, piece: Piece) -> UploadClaim:

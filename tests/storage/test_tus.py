@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyvospace.db.pool import Database
+from pyvospace.db.pool import Connection, Database
 from pyvospace.model.faults import InvalidArgument
 from pyvospace.model.partials import partial_id
 from pyvospace.model.vocabulary import TUS, Direction
@@ -151,6 +151,27 @@ async def test_termination_and_strangers(way: Way) -> None:
     (await way.agent.send("GET", way.endpoint.replace("/tus/", "/files/") + "/x")).assert_fault(403, "PermissionDenied")
     (await way.agent.send("DELETE", upload, headers=V)).assert_status(204)
     (await way.head(upload)).assert_status(404)
+
+
+async def test_dropped_while_another_request_waits(way: Way, cut_pair: CutPair) -> None:
+    upload = await way.begin(100)
+    name = partial_id(upload.rpartition("/")[2])
+
+    async def work(connection: Connection) -> asyncio.Task[Answer]:
+        job = await connection.fetchval("select job_id from partials where id = $1", name)
+        await connection.execute("select from jobs where id = $1 for update", job)
+        asked = asyncio.create_task(way.head(upload))
+        while not await connection.fetchval("select exists (select from pg_locks where not granted)"):
+            await asyncio.sleep(0.01)
+        await connection.execute("delete from partials where id = $1", name)
+        return asked
+
+    database = await Database.connect(cut_pair.dsn, cut_pair.database)
+    try:
+        asked = await database.transact(work)
+    finally:
+        await database.close()
+    assert (await asked).status == 404
 
 
 async def test_two_at_once(way: Way) -> None:
