@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import aiohttp
 import psutil
@@ -15,13 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyvospace.db.pool import Connection, Database
+from pyvospace.db.pool import Database
 from pyvospace.model.faults import InvalidArgument
 from pyvospace.model.partials import partial_id
 from pyvospace.model.vocabulary import TUS, Direction
 from pyvospace.storage.partials import tus_headers
 from tests.support.agents import Agent, Answer
 from tests.support.resumable import CutPair
+
+if TYPE_CHECKING:
+    from pyvospace.db.pool import Connection
 
 V = {"Tus-Resumable": "1.0.0"}
 BYTES = os.urandom((3 << 20) + 123)
