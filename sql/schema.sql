@@ -1984,19 +1984,25 @@ begin
 end
 $$;
 
--- Bytes that quotas count of an upload in parts, and for whom: beyond what they will replace.
+-- Bytes that quotas count of an upload in parts, and for whom: beyond what they will replace, which is replaced only
+-- once, however many uploads somebody has begun for the node. What will be discarded is there until then.
 create function count_partial(job jobs, of_id text, node nodes) returns void language plpgsql as $$
 declare
     container bigint := coalesce(node.parent_id, job.parent_id);
     owner bigint := coalesce(node.owner_id, job.owner_id, (select p.owner_id from nodes p where p.id = job.parent_id));
+    freed bigint := freed_by_store(node);
     old partials;
     more bigint;
 begin
-    if job.discard then
-        return;
-    end if;
     select * into old from partials where id = of_id;
-    more := greatest(greatest(old.received, old.promised) - freed_by_store(node), 0);
+    if freed > 0 then
+        freed := greatest(freed - (
+            select coalesce(sum(greatest(p.received, p.promised) - p.reserved), 0)
+              from partials p join jobs j on j.id = p.job_id
+             where p.user_id = old.user_id and p.finished is null and p.id <> of_id and not j.discard
+               and (j.node_id = node.id or j.parent_id = node.parent_id and j.name = node.name)), 0);
+    end if;
+    more := greatest(greatest(old.received, old.promised) - freed, 0);
     update partials set reserved = more, container_id = container, owner_id = owner where id = of_id;
     if more > old.reserved then
         perform require_quotas(array[container], array[owner], more - old.reserved, 0, job.owner_id);
@@ -3925,12 +3931,12 @@ begin
     select null::bigint as room, null::text as words into quota;
     if not job.discard then
         node := push_target(job, false);
-        perform count_partial(job, of_id, node);
-        if announced is null then
-            select greatest(r.room, 0) + greatest(freed_by_store(node) - at_offset, 0) as room, r.words into quota
-              from quota_room(coalesce(node.parent_id, job.parent_id), coalesce(node.owner_id, job.owner_id),
-                              job.owner_id) r where r.room is not null;
-        end if;
+    end if;
+    perform count_partial(job, of_id, node);
+    if announced is null then
+        select greatest(r.room, 0) + greatest(freed_by_store(node) - at_offset, 0) as room, r.words into quota
+          from quota_room(coalesce(node.parent_id, job.parent_id), coalesce(node.owner_id, job.owner_id),
+                          job.owner_id) r where r.room is not null;
     end if;
     return query select least(coalesce(p.size, job.size_limit, most_bytes + at_offset) - at_offset,
                               most_bytes - theirs.bytes), quota.room, quota.words;
@@ -3970,9 +3976,7 @@ declare
 begin
     perform set_config('synchronous_commit', 'off', true);
     update partials set promised = received + new_size where id = of_id and attempt = of_attempt;
-    if not job.discard then
-        perform count_partial(job, of_id, push_target(job, false));
-    end if;
+    perform count_partial(job, of_id, case when not job.discard then push_target(job, false) end);
 end
 $$;
 
@@ -3995,9 +3999,7 @@ begin
        set received = p.received + new_size, promised = 0, attempt = null, until = null, md5 = new_md5,
            sha256 = new_sha256, expires = now() + make_interval(secs => life)
      where id = of_id;
-    if not job.discard then
-        perform count_partial(job, of_id, push_target(job, false));
-    end if;
+    perform count_partial(job, of_id, case when not job.discard then push_target(job, false) end);
     update jobs
        set expires = greatest(expires, now() + make_interval(secs => life)),
            destruction = greatest(destruction, now() + make_interval(secs => life))
@@ -4022,9 +4024,7 @@ begin
            md5 = (select s.md5 from segments s where s.partial_id = of_id order by s.start desc limit 1),
            sha256 = (select s.sha256 from segments s where s.partial_id = of_id order by s.start desc limit 1)
      where id = of_id;
-    if not job.discard then
-        perform count_partial(job, of_id, push_target(job, false));
-    end if;
+    perform count_partial(job, of_id, case when not job.discard then push_target(job, false) end);
     return last;
 end
 $$;

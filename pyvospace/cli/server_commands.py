@@ -35,6 +35,10 @@ DataOption = Annotated[
         help="Directory of the data. Default: PYVOSPACE_DATA, ~/.local/share/pyvospace.",
     ),
 ]
+BesideOption = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Work beside the `pyvospace up` of this directory, at its database."),
+]
 HostOption = Annotated[str | None, typer.Option(help="Address to listen at.")]
 PortOption = Annotated[int | None, typer.Option(help="Port to listen at.")]
 WorkersOption = Annotated[int | None, typer.Option(help="Number of processes that share the port.")]
@@ -116,6 +120,7 @@ def storage(
     tls_cert: CertOption = None,
     tls_key: KeyOption = None,
     path: Annotated[Path | None, typer.Option(help="Directory of the bytes.")] = None,
+    data: BesideOption = None,
 ) -> None:
     """Run a storage server, against the database that database.storage_dsn names."""
     given = {
@@ -127,30 +132,36 @@ def storage(
         "tls_key": tls_key,
         "path": path,
     }
-    _serve("storage", config, given)
+    _serve("storage", config, given, data)
 
 
 def worker(
     *,
     config: ConfigOption = None,
     at_once: Annotated[int | None, typer.Option(min=1, help="Number of jobs at the same time.")] = None,
+    data: BesideOption = None,
 ) -> None:
     """Run jobs (moves, copies, searches and the like) beside the metadata servers; start as many as are wanted."""
     from pyvospace.config import load
+    from pyvospace.supervisor.data import settings_beside
     from pyvospace.supervisor.workers import work
 
-    settings = load(config, {"jobs": {"at_once": at_once}} if at_once else {})
+    given = {"jobs": {"at_once": at_once}} if at_once else {}
+    settings = load(config, {**settings_beside(data), **given})
     with _explained():
         work(settings)
 
 
-def sftp(*, config: ConfigOption = None, host: HostOption = None, port: PortOption = None) -> None:
-    """Run the SFTP door to the space, for users with SSH keys (`pip install pyvospace[sftp]`)."""
+def sftp(
+    *, config: ConfigOption = None, host: HostOption = None, port: PortOption = None, data: BesideOption = None
+) -> None:
+    """Run the SFTP door to the space, for users with SSH keys; it needs asyncssh (the extra `sftp`)."""
     from pyvospace.config import load
+    from pyvospace.supervisor.data import settings_beside
     from pyvospace.supervisor.workers import open_door
 
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    settings = load(config, {"sftp": given})
+    settings = load(config, {**settings_beside(data), "sftp": given})
     with _explained():
         open_door(settings)
 
@@ -200,11 +211,13 @@ def show_config(config: ConfigOption = None) -> None:
     typer.echo(show(load(config)))
 
 
-def _serve(server: Server, config: Path | None, given: dict[str, Any]) -> None:
+def _serve(server: Server, config: Path | None, given: dict[str, Any], data: Path | None = None) -> None:
     from pyvospace.config.load import environment_of, load
+    from pyvospace.supervisor.data import settings_beside
     from pyvospace.supervisor.workers import serve
 
-    overrides = {str(server): {name: value for name, value in given.items() if value is not None}}
+    said = {name: value for name, value in given.items() if value is not None}
+    overrides = {**settings_beside(data), str(server): said}
     settings = load(config, overrides)
     with _explained():
         serve(server, settings, environment_of(config, overrides))

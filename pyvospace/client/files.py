@@ -11,11 +11,13 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+import aiofiles
+
 from pyvospace.client.download import fetch
 from pyvospace.client.failures import ContentChanged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from pyvospace.client.download import Reading
 
@@ -28,18 +30,18 @@ _VERSIONS: Final = 3
 async def bring(begin: Callable[[], Reading], target: Path | BinaryIO) -> None:
     """Bring bytes to an open file or to a path; `begin` begins to read them, as often as it takes."""
     if not isinstance(target, Path):
-        await _write_to(target, begin())
+        await _write_to(lambda piece: asyncio.to_thread(target.write, piece), begin())
     elif await asyncio.to_thread(_is_special, target):
-        with await asyncio.to_thread(target.open, "wb", 0) as file:
-            await _write_to(file, begin())
+        async with aiofiles.open(target, "wb", buffering=0) as file:
+            await _write_to(file.write, begin())
     else:
         await bring_file(begin, await asyncio.to_thread(target.resolve))
 
 
-async def _write_to(file: BinaryIO, reading: Reading) -> None:
+async def _write_to(write: Callable[[bytes], Awaitable[object]], reading: Reading) -> None:
     async with aclosing(reading.pieces()) as bytes_of:
         async for piece in bytes_of:
-            await asyncio.to_thread(file.write, piece)
+            await write(piece)
 
 
 async def bring_file(begin: Callable[[], Reading], target: Path) -> None:

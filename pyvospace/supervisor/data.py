@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from pyvospace.config import Settings
@@ -235,14 +236,42 @@ def find_dsn(settings: Settings, directory: Path | None = None) -> str:
     """
     if settings.database.dsn is not None:
         return settings.database.dsn.get_secret_value()
-    data = DataDirectory(directory_of(directory))
-    cluster = data.cluster() if data.in_use() else None
-    if cluster is None or not cluster.socket:
+    path = directory_of(directory)
+    cluster = _running(path)
+    if cluster is None:
         raise SupervisorError(
-            f"no database: `pyvospace up` does not run on {data.path} (--data names another directory), "
+            f"no database: `pyvospace up` does not run on {path} (--data names another directory), "
             "and the setting database.dsn is not given"
         )
     return cluster.dsn(DATABASE)
+
+
+def settings_beside(directory: Path | None) -> dict[str, Any]:
+    """Give the settings with which one more server works beside a running `pyvospace up`; none without a directory.
+
+    Raises
+    ------
+    SupervisorError
+        None runs on these data.
+    """
+    if directory is None:
+        return {}
+    path = directory_of(directory)
+    cluster = _running(path)
+    if cluster is None:
+        raise SupervisorError(f"`pyvospace up` does not run on {path}")
+    found: dict[str, Any] = {
+        "database": {"dsn": cluster.dsn(DATABASE), "storage_dsn": cluster.dsn(STORAGE_ROLE)},
+    }
+    if access := DataDirectory(path).access():
+        found["metadata"] = {"public_url": access.url}
+    return found
+
+
+def _running(path: Path) -> ClusterFile | None:
+    data = DataDirectory(path)
+    cluster = data.cluster() if data.in_use() else None
+    return cluster if cluster and cluster.socket else None
 
 
 def directory_of(given: Path | None) -> Path:

@@ -311,9 +311,7 @@ declare
 begin
     perform set_config('synchronous_commit', 'off', true);
     update partials set promised = received + new_size where id = of_id and attempt = of_attempt;
-    if not job.discard then
-        perform count_partial(job, of_id, push_target(job, false));
-    end if;
+    perform count_partial(job, of_id, case when not job.discard then push_target(job, false) end);
 end
 $$;
 
@@ -336,9 +334,7 @@ begin
        set received = p.received + new_size, promised = 0, attempt = null, until = null, md5 = new_md5,
            sha256 = new_sha256, expires = now() + make_interval(secs => life)
      where id = of_id;
-    if not job.discard then
-        perform count_partial(job, of_id, push_target(job, false));
-    end if;
+    perform count_partial(job, of_id, case when not job.discard then push_target(job, false) end);
     update jobs
        set expires = greatest(expires, now() + make_interval(secs => life)),
            destruction = greatest(destruction, now() + make_interval(secs => life))
@@ -363,9 +359,7 @@ begin
            md5 = (select s.md5 from segments s where s.partial_id = of_id order by s.start desc limit 1),
            sha256 = (select s.sha256 from segments s where s.partial_id = of_id order by s.start desc limit 1)
      where id = of_id;
-    if not job.discard then
-        perform count_partial(job, of_id, push_target(job, false));
-    end if;
+    perform count_partial(job, of_id, case when not job.discard then push_target(job, false) end);
     return last;
 end
 $$;

@@ -426,19 +426,25 @@ begin
 end
 $$;
 
--- Bytes that quotas count of an upload in parts, and for whom: beyond what they will replace.
+-- Bytes that quotas count of an upload in parts, and for whom: beyond what they will replace, which is replaced only
+-- once, however many uploads somebody has begun for the node. What will be discarded is there until then.
 create or replace function count_partial(job jobs, of_id text, node nodes) returns void language plpgsql as $$
 declare
     container bigint := coalesce(node.parent_id, job.parent_id);
     owner bigint := coalesce(node.owner_id, job.owner_id, (select p.owner_id from nodes p where p.id = job.parent_id));
+    freed bigint := freed_by_store(node);
     old partials;
     more bigint;
 begin
-    if job.discard then
-        return;
-    end if;
     select * into old from partials where id = of_id;
-    more := greatest(greatest(old.received, old.promised) - freed_by_store(node), 0);
+    if freed > 0 then
+        freed := greatest(freed - (
+            select coalesce(sum(greatest(p.received, p.promised) - p.reserved), 0)
+              from partials p join jobs j on j.id = p.job_id
+             where p.user_id = old.user_id and p.finished is null and p.id <> of_id and not j.discard
+               and (j.node_id = node.id or j.parent_id = node.parent_id and j.name = node.name)), 0);
+    end if;
+    more := greatest(greatest(old.received, old.promised) - freed, 0);
     update partials set reserved = more, container_id = container, owner_id = owner where id = of_id;
     if more > old.reserved then
         perform require_quotas(array[container], array[owner], more - old.reserved, 0, job.owner_id);
@@ -489,12 +495,12 @@ begin
     select null::bigint as room, null::text as words into quota;
     if not job.discard then
         node := push_target(job, false);
-        perform count_partial(job, of_id, node);
-        if announced is null then
-            select greatest(r.room, 0) + greatest(freed_by_store(node) - at_offset, 0) as room, r.words into quota
-              from quota_room(coalesce(node.parent_id, job.parent_id), coalesce(node.owner_id, job.owner_id),
-                              job.owner_id) r where r.room is not null;
-        end if;
+    end if;
+    perform count_partial(job, of_id, node);
+    if announced is null then
+        select greatest(r.room, 0) + greatest(freed_by_store(node) - at_offset, 0) as room, r.words into quota
+          from quota_room(coalesce(node.parent_id, job.parent_id), coalesce(node.owner_id, job.owner_id),
+                          job.owner_id) r where r.room is not null;
     end if;
     return query select least(coalesce(p.size, job.size_limit, most_bytes + at_offset) - at_offset,
                               most_bytes - theirs.bytes), quota.room, quota.words;

@@ -370,5 +370,5 @@ async def test_each_call_is_one_statement(
         empty = await world.add("home/owner/b")
         await sent()
         assert await nodes.delete(world.database, owner, empty)
-        # Limits, turn, place, rights, locks twice, obstacles, deletion; begin and commit.
-        assert len(await sent()) == 10
+        # Limits, turn, place, rights, locks twice, obstacles, days in the trash, deletion; begin and commit.
+        assert len(await sent()) == 11

@@ -243,6 +243,14 @@ async def test_caps(way: Way, cut_pair: CutPair) -> None:
         (await bob.send("PUT", put, BYTES)).assert_fault(413, "QuotaExceeded")
         (await mine.patch(uploads[0], len(BYTES) - 1, BYTES[-1:])).assert_status(204)
         assert await mine.stored() == BYTES
+        again = Way(bob, "/home/bob/a", *await bob.negotiate("/home/bob/a", Direction.PUSH_TO_VOSPACE, TUS))
+        first, second = [await again.begin(len(BYTES)) for _ in range(2)]
+        (await again.patch(first, 0, BYTES[:-1])).assert_status(204)
+        (await again.patch(second, 0, BYTES[:-1])).assert_fault(413, "QuotaExceeded")
+        null = Way(bob, "", *await bob.negotiate("/home/bob/.null", Direction.PUSH_TO_VOSPACE, TUS))
+        (await null.patch(await null.begin(len(BYTES)), 0, BYTES)).assert_fault(413, "QuotaExceeded")
+        for upload in (first, second):  # as much of the second as there was room for has been kept
+            (await bob.send("DELETE", upload, headers=V)).assert_status(204)
         assert (
             await database.fetchval(
                 "select count(*) from segments s join partials p on p.id = s.partial_id "

@@ -7,12 +7,14 @@ from pyvospace.config import Settings
 from pyvospace.supervisor import SupervisorError
 from pyvospace.supervisor.data import (
     DATABASE,
+    STORAGE_ROLE,
     Access,
     ClusterFile,
     DataDirectory,
     directory_of,
     find_dsn,
     new_passwords,
+    settings_beside,
     write_secret,
 )
 
@@ -110,6 +112,19 @@ def test_find_dsn(data: DataDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
         assert find_dsn(Settings()) == cluster.dsn(DATABASE)
     with pytest.raises(SupervisorError, match="no database"):
         find_dsn(Settings())
+
+
+def test_settings_of_a_server_beside_a_space(data: DataDirectory) -> None:
+    assert settings_beside(None) == {}
+    with pytest.raises(SupervisorError, match=r"`pyvospace up` does not run on .*data"):
+        settings_beside(data.path)
+    cluster = ClusterFile(socket="/socket", passwords=new_passwords())
+    with data.owned():
+        data.write_cluster(cluster)
+        databases = {"dsn": cluster.dsn(DATABASE), "storage_dsn": cluster.dsn(STORAGE_ROLE)}
+        assert settings_beside(data.path) == {"database": databases}
+        data.write_access(ACCESS)
+        assert settings_beside(data.path) == {"database": databases, "metadata": {"public_url": ACCESS.url}}
 
 
 def test_a_broken_file_is_named(data: DataDirectory) -> None:

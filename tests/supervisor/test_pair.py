@@ -143,6 +143,25 @@ def test_a_part_that_dies_comes_back(up: Up, word: str) -> None:
     assert up.stop() == 0
 
 
+def test_one_more_storage_server_beside_it(up: Up, data: Path, tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_ports(1)[0]}"
+    program = [sys.executable, "-P", "-m", "pyvospace"]
+    options = ["--data", str(data), "--path", str(tmp_path / "second"), "--port", url.rpartition(":")[2]]
+    with subprocess.Popen([*program, "storage", *options]) as server:
+        deadline = time.monotonic() + PATIENCE
+        shown = ""
+        while url not in shown:
+            assert time.monotonic() < deadline, shown
+            variables = {**os.environ, "PYVOSPACE_DATA": str(data)}
+            listed = subprocess.run(
+                [*program, "storages", "list"], env=variables, capture_output=True, text=True, check=True
+            )
+            shown = listed.stdout
+        server.terminate()
+    assert server.returncode == 0
+    assert up.process.poll() is None
+
+
 def test_workers(data: Path, options: list[str]) -> None:
     with running_up(data, *options, "--workers", "2") as up:
         up.wait_ready()

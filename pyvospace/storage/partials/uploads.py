@@ -162,7 +162,7 @@ class Uploads:
             idle=self._storage.idle_timeout,
             least_rate=self._storage.least_rate,
         )
-        if most is not None and (incoming.left or 0) > most:
+        if most is not None and 0 <= most < (incoming.left or 0):
             raise RequestEntityTooLarge(f"the upload has {size} bytes")
         await self._intake.require_room(incoming.left or 0)
         with self._active(partial.id, incoming):
