@@ -128,15 +128,15 @@ async def check_catalogue(database: Database, *, repair: bool = False, pause: fl
     return found + await _check_usage(database, repair=repair)
 
 
-async def require_good_bytes(database: Database, node: int) -> None:
-    """Fail if the bytes of a node are damaged everywhere.
+async def require_good_bytes(database: Database, node: int, version: int | None = None) -> None:
+    """Fail if the bytes of a node, or of one of its versions, are damaged everywhere.
 
     Raises
     ------
     InternalFault
         They are: it does not help to come again.
     """
-    await database.fetchval(_Sql.refuse_damaged, node)
+    await database.fetchval(_Sql.refuse_damaged, node, version)
 
 
 async def known_damages(database: Database) -> int:

@@ -416,7 +416,7 @@ class Herald:
                 id=self._identity,
                 name=storage.name,
                 url=storage.public_url,
-                free=await self._room.free(),
+                free=await self._room.offered(),
                 total=await self._room.total(),
                 labels=storage.labels,
                 cold=storage.cold,

@@ -1,13 +1,18 @@
 """How much still fits."""
 
 import asyncio
+import logging
 from typing import Final
 
 from pyvospace.model.faults import InsufficientStorage
 from pyvospace.storage.backend import StorageBackend
 
+log = logging.getLogger(__name__)
+
 _FRESH: Final = 1.0
 """Seconds for which an answer of the backend is good."""
+_TRIED_FOR: Final = 30.0
+"""Seconds between two probes of a place that takes bytes: they cost something at some."""
 
 
 class Room:
@@ -24,6 +29,8 @@ class Room:
         self._reserve = reserve
         self._asked = -_FRESH
         self._free: int | None = None
+        self._tried = -_TRIED_FOR
+        self._takes = False
 
     async def free(self) -> int | None:
         """Tell how many bytes uploads may still use; None: nobody knows."""
@@ -32,6 +39,22 @@ class Room:
             self._free = await self._ask()
             self._asked = now
         return self._free
+
+    async def offered(self) -> int | None:
+        """Tell with how many bytes others may be sent here: none while the place cannot be written to."""
+        now = asyncio.get_running_loop().time()
+        if not self._takes or now - self._tried >= _TRIED_FOR:
+            self._takes = await self._try()
+            self._tried = now
+        return await self.free() if self._takes else 0
+
+    async def _try(self) -> bool:
+        try:
+            await self._backend.check()
+        except Exception as error:  # noqa: BLE001 (whatever a plugin raises: nothing can be kept here)
+            log.warning("this place takes no bytes: %s", error)
+            return False
+        return True
 
     async def total(self) -> int | None:
         """Tell how many bytes the place has in all; None: nobody knows."""

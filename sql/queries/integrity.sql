@@ -247,9 +247,12 @@ select 'storage' as kind, s.id::text as subject,
 select count(*) from damages;
 
 -- name: refuse_damaged
--- Fail if there are no good bytes of the node $1, wherever.
-select refuse_place(n.storage_id, n.location)
-  from nodes n where n.id = $1 and n.location is not null and not has_good_place(n.storage_id, n.location);
+-- Fail if there are no good bytes of the node $1, or of its version $2, wherever.
+select refuse_place(b.storage_id, b.location)
+  from (select n.storage_id, n.location from nodes n where n.id = $1 and n.location is not null and $2::bigint is null
+        union all
+        select v.storage_id, v.location from versions v where v.node_id = $1 and v.number = $2) b
+ where not has_good_place(b.storage_id, b.location);
 
 -- name: fsck_begin
 select storage_api.fsck_begin($1);

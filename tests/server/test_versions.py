@@ -38,6 +38,18 @@ async def read(agent: Agent, path: str, number: int) -> bytes:
     return (await agent.send("GET", endpoint)).assert_status(200).body
 
 
+async def test_a_damaged_version_is_not_said_to_come_back(alice: Agent, data: str, catalogue: Database) -> None:
+    await catalogue.fetchval(
+        "insert into damages (storage_id, location, kind) select v.storage_id, v.location, 'digest' from versions v"
+        " where v.number = 1 and v.node_id = (select n.id from nodes n where n.md5 = $1 order by n.id desc limit 1)"
+        " returning 1",
+        hashlib.md5(b"third", usedforsecurity=False).digest(),
+    )
+    with pytest.raises(AssertionError, match="InternalFault the bytes of this node are damaged"):  # 500, for once
+        await alice.send("GET", f"/versions{data}?number=1")
+    assert await read(alice, data, 2) == b"second one"
+
+
 async def test_versions_are_listed_read_restored_and_removed(alice: Agent, data: str, catalogue: Database) -> None:
     found = await items(alice, data)
     assert [(one["number"], one["size"], one["stored_by"]) for one in found] == [(2, 10, "alice"), (1, 5, "alice")]

@@ -1,6 +1,7 @@
 """The server around the handlers: heartbeat, choice of the backend, start and stop."""
 
 import asyncio
+import errno
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
@@ -28,6 +29,19 @@ async def test_heartbeat(tmp_path: Path) -> None:
 async def test_reserve_is_not_announced_as_free(tmp_path: Path) -> None:
     async with serving(make_settings(tmp_path, reserve=0.99999)) as server:
         assert server.catalogue.announced[0].free == 0
+
+
+async def test_nothing_is_offered_while_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(_: PosixBackend) -> None:
+        raise OSError(errno.EROFS, "the disk has become read-only")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PosixBackend, "check", refuse)
+        async with serving(make_settings(tmp_path, heartbeat=0.02)) as server:
+            assert [state.free for state in server.catalogue.announced] == [0]
+            patch.undo()
+            while not server.catalogue.announced[-1].free:
+                await asyncio.sleep(0.01)
 
 
 async def test_missed_heartbeat(tmp_path: Path) -> None:

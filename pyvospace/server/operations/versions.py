@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pyvospace.db import versions
+from pyvospace.db.integrity import require_good_bytes
 from pyvospace.model.claims import EndpointClaims
 from pyvospace.model.faults import InvalidArgument, NodeNotFound, ServiceBusy
 from pyvospace.server.operations.paths import follow
@@ -44,6 +45,8 @@ async def locate(context: Context, path: tuple[str, ...], number: int) -> str:
 
     Raises
     ------
+    InternalFault
+        The bytes are damaged everywhere.
     NodeNotFound
         There is no such version.
     ServiceBusy
@@ -52,6 +55,7 @@ async def locate(context: Context, path: tuple[str, ...], number: int) -> str:
     node = await _node(context, path, Right.READ)
     place = await versions.place(context.database, node, number, near="")
     if place is None:
+        await require_good_bytes(context.database, node.id, number)
         raise ServiceBusy("no storage server that has these bytes is there")
     claims = EndpointClaims(
         operation="version",
