@@ -1,4 +1,4 @@
-"""The administrator's commands, as processes on a real database, and what they do to a running pair."""
+"""The administrator's commands, on a real database, and what they do to a running pair."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import asyncpg
 import pytest
 
 from pyvospace.supervisor.data import STORAGE_ROLE
+from tests.support.commands import run_here
 from tests.support.pair import Pair, running_pair
 from tests.support.postgres import PostgresServer
 
@@ -31,17 +32,13 @@ def pair(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
             yield running
 
 
+def settings(pair: Pair) -> dict[str, str]:
+    return {**os.environ, "PYVOSPACE_DATABASE__DSN": pair.dsn, "PYVOSPACE_DATABASE__CHECK_DURABILITY": "false"}
+
+
 def run(pair: Pair, *words: str, code: int = 0, stdin: str = "") -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "pyvospace", *words],
-        env={**os.environ, "PYVOSPACE_DATABASE__DSN": pair.dsn, "PYVOSPACE_DATABASE__CHECK_DURABILITY": "false"},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_here(*words, environment=settings(pair), stdin=stdin)
     assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
     if code:
         assert done.stderr.startswith("pyvospace: ")
         return done.stderr
@@ -158,9 +155,7 @@ def test_usage_is_compared_and_corrected(pair: Pair) -> None:
 
 
 def run_wrong(pair: Pair, *words: str) -> str:
-    environment = {**os.environ, "PYVOSPACE_DATABASE__DSN": pair.dsn, "PYVOSPACE_DATABASE__CHECK_DURABILITY": "false"}
-    command = [sys.executable, "-m", "pyvospace", *words]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = run_here(*words, environment=settings(pair))
     assert (done.returncode, done.stderr) == (1, "")
     return done.stdout
 

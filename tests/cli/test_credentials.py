@@ -17,6 +17,7 @@ from pyvospace.db import identities
 from pyvospace.db.bootstrap import add_user
 from pyvospace.db.passwords import hash_password
 from pyvospace.db.pool import Database
+from tests.support.commands import run_here
 from tests.support.pair import Pair
 
 
@@ -43,17 +44,8 @@ def environment(pair: Pair, tmp_path: Path) -> dict[str, str]:
 
 def run(environment: dict[str, str], *words: str, code: int = 0, stdin: str = "") -> str:
     """Give what a command says, on standard error if it fails."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pyvospace", *words],
-        env=environment,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_here(*words, environment=environment, stdin=stdin)
     assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
     return done.stderr if code else done.stdout
 
 
