@@ -11,7 +11,7 @@ from pyvospace.model.faults import InvalidArgument, InvalidURI, OptionNotSupport
 from pyvospace.model.stored import Page
 from pyvospace.model.transfers import Protocol
 from pyvospace.model.uris import encode_path
-from pyvospace.model.vocabulary import CLIENT_PROTOCOLS, CORE, Detail, Direction, SortKey
+from pyvospace.model.vocabulary import CLIENT_PROTOCOLS, CORE, Detail, SortKey
 from pyvospace.server.describe import describe, describe_child
 from pyvospace.server.handlers.listing import send, wanted_detail
 from pyvospace.server.handlers.requests import context, document, node_path, one, parameters, see_other, xml
@@ -47,15 +47,10 @@ async def post(request: web.Request) -> web.StreamResponse:
         service_wire.parse_protocols_request(await document(request), ctx.service.limits)
         await nodes.get(ctx, path)
         accepts = [Protocol(uri) for uri in CLIENT_PROTOCOLS]
-        return xml(service_wire.render_protocols(accepts, await _protocols(ctx)))
+        provides = [Protocol(uri) for uri in await transfers.provided(ctx)]
+        return xml(service_wire.render_protocols(accepts, provides))
     changed = await nodes.set_properties(ctx, path, await _document(request, path))
     return xml(wire.render_node(describe(changed, ctx.uri(path), Detail.FULL, base=ctx.service.url)))
-
-
-async def _protocols(ctx: Context) -> list[Protocol]:
-    directions = (Direction.PULL_FROM_VOSPACE, Direction.PUSH_TO_VOSPACE)
-    found = [uri for direction in directions for uri in await transfers.offered_all(ctx, direction)]
-    return [Protocol(uri) for uri in dict.fromkeys(found)]
 
 
 async def delete(request: web.Request) -> web.StreamResponse:

@@ -12,7 +12,6 @@ from pyvospace.model import vocabulary
 from pyvospace.model.faults import Fault, ServiceBusy
 from pyvospace.model.instants import read_instant
 from pyvospace.model.transfers import Protocol
-from pyvospace.model.vocabulary import Direction
 from pyvospace.model.vosi import CLOSED_FOR, Availability, Capability, Standing, State
 from pyvospace.server.handlers.gms import GMS
 from pyvospace.server.handlers.recalls import RECALLS
@@ -160,9 +159,7 @@ async def protocols(request: web.Request) -> web.StreamResponse:
     """Serve getProtocols: what the service speaks as a client, and as a server."""
     ctx = context(request)
     ctx.policy.exempt()
-    directions = (Direction.PULL_FROM_VOSPACE, Direction.PUSH_TO_VOSPACE)
-    found = [uri for direction in directions for uri in await transfers.offered_all(ctx, direction)]
-    provides = [Protocol(uri) for uri in dict.fromkeys(found)]
+    provides = [Protocol(uri) for uri in await transfers.provided(ctx)]
     accepts = [Protocol(uri) for uri in vocabulary.CLIENT_PROTOCOLS]
     return xml(wire.render_protocols(accepts, provides))
 

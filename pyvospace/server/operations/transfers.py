@@ -99,10 +99,13 @@ def offered(context: Context, direction: str) -> frozenset[str]:
     return protocols | {TUS if pushed else PUBLIC_SHARE}
 
 
-async def offered_all(context: Context, direction: str) -> list[str]:
-    """Give all protocols that clients can use now in this direction, those beside HTTP last."""
-    others = await protocols.offered(context.database)
-    return [*sorted(offered(context, direction)), *sorted(others)]
+async def provided(context: Context) -> list[str]:
+    """Give all protocols that clients can use now in some direction; HTTP alone while the database is away."""
+    directions = (Direction.PULL_FROM_VOSPACE, Direction.PUSH_TO_VOSPACE)
+    known = [uri for direction in directions for uri in sorted(offered(context, direction))]
+    with suppress(ServiceBusy):
+        known += sorted(await protocols.offered(context.database))
+    return list(dict.fromkeys(known))
 
 
 def is_internal(wanted: Transfer) -> bool:
