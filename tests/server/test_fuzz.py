@@ -18,9 +18,11 @@ from tests.server.conftest import encoded
 from tests.support.agents import node_document, transfer_document
 from tests.support.documents import assert_valid
 from tests.support.pair import Pair
-from tests.support.strategies import names, property_uris, texts
+from tests.support.strategies import examples, names, property_uris, texts
 
-quickly = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quickly = settings(
+    max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 class Wire:

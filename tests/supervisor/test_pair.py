@@ -22,6 +22,7 @@ from pyvospace.supervisor.accounts import Account
 from pyvospace.supervisor.data import Access, DataDirectory
 from pyvospace.supervisor.pair import Options, settings_of_pair
 from tests.support.pair import free_ports
+from tests.support.postgres import reachable_directory
 from tests.support.up import PATIENCE, Up, running_up
 
 ROOT = Path(__file__).parents[2]
@@ -38,8 +39,26 @@ def libraries(python: str) -> dict[str, str]:
     return {"PYTHONPATH": f"{ROOT}:{standard}:{sysconfig.get_path('purelib')}"}
 
 
+@pytest.fixture(scope="module")
+def made() -> Iterator[Path]:
+    """The data of a space that has stopped."""
+    with reachable_directory(quick=True) as directory:
+        with running_up(directory / "data", "--port", str(free_ports(2)[0])) as up:
+            up.wait_ready()
+            assert up.stop() == 0
+        yield directory / "data"
+
+
 @pytest.fixture
-def data(reachable_path: Path) -> Path:
+def data(reachable_path: Path, made: Path) -> Path:
+    """Such data: to make a database takes longer than to start it."""
+    subprocess.run(["cp", "-a", made, reachable_path], check=True)
+    return reachable_path / "data"
+
+
+@pytest.fixture
+def nowhere(reachable_path: Path) -> Path:
+    """Where no data are yet."""
     return reachable_path / "data"
 
 
@@ -76,7 +95,13 @@ def all_gone(processes: list[psutil.Process]) -> bool:
     return not alive
 
 
-def test_it_runs_until_ctrl_c(up: Up, port: int) -> None:
+def test_it_runs_until_ctrl_c(nowhere: Path, port: int) -> None:
+    with running_up(nowhere, "--port", str(port)) as up:
+        up.wait_ready()
+        runs_until_ctrl_c(up, port)
+
+
+def runs_until_ctrl_c(up: Up, port: int) -> None:
     access = up.access
     assert access.url == f"http://127.0.0.1:{port}"
     assert (access.authority, access.user, access.home) == ("localhost~space", "user", "/home/user")
@@ -180,19 +205,19 @@ def test_a_second_one_on_the_same_data_is_refused(up: Up, data: Path) -> None:
 
 
 @pytest.mark.parametrize("offset", [0, 1])
-def test_a_port_in_use_is_named_before_anything_starts(data: Path, port: int, offset: int) -> None:
-    with socket.create_server(("127.0.0.1", port + offset)), running_up(data, "--port", str(port)) as up:
+def test_a_port_in_use_is_named_before_anything_starts(nowhere: Path, port: int, offset: int) -> None:
+    with socket.create_server(("127.0.0.1", port + offset)), running_up(nowhere, "--port", str(port)) as up:
         assert up.finish() == 1
         assert up.errors() == f"pyvospace: port {port + offset} of 127.0.0.1: in use; --port takes another one\n"
-    assert [path.name for path in data.iterdir()] == ["lock"]
+    assert [path.name for path in nowhere.iterdir()] == ["lock"]
 
 
-def test_a_database_of_ones_own_is_not_for_it(data: Path) -> None:
-    with running_up(data, environment={"PYVOSPACE_DATABASE__DSN": "postgresql://joe:hunter2@host/db"}) as up:
+def test_a_database_of_ones_own_is_not_for_it(nowhere: Path) -> None:
+    with running_up(nowhere, environment={"PYVOSPACE_DATABASE__DSN": "postgresql://joe:hunter2@host/db"}) as up:
         assert up.finish() == 2
         assert up.errors().startswith("pyvospace: database.dsn: `pyvospace up` brings a database of its own")
         assert "hunter2" not in up.errors()
-    assert not data.exists()
+    assert not nowhere.exists()
 
 
 def test_another_user(up: Up, data: Path, options: list[str]) -> None:
@@ -282,13 +307,13 @@ def test_data_may_be_moved(up: Up, data: Path, options: list[str]) -> None:
         assert get(before, f"/nodes{before.home}") == 200
 
 
-def test_interrupted_while_it_starts(data: Path, options: list[str]) -> None:
-    with running_up(data, *options) as up:
-        while not list(data.glob("database/pg*/postmaster.pid")):
+def test_interrupted_while_it_starts(nowhere: Path, options: list[str]) -> None:
+    with running_up(nowhere, *options) as up:
+        while not list(nowhere.glob("nowherebase/pg*/postmaster.pid")):
             time.sleep(0.01)
         assert up.stop() == 0
         assert b"ready" not in up.output
-    with running_up(data, *options) as again:
+    with running_up(nowhere, *options) as again:
         again.wait_ready()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 AUTHORITY = "example.org~vospace"
+
+
+def examples(short: int) -> int:
+    """Give how many examples a test tries against a running space; PYVOSPACE_EXAMPLES=10 means ten times as many."""
+    return short * int(os.environ.get("PYVOSPACE_EXAMPLES", "1"))
 
 
 def _fits(name: str) -> bool:
