@@ -115,14 +115,14 @@ def test_no_secret_is_logged(talkative: Pair) -> None:
     given_away: set[str] = {talkative.token}
 
     @given(st.sampled_from(sorted(PASSWORDS)), st.text(CHARACTERS, min_size=1, max_size=20))
-    @settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(120), deadline=None, suppress_health_check=list(HealthCheck))
     def passwords(channel: str, text: str) -> None:
         secret = f"{secrets.token_hex(4)}{text}{secrets.token_hex(4)}"
         given_away.update(forms(secret))
         send(talkative, PASSWORDS[channel](talkative, secret))
 
     @given(st.sampled_from(sorted(TOKENS)), st.booleans())
-    @settings(max_examples=examples(20), deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
     def tokens(channel: str, signed: Any) -> None:
         secret = jwt(secrets.token_hex(8)) if signed else secrets.token_hex(32)
         given_away.update({secret, secret.rpartition(".")[2]})

@@ -309,7 +309,7 @@ def test_data_may_be_moved(up: Up, data: Path, options: list[str]) -> None:
 
 def test_interrupted_while_it_starts(nowhere: Path, options: list[str]) -> None:
     with running_up(nowhere, *options) as up:
-        while not list(nowhere.glob("nowherebase/pg*/postmaster.pid")):
+        while not list(nowhere.glob("database/pg*/postmaster.pid")):
             time.sleep(0.01)
         assert up.stop() == 0
         assert b"ready" not in up.output

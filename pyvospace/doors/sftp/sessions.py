@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
@@ -31,6 +32,8 @@ SESSIONS: Final = 10
 """Sessions that one connection may have, as for OpenSSH."""
 _LISTINGS: Final = 64
 """Listings that a session may have begun."""
+_LEAVING: Final = 5.0
+"""Seconds that a client has to close a connection without sessions."""
 _PATH: Final = 1 << 16
 """Bytes of a path: an operation on a longer one would only be kept in memory."""
 
@@ -131,5 +134,19 @@ class Session(SSHServerStreamSession[bytes]):
         conn.create_task(self._run(conn, requests), requests.logger)
 
     async def _run(self, conn: SSHConnection, requests: Requests) -> None:
+        _count(conn, 1)
         await run_sftp_server(requests.server, requests, requests.answers, VERSION)
-        conn.close()
+        # The client is to leave by itself: OpenSSH shows its user an error if the connection is closed before.
+        left = _count(conn, -1)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(self._idle, _LEAVING)):
+                await conn.wait_closed()
+        if left == _count(conn, 0) == 0:
+            conn.close()
+
+
+def _count(conn: SSHConnection, more: int) -> int:
+    """Give how many sessions a connection has open."""
+    now = int(conn.get_extra_info("open_sessions", 0)) + more
+    conn.set_extra_info(open_sessions=now)
+    return now
