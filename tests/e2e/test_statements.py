@@ -69,10 +69,12 @@ _BACKGROUND = (
     "select storage_api.note_bytes",
     "select note_requests",
     "select exists (select from usage_changes",
+    "select storage_to_keep(",
+    "select wake_recalls(",
     "vacuum",
 )
-"""Beginnings of what processes ask from time to time for nobody: for jobs, for what is over, for the state; and of
-what is gathered for the audit log."""
+"""Beginnings of what processes ask from time to time for nobody: for jobs, for what is over, for the state, for what is
+to be copied or recalled; and of what is gathered for the audit log."""
 _FOLD = "select pg_try_advisory_xact_lock(8411)"
 """Behind BEGIN, where a process begins to take changes of usage into the sums."""
 

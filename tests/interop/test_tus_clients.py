@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import aiohttp
@@ -41,6 +42,13 @@ const upload = new Upload(fs.createReadStream(path), {
 })
 upload.start()
 """
+
+
+@pytest.fixture(autouse=True)
+def left_open() -> Iterator[None]:
+    """Have files closed here that a client leaves open: later tests would be blamed for them."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
