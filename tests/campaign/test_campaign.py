@@ -12,7 +12,7 @@ from tests.campaign.running import Plan, run
 from tests.campaign.sandbox import Sandbox
 
 VARIABLE = "PYVOSPACE_CAMPAIGN_SEED"
-_SECONDS = 12.0
+_SECONDS = 8.0
 
 
 def test_nothing_is_lost_whatever_fails() -> None:

@@ -73,6 +73,16 @@ def options(port: int) -> list[str]:
     return ["--port", str(port)]
 
 
+@pytest.fixture(scope="module")
+def standing(made: Path) -> Iterator[Up]:
+    """A space for tests that leave it running."""
+    with reachable_directory() as directory:
+        subprocess.run(["cp", "-a", made, directory], check=True)
+        with running_up(directory / "data", "--port", str(free_ports(2)[0])) as running:
+            running.wait_ready()
+            yield running
+
+
 @pytest.fixture
 def up(data: Path, options: list[str]) -> Iterator[Up]:
     with running_up(data, *options) as running:
@@ -152,39 +162,38 @@ def test_the_death_of_all_at_once(up: Up, data: Path, options: list[str]) -> Non
 
 
 @pytest.mark.parametrize("word", ["metadata", "storage", "-D"])
-def test_a_part_that_dies_comes_back(up: Up, word: str) -> None:
-    [part] = up.named(word)
+def test_a_part_that_dies_comes_back(standing: Up, word: str) -> None:
+    [part] = standing.named(word)
     part.kill()
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         time.sleep(0.1)
         try:
-            if up.named(word) and get(up.access, f"/nodes{up.access.home}") == 200:
+            if standing.named(word) and get(standing.access, f"/nodes{standing.access.home}") == 200:
                 break
         except (OSError, psutil.Error):
             continue
     else:
-        pytest.fail(up.errors())
-    assert up.stop() == 0
+        pytest.fail(standing.errors())
 
 
-def test_one_more_storage_server_beside_it(up: Up, data: Path, tmp_path: Path) -> None:
+def test_one_more_storage_server_beside_it(standing: Up, tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_ports(1)[0]}"
     program = [sys.executable, "-P", "-m", "pyvospace"]
-    options = ["--data", str(data), "--path", str(tmp_path / "second"), "--port", url.rpartition(":")[2]]
+    options = ["--data", str(standing.data.path), "--path", str(tmp_path / "second"), "--port", url.rpartition(":")[2]]
     with subprocess.Popen([*program, "storage", *options]) as server:
         deadline = time.monotonic() + PATIENCE
         shown = ""
         while url not in shown:
             assert time.monotonic() < deadline, shown
-            variables = {**os.environ, "PYVOSPACE_DATA": str(data)}
+            variables = {**os.environ, "PYVOSPACE_DATA": str(standing.data.path)}
             listed = subprocess.run(
                 [*program, "storages", "list"], env=variables, capture_output=True, text=True, check=True
             )
             shown = listed.stdout
         server.terminate()
     assert server.returncode == 0
-    assert up.process.poll() is None
+    assert standing.process.poll() is None
 
 
 def test_workers(data: Path, options: list[str]) -> None:
@@ -197,11 +206,13 @@ def test_workers(data: Path, options: list[str]) -> None:
         assert all_gone(tree)
 
 
-def test_a_second_one_on_the_same_data_is_refused(up: Up, data: Path) -> None:
-    with running_up(data, "--port", "1") as second:
+def test_a_second_one_on_the_same_data_is_refused(standing: Up) -> None:
+    with running_up(data := standing.data.path, "--port", "1") as second:
         assert second.finish() == 1
-        assert second.errors() == f"pyvospace: {data} is in use by process {up.process.pid}, another pyvospace up\n"
-    assert get(up.access, "/capabilities") == 200
+        assert (
+            second.errors() == f"pyvospace: {data} is in use by process {standing.process.pid}, another pyvospace up\n"
+        )
+    assert get(standing.access, "/capabilities") == 200
 
 
 @pytest.mark.parametrize("offset", [0, 1])
