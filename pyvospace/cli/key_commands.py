@@ -12,6 +12,7 @@ import typer
 
 from pyvospace.cli.reach import ConfigOption, DataOption, Reach, with_database
 from pyvospace.cli.space_commands import CaOption, TokenOption, UrlOption
+from pyvospace.cli.token_commands import RightsOption, limits_of
 from pyvospace.model.callers import Scope
 from pyvospace.model.faults import InvalidArgument
 from pyvospace.model.ssh_keys import fingerprint
@@ -63,12 +64,7 @@ def add_key(
         list[str] | None,
         typer.Option(metavar="PATH", help="Sessions are good for this node and all below it; again for more of them."),
     ] = None,
-    right: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="RIGHT", help="read, write, share or admin; again for more. Default: all that the user may."
-        ),
-    ] = None,
+    right: RightsOption = None,
     user: _UserOption = None,
     config: ConfigOption = None,
     data: DataOption = None,
@@ -151,6 +147,5 @@ def _described(row: KeyRow) -> dict[str, Any]:
 def _line(one: dict[str, Any]) -> str:
     from pyvospace.cli.session import printable
 
-    limits = f"{','.join(one['rights'])} {' '.join(one['paths'])}" if one["rights"] else "everything"
-    shown = (one["id"], one["fingerprint"], one["created"], one["last_used"] or "unused", one["name"], limits)
+    shown = (one["id"], one["fingerprint"], one["created"], one["last_used"] or "unused", one["name"], limits_of(one))
     return "\t".join(printable(str(word)) for word in shown)

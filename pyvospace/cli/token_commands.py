@@ -27,6 +27,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, one object
 OwnerName = Annotated[
     str | None, typer.Argument(metavar="[NAME]", help="Whose; default: your own, which the service knows.")
 ]
+RightsOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="RIGHT", help="read, write, share or admin; again for more. Default: all that the user may."),
+]
 _PANEL = "Administer a space"
 _MOST = 2
 
@@ -79,12 +83,7 @@ def create_token(
         list[str] | None,
         typer.Option(metavar="PATH", help="The token is good for this node and all below it; again for more of them."),
     ] = None,
-    right: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="RIGHT", help="read, write, share or admin; again for more. Default: all that the user may."
-        ),
-    ] = None,
+    right: RightsOption = None,
     config: ConfigOption = None,
     data: DataOption = None,
     url: UrlOption = None,
@@ -177,6 +176,17 @@ def _described(row: TokenRow) -> dict[str, Any]:
 def _line(one: dict[str, Any]) -> str:
     from pyvospace.cli.session import printable
 
-    limits = f"{','.join(one['rights'])} {' '.join(one['paths'])}" if one["rights"] else "everything"
-    shown = (one["id"], one["created"], one["expires"] or "never", one["last_used"] or "unused", one["name"], limits)
+    shown = (
+        one["id"],
+        one["created"],
+        one["expires"] or "never",
+        one["last_used"] or "unused",
+        one["name"],
+        limits_of(one),
+    )
     return "\t".join(printable(str(word)) for word in shown)
+
+
+def limits_of(one: dict[str, Any]) -> str:
+    """Say what a token or a key is limited to."""
+    return f"{','.join(one['rights'])} {' '.join(one['paths'])}" if one["rights"] else "everything"

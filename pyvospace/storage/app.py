@@ -144,7 +144,10 @@ def make_app(
     app.cleanup_ctx.append(lambda _: _threads(workers, files.ongoing))
     app[FAREWELLS] = (herald.leave,)
     app.cleanup_ctx.append(lambda _: _background(herald, _sweeper(settings, backend, catalogue)))
-    app.cleanup_ctx.append(lambda _: _scrub(settings, backend, records, workers))
+    if records is not None:
+        scrub = settings.scrub
+        scrubber = Scrubber(backend, records, workers.quick, rate=scrub.rate, interval=scrub.interval)
+        app.cleanup_ctx.append(lambda _: _at_work(scrubber.run))
     if protocols is not None:
         pool = files.job_pool(standing=partial(_require_open, watch), audit=audit)
         app.cleanup_ctx.append(lambda _: protocols.run(pool))
@@ -192,7 +195,7 @@ def _work_on(app: web.Application, shared: _Shared, jobs: Jobs, replications: Re
             room=room,
             listener=jobs.listener,
         )
-        app.cleanup_ctx.append(lambda _: _replicate(replicator))
+        app.cleanup_ctx.append(lambda _: _at_work(replicator.run))
 
 
 def _front(
@@ -370,27 +373,6 @@ async def _run_jobs(settings: Settings, jobs: Jobs, third_party: Callable[..., T
 async def _at_work(doing: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
     """Do something beside the requests until the end."""
     task = asyncio.create_task(doing())
-    yield
-    task.cancel()
-    await asyncio.wait([task])
-
-
-async def _scrub(
-    settings: Settings, backend: StorageBackend, records: StoreRecords | None, workers: Workers
-) -> AsyncIterator[None]:
-    if records is None:
-        yield
-        return
-    scrub = settings.scrub
-    scrubber = Scrubber(backend, records, workers.quick, rate=scrub.rate, interval=scrub.interval)
-    task = asyncio.create_task(scrubber.run())
-    yield
-    task.cancel()
-    await asyncio.wait([task])
-
-
-async def _replicate(replicator: Replicator) -> AsyncIterator[None]:
-    task = asyncio.create_task(replicator.run())
     yield
     task.cancel()
     await asyncio.wait([task])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from pyvospace.model.faults import InvalidArgument, NotAuthenticated
+from pyvospace.model.faults import NotAuthenticated
 from pyvospace.model.jobs import Kind
 from pyvospace.server.handlers.jobs import NewJob
-from pyvospace.server.handlers.requests import context, form, one, require_text
+from pyvospace.server.handlers.recursive import target_of
+from pyvospace.server.handlers.requests import context, form
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -21,10 +22,4 @@ async def create(request: web.Request) -> NewJob:
     ctx = context(request)
     if ctx.caller.anonymous:
         raise NotAuthenticated("log in to have bytes recalled")
-    asked = await form(request)
-    require_text(asked)
-    target = one(asked, "TARGET")
-    if target is None:
-        raise InvalidArgument("send target=… with the URI of a node")
-    ctx.own_path(target)
-    return NewJob(Kind.RECALL, {"parameters": {"target": target}})
+    return NewJob(Kind.RECALL, {"parameters": {"target": target_of(ctx, await form(request))}})

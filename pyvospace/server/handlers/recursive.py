@@ -29,14 +29,20 @@ async def create_deletion(request: web.Request) -> NewJob:
     ctx = context(request)
     _require_login(ctx)
     asked = await form(request)
+    target = target_of(ctx, asked)
+    rehearsal = _rehearsal(asked)
+    shown = {"target": target} | ({"dryrun": "true"} if rehearsal else {})
+    return NewJob(Kind.DELETE, {"parameters": shown, "rehearsal": rehearsal})
+
+
+def target_of(ctx: Context, asked: Mapping[str, list[str]]) -> str:
+    """Give the parameter ``target``, the URI of a node of this space."""
     require_text(asked)
     target = one(asked, "TARGET")
     if target is None:
         raise InvalidArgument("send target=… with the URI of a node")
     ctx.own_path(target)
-    rehearsal = _rehearsal(asked)
-    shown = {"target": target} | ({"dryrun": "true"} if rehearsal else {})
-    return NewJob(Kind.DELETE, {"parameters": shown, "rehearsal": rehearsal})
+    return target
 
 
 async def create_setting(request: web.Request) -> NewJob:
