@@ -1,1 +1,1 @@
-"""The mount of a space (pyfuse3) will live here; like the command line it reaches a space through the client alone."""
+"""The mount of a space (pyfuse3) will live here; it reaches a space through the client alone."""

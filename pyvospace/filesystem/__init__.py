@@ -1,0 +1,1 @@
+"""Spaces as file systems of fsspec (`pyvospace://`, `vos://`), for notebooks and libraries that read through it."""
