@@ -177,6 +177,10 @@ HOST_KEY = OWN + "host-key"
 """Parameter of that protocol: the fingerprint of the server's key, as OpenSSH writes it."""
 FILE_TIME = OWN + "mtime"
 """Property: when the file was last changed at home, as a client tells that keeps such times."""
+FILE_MODE = OWN + "mode"
+"""Property: the permissions of the file at home, octal, as a client tells that keeps them."""
+REPLACE = "ivo://pyvospace/transfers#replace"
+"""Parameter of a move, ``true``: what stands at the destination gives way."""
 SECURE_PROTOCOLS = frozenset({HTTPS_GET, HTTPS_PUT})
 SERVICE_PROTOCOLS: dict[str, frozenset[str]] = {
     Direction.PULL_TO_VOSPACE: GET_PROTOCOLS | PUT_PROTOCOLS,
@@ -213,5 +217,7 @@ STANDARD_AUDIT = "ivo://pyvospace/std/audit#1.0"
 STANDARD_PERMISSIONS = "ivo://pyvospace/std/permissions#1.0"
 STANDARD_VERSIONS = "ivo://pyvospace/std/versions#1.0"
 STANDARD_RECALLS = "ivo://pyvospace/std/recalls#1.0"
+STANDARD_ENTRIES = "ivo://pyvospace/std/entries#1.0"
+"""Nodes as a file system wants them; who offers it also takes times and modes with bytes, and moves that replace."""
 STANDARD_ASYNC_DELETE = "ivo://ivoa.net/std/VOSpace#recursive-delete-proto"
 STANDARD_ASYNC_SETPROPS = "ivo://ivoa.net/std/VOSpace#recursive-nodeprops-proto"
