@@ -66,7 +66,7 @@ def commands_page() -> str:
 
 def _commands(command: Any, name: str, context: typer.Context) -> list[str]:
     lines: list[str] = []
-    for child in getattr(command, "commands", {}):
+    for child in command.list_commands(context) if hasattr(command, "list_commands") else ():
         found = command.get_command(context, child)
         lines += _commands(found, f"{name} {child}", typer.Context(found, info_name=child, parent=context))
     if lines:

@@ -6,7 +6,6 @@ settings, 130 interrupted; a fault has the code of its class (`pyvospace.model.f
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from typing import Annotated
@@ -15,30 +14,9 @@ import typer
 from typer.exceptions import TyperException
 
 import pyvospace
+from pyvospace.cli.lazy import Commands
 from pyvospace.model.faults import Fault
 from pyvospace.supervisor import SupervisorError
-
-PARTS = (
-    "pyvospace.cli.space_commands",
-    "pyvospace.cli.job_commands",
-    "pyvospace.cli.version_commands",
-    "pyvospace.cli.trash_commands",
-    "pyvospace.cli.audit_command",
-    "pyvospace.cli.login_commands",
-    "pyvospace.cli.server_commands",
-    "pyvospace.cli.user_commands",
-    "pyvospace.cli.group_commands",
-    "pyvospace.cli.quota_commands",
-    "pyvospace.cli.policy_commands",
-    "pyvospace.cli.usage_commands",
-    "pyvospace.cli.integrity_commands",
-    "pyvospace.cli.operation_commands",
-    "pyvospace.cli.storage_commands",
-    "pyvospace.cli.recall_commands",
-    "pyvospace.cli.token_commands",
-    "pyvospace.cli.key_commands",
-)
-"""Modules with a function ``register(app)`` that adds their commands."""
 
 FAILED = 1
 WRONG_SETTINGS = 2
@@ -62,10 +40,8 @@ def _root(
 
 def make_app() -> typer.Typer:
     """Put the commands together."""
-    app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
+    app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
     app.callback()(_root)
-    for part in PARTS:
-        importlib.import_module(part).register(app)
     return app
 
 

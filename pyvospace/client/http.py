@@ -95,6 +95,7 @@ class Http:
         self.retry = retry or Retry()
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
+        self._trusted: ssl.SSLContext | None = None
 
     def authorize(self, authorization: Authorization | None) -> None:
         """Use another credential from now on."""
@@ -217,6 +218,7 @@ class Http:
             found = self._authorization
             sent["Authorization"] = found if isinstance(found, str) else await found()
         log.debug("%s %s", method, shown(url))
+        proxy = _proxy(url)
         with translated(url):
             return await self._open_session().request(
                 method,
@@ -224,7 +226,8 @@ class Http:
                 data=body() if callable(body) else body,
                 headers=sent,
                 timeout=aiohttp.ClientTimeout(sock_connect=self.timeouts.connect, sock_read=read or self.timeouts.read),
-                proxy=_proxy(url),
+                proxy=proxy,
+                ssl=self._tls() if url.scheme == "https" or proxy or self._ca_file else True,
                 allow_redirects=False,
             )
 
@@ -248,7 +251,7 @@ class Http:
         """Make the session when the first request comes: only then there is surely a running loop."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._connections, ssl=self._tls()),
+                connector=aiohttp.TCPConnector(limit=self._connections),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": USER_AGENT},
                 skip_auto_headers=("Content-Type",),
@@ -259,13 +262,17 @@ class Http:
         return self._session
 
     def _tls(self) -> ssl.SSLContext:
-        # Made here: aiohttp makes its own when it is imported, and so may not see SSL_CERT_FILE.
+        if self._trusted is not None:
+            return self._trusted
+        # Made here: aiohttp makes its own when it is imported, and so may not see SSL_CERT_FILE. And made only when it
+        # is needed, since to read all the certificates takes a tenth of a short command.
         context = ssl.create_default_context()
         if self._ca_file is not None:
             try:
                 context.load_verify_locations(self._ca_file)
             except (OSError, ssl.SSLError) as error:
                 raise ServiceUnreachable(f"certificates {self._ca_file}: {error}", sent=False, permanent=True) from None
+        self._trusted = context
         return context
 
 

@@ -6,7 +6,7 @@ import pytest
 import typer
 
 import pyvospace
-from pyvospace.cli import main
+from pyvospace.cli import lazy, main
 from pyvospace.config import ConfigError, Problem
 from pyvospace.model.faults import NodeNotFound
 from pyvospace.supervisor import SupervisorError
@@ -92,3 +92,18 @@ def test_help_imports_nothing_that_is_slow() -> None:
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = set(re.split(r"\s", shown.stdout))
     assert not loaded & {"aiohttp", "asyncpg", "lxml", "jose", "cryptography", "argon2", "psutil", "pydantic"}
+
+
+def test_the_table_of_commands_is_true() -> None:
+    context = typer.Context(typer.main.get_command(main.make_app()))
+    assert {part: set(lazy.load(part, context)) for part in lazy.PARTS} == {
+        part: set(names) for part, names in lazy.PARTS.items()
+    }
+
+
+def test_a_command_imports_the_others_no_more_than_the_parser_needs() -> None:
+    script = "import sys; from pyvospace.cli import main; main.run(['jobs', 'list', '--url', 'x']); print(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = set(re.split(r"\s", shown.stdout))
+    assert "pyvospace.cli.job_commands" in loaded
+    assert not loaded & {"pyvospace.cli.user_commands", "pyvospace.cli.quota_commands", "rich", "pydantic"}
