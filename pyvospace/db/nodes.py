@@ -104,6 +104,7 @@ def stored_node(row: asyncpg.Record) -> StoredNode:
         structure=row.get("structure"),
         integrity=_integrity(row),
         tier=row.get("tier") or "",
+        sha256=row.get("sha256"),
     )
 
 
@@ -127,6 +128,7 @@ async def _resolve(connection: Connection | Database, caller: Caller, names: tup
         way_readable=row["visible"],
         parent=_rights_above(row),
         epoch=row["epoch"],
+        limited=row["limited"],
     )
 
 

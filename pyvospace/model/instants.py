@@ -11,11 +11,11 @@ _INSTANT = re.compile(
 )
 
 
-def write_instant(instant: datetime) -> str:
+def write_instant(instant: datetime, *, timespec: str = "milliseconds") -> str:
     """Write ``YYYY-MM-DDThh:mm:ss.sssZ``; a datetime without time zone is taken as UTC."""
     if instant.tzinfo is not UTC and instant.tzinfo is not None:  # those of the database are in UTC
         instant = instant.astimezone(UTC)
-    return instant.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    return instant.isoformat(timespec=timespec).removesuffix("+00:00") + "Z"
 
 
 def read_instant(text: str, *, of: str = "") -> datetime:

@@ -58,6 +58,8 @@ class StoredNode:
     """Whether its bytes are damaged, or when they were last known to be good. Empty: not known, or not asked for."""
     tier: str = ""
     """Of bytes at home in a cold storage that were resolved: online, recalling or nearline."""
+    sha256: bytes | None = None
+    """Of a node that was resolved."""
 
     @property
     def is_container(self) -> bool:
@@ -92,6 +94,8 @@ class Resolution:
     parent: Rights | None
     """Of the container of `last`; None: it is the root."""
     epoch: int
+    limited: bool = False
+    """There are quotas in the space."""
 
     @property
     def node(self) -> StoredNode | None:

@@ -13,7 +13,7 @@ from aiohttp import web
 from pyvospace.model.audit import Action
 from pyvospace.model.callers import ANONYMOUS, Origin
 from pyvospace.model.faults import Fault, NotAuthenticated, TooManyAttempts
-from pyvospace.server.handlers import files, logins, nodes, search, transfers, versions
+from pyvospace.server.handlers import entries, files, logins, nodes, search, transfers, versions
 from pyvospace.server.handlers.requests import CONTEXT, TRIED
 from pyvospace.service.audit import REFUSED, Entry
 from pyvospace.service.faults import REQUEST_ID
@@ -32,6 +32,7 @@ _ACTIONS: Final[Mapping[object, Action]] = {
     nodes.post: Action.SET_NODE,
     nodes.delete: Action.DELETE_NODE,
     nodes.get: Action.GET_NODE,
+    entries.get: Action.GET_NODE,
     files.get: Action.READ_BYTES,
     files.put: Action.STORE_BYTES,
     versions.post: Action.RESTORE_VERSION,

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Final
 
+from pyvospace.model.instants import write_instant
 from pyvospace.model.nodes import Capability, Node, Property
 from pyvospace.model.uris import encode_path
-from pyvospace.model.vocabulary import DATE, STANDARD_FILES, STANDARD_VOSPACE, Detail, NodeType
+from pyvospace.model.vocabulary import (
+    DATE,
+    FILE_MODE,
+    FILE_TIME,
+    STANDARD_FILES,
+    STANDARD_VOSPACE,
+    TYPE,
+    Detail,
+    NodeType,
+)
 from pyvospace.server import views
 from pyvospace.server.properties import describe_properties
 
 if TYPE_CHECKING:
+    from pyvospace.model.entries import Room
     from pyvospace.model.stored import StoredNode
     from pyvospace.model.uris import NodeUri
 
 _NO_DATE = (Property(DATE, "2000-01-01T00:00:00.000Z", read_only=True),)
 """Tells nothing. vos cannot show a listing at all if one child has no date, or that of 1970 (N2 of the clients)."""
+
+_KINDS: Final = {NodeType.CONTAINER: "container", NodeType.LINK: "link", NodeType.STRUCTURED: "structured"}
+"""Types of entries, besides data."""
+_OF_FILES: Final = (FILE_TIME, FILE_MODE)
 
 
 def describe(node: StoredNode, uri: NodeUri, detail: Detail, *, base: str) -> Node:
@@ -68,3 +84,27 @@ def describe_child(node: StoredNode, uri: NodeUri, detail: Detail, *, seen: bool
 
 def _bare(node: StoredNode, uri: NodeUri) -> Node:
     return Node(uri=uri, type=node.type, busy=node.busy, target=node.target)
+
+
+def describe_entry(node: StoredNode, *, writable: bool, room: Room | None) -> dict[str, object]:
+    """Give the members of the entry of a node; of its children the database itself writes them (entries.sql)."""
+    files = {uri: node.properties[uri] for uri in _OF_FILES if uri in node.properties}
+    return {
+        "name": node.name,
+        "type": _KINDS.get(node.type, "data"),
+        "length": (node.size or 0) if node.type.holds_bytes else None,
+        "mtime": write_instant(node.modified or node.changed, timespec="microseconds"),
+        "ctime": write_instant(node.changed, timespec="microseconds"),
+        "owner": node.owner,
+        "etag": node.sha256.hex() if node.sha256 else None,
+        "md5": node.md5.hex() if node.md5 else None,
+        "public": node.public,
+        "readable": node.readable,
+        "writable": writable,
+        "locked": node.locked,
+        "busy": node.busy,
+        "target": node.target,
+        "content_type": node.properties.get(TYPE),
+        "props": files or None,
+        "quota": asdict(room) if room else None,
+    }

@@ -547,6 +547,16 @@ class Policy:
         """Say whether a node in a container that the caller may read is told of, beyond its name and type."""
         return node.readable or (self._opencadc and not node.is_container)
 
+    @property
+    def changes(self) -> bool:
+        """Say whether the caller may change anything: the service is open to it, and his credential good for it."""
+        scope = self.caller.scope
+        return self._standing.refusal(changes=True) is None and (scope is None or TokenRight.WRITE in scope.rights)
+
+    def writes(self, node: StoredNode) -> bool:
+        """Say whether the caller may change the content of a node that he is told of: its bytes, its children."""
+        return self.changes and node.writable and not node.locked and not node.immutable
+
     def refusal(self, found: Resolution, what: str) -> Fault:
         """Refuse, in words that tell an anonymous caller to log in."""
         return self._question(Right.READ, found).refusal(what)

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from pyvospace.server.handlers import (
     administration,
+    entries,
     files,
     gms,
     logins,
@@ -51,6 +52,7 @@ _OF_NODES: Final[tuple[_Route, ...]] = (
     ("DELETE", "/nodes", nodes.delete),
     ("GET HEAD", "/files", files.get),
     ("PUT", "/files", files.put),
+    ("GET HEAD", f"/{entries.ENTRIES}", entries.get),
     ("GET HEAD", "/versions", versions.get),
     ("POST", "/versions", versions.post),
     ("DELETE", "/versions", versions.delete),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pyvospace.model.entries import Entry, Room, read_file_time, read_mode
 from pyvospace.model.faults import InvalidData, InvalidURI
 from pyvospace.model.uris import check_name
 from pyvospace.model.vocabulary import FILE_MODE, FILE_TIME, NodeType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _TYPES: Final = {
     "container": NodeType.CONTAINER,
@@ -21,6 +24,12 @@ _TYPES: Final = {
 _SHA256: Final = re.compile("[0-9a-f]{64}")
 _LONGEST: Final = 1 << 20
 """Most bytes of a line."""
+
+
+def render_entry(told: Mapping[str, object]) -> bytes:
+    """Write one line of these members, without those that tell nothing."""
+    members = {name: value for name, value in told.items() if value is not None and value is not False}
+    return json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 class EntryReader:

@@ -17,10 +17,10 @@ with recursive walk as (
      where w.depth < cardinality($1::text[])
 )
 select w.depth, w.visible, w.parent_owner_id, w.parent_public, w.parent_group_read,
-       w.parent_group_write, w.parent_locked, w.parent_immutable, s.epoch,
+       w.parent_group_write, w.parent_locked, w.parent_immutable, s.epoch, s.limited,
        n.id, n.parent_id, n.name, n.type, n.owner_id, u.name as owner, n.public, n.group_read, n.group_write,
        n.inherit, n.locked, n.immutable, n.properties, n.target, n.size, n.md5, n.created, n.changed, n.modified,
-       n.structure,
+       n.structure, n.sha256,
        t.url as storage_url, t.uuid as storage,
        may_read(n.owner_id, n.public, n.group_read, n.group_write, $2, $3::text[], $4) as readable,
        may_write(n.owner_id, n.group_write, $2, $3::text[], $4) as writable,

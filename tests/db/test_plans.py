@@ -32,6 +32,7 @@ STATEMENTS = [
     for file in (
         "nodes.sql",
         "listings.sql",
+        "entries.sql",
         "copies.sql",
         "recursive.sql",
         "search.sql",

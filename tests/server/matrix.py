@@ -239,6 +239,14 @@ async def list_box(agent: Agent, path: str) -> Outcome:
     return _outcome(agent, await agent.get(path.rpartition("/")[0], detail="max"))
 
 
+async def entry(agent: Agent, path: str) -> Outcome:
+    return _outcome(agent, await agent.send("GET", f"/entries{path}"))
+
+
+async def entries(agent: Agent, path: str) -> Outcome:
+    return _outcome(agent, await agent.send("GET", f"/entries{path.rpartition('/')[0]}"))
+
+
 async def set_property(agent: Agent, path: str, name: str, value: str) -> Outcome:
     return _outcome(agent, await agent.post(path, "Node", properties={name: value}))
 
@@ -390,9 +398,11 @@ _TABLE: Final[dict[str, tuple[Ruling, Operation]]] = {
     "get properties": (_read, lambda agent, path: get(agent, path, "properties")),
     "get max": (_read, lambda agent, path: get(agent, path, "max")),
     "head": (_read, head),
+    "entry": (_read, entry),
     "protocols": (_read, protocols),
     "permissions": (_read, permissions),
     "list": (_of_box, list_box),
+    "list entries": (_of_box, entries),
     "search": (_of_box, search),
     "search for": (_of_box, search_for),
     "search job": (_of_box, search_job),

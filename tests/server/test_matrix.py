@@ -34,7 +34,7 @@ _CHANGING = {
     *("delete job", "set job"),
 }
 """Operations that leave something else behind when they are allowed."""
-_OF_BOX = {"list", "search", "search for", "search job", "pack", "create"}
+_OF_BOX = {"list", "list entries", "search", "search for", "search job", "pack", "create"}
 """Operations on the container, whose list of names is for whoever may read it."""
 _MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}T[0-9:.]+Z?|[0-9a-f]{40}")
 """What differs between two answers that say the same: times, and ids of jobs."""
@@ -257,7 +257,7 @@ def leaks(cell: Cell, told: str) -> list[str]:
         secrets += [SECRET, *([] if of.goal or cell.operation in _OF_BOX else [GOAL])]
     if not matrix.sees_goal(cell.user, cell.state):
         secrets += [*_OF_BYTES, matrix.GOAL_SECRET]
-    if cell.operation == "list" and matrix.writes(matrix.person(cell.user), of.box):
+    if cell.operation in {"list", "list entries"} and matrix.writes(matrix.person(cell.user), of.box):
         secrets = [one for one in secrets if one != _SIZE]  # how much is in a container is for those who fill it
     return [one for one in secrets if one in told]
 

@@ -78,7 +78,7 @@ JOB_LISTS = {("GET", f"/{name}") for name in LISTS}
 JOB_MAKERS = {("POST", f"/{name}") for name in LISTS} | {("POST", "/pkg")}
 """Routes that only note what somebody wants: whether he may is seen when it is done."""
 
-AT_THE_ROOT = {("GET", "/nodes"): 200, ("GET", "/files"): 400, ("GET", "/versions"): 400}
+AT_THE_ROOT = {("GET", "/nodes"): 200, ("GET", "/entries"): 200, ("GET", "/files"): 400, ("GET", "/versions"): 400}
 """The root is public, and holds no bytes."""
 
 DOCUMENT = node_document(SECRET, properties={})
@@ -99,6 +99,8 @@ REQUESTS: dict[tuple[str, str], tuple[str, str | None]] = {
     ("PUT", "/files"): ("", ""),
     ("GET", "/files/{path}"): (SECRET, None),
     ("PUT", "/files/{path}"): (SECRET, "x"),
+    ("GET", "/entries"): ("", None),
+    ("GET", "/entries/{path}"): (SECRET, None),
     ("GET", "/versions"): ("", None),
     ("POST", "/versions"): ("", "number=1"),
     ("DELETE", "/versions"): ("?number=1", None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Awaitable, Callable
 from urllib.parse import quote
@@ -109,6 +110,16 @@ async def read_redirect(agent: Agent, path: str) -> bool:
     return await follow_for_bytes(agent, await agent.send("GET", url))
 
 
+async def read_entry(agent: Agent, path: str) -> bool:
+    answer = await agent.send("GET", f"/entries{path}")
+    return answer.status == 200 and hashlib.sha256(BYTES).hexdigest() in answer.text
+
+
+async def read_entries(agent: Agent, path: str) -> bool:
+    answer = await agent.send("GET", f"/entries{path.rpartition('/')[0]}")
+    return hashlib.sha256(BYTES).hexdigest() in answer.assert_status(200).text
+
+
 async def find(agent: Agent, path: str) -> bool:
     container, _, name = path.rpartition("/")
     answer = await agent.send("GET", f"/search?target={uri_of(container)}&name={name}")
@@ -117,7 +128,7 @@ async def find(agent: Agent, path: str) -> bool:
 
 WAYS_TO_READ: list[Callable[[Agent, str], Awaitable[bool]]] = [
     read_node, read_listing, read_protocols, read_files, read_view, read_document, read_parameters, read_redirect,
-    find,
+    find, read_entry, read_entries,
 ]  # fmt: skip
 
 

@@ -51,6 +51,7 @@ EXPECTED = {
     "ivo://pyvospace/std/search#async-1.0": ("/searches", "full"),
     "ivo://pyvospace/std/permissions#1.0": ("/permissions", "full"),
     "ivo://pyvospace/std/audit#1.0": ("/audit", "full"),
+    "ivo://pyvospace/std/entries#1.0": ("/entries", "base"),
     "ivo://pyvospace/std/versions#1.0": ("/versions", "base"),
     "ivo://pyvospace/std/recalls#1.0": ("/recalls", "full"),
     "ivo://ivoa.net/std/GMS#search-1.0": ("/gms/search", "full"),

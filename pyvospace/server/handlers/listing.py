@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 _SMALL: Final = 256 * 1024
 """A listing up to this size is sent in one piece, with its length."""
+_DIGITS: Final = 15
+"""Of a number of children, at the most."""
 
 
 def wanted_detail(asked: Mapping[str, list[str]]) -> Detail:
@@ -28,6 +30,14 @@ def wanted_detail(asked: Mapping[str, list[str]]) -> Detail:
         return Detail(text.lower())
     except ValueError:
         raise InvalidArgument(f"detail: {text[:80]!r} is none of min, properties, max") from None
+
+
+def wanted_limit(asked: Mapping[str, list[str]]) -> int | None:
+    """Read how many children are wanted at the most; None: all. InvalidArgument if it is no number."""
+    limit = one(asked, "LIMIT")
+    if limit is not None and not (limit.isascii() and limit.isdigit() and len(limit) <= _DIGITS):
+        raise InvalidArgument(f"limit: {limit[:80]!r} is no number of children")
+    return int(limit) if limit is not None else None
 
 
 async def send(request: web.Request, pieces: AsyncIterator[bytes]) -> web.StreamResponse:

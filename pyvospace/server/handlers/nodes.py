@@ -13,7 +13,7 @@ from pyvospace.model.transfers import Protocol
 from pyvospace.model.uris import encode_path
 from pyvospace.model.vocabulary import CLIENT_PROTOCOLS, CORE, Detail, SortKey
 from pyvospace.server.describe import describe, describe_child
-from pyvospace.server.handlers.listing import send, wanted_detail
+from pyvospace.server.handlers.listing import send, wanted_detail, wanted_limit
 from pyvospace.server.handlers.requests import context, document, node_path, one, parameters, see_other, xml
 from pyvospace.server.operations import nodes, transfers
 from pyvospace.wire import nodes as wire
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from pyvospace.model.stored import StoredNode
     from pyvospace.server.context import Context
 
-_DIGITS = 15
-"""Of a number of children, at the most."""
 _ORDERS = {"asc": False, "desc": True}
 
 
@@ -87,12 +85,10 @@ async def _document(request: web.Request, path: tuple[str, ...]) -> Node:
 
 
 def _page(ctx: Context, path: tuple[str, ...], asked: Mapping[str, list[str]]) -> Page:
-    limit = one(asked, "LIMIT")
-    if limit is not None and not (limit.isascii() and limit.isdigit() and len(limit) <= _DIGITS):
-        raise InvalidArgument(f"limit: {limit[:80]!r} is no number of children")
+    limit = wanted_limit(asked)
     return Page(
         start=_start(ctx, path, one(asked, "URI")),
-        limit=int(limit) if limit is not None else None,
+        limit=limit,
         sort=_sort(one(asked, "SORT")),
         descending=_descending(one(asked, "ORDER")),
     )

@@ -13,6 +13,7 @@ from pyvospace.model.faults import Fault, ServiceBusy
 from pyvospace.model.instants import read_instant
 from pyvospace.model.transfers import Protocol
 from pyvospace.model.vosi import CLOSED_FOR, Availability, Capability, Standing, State
+from pyvospace.server.handlers.entries import ENTRIES
 from pyvospace.server.handlers.gms import GMS
 from pyvospace.server.handlers.recalls import RECALLS
 from pyvospace.server.handlers.recursive import DELETIONS, SETTINGS
@@ -50,6 +51,7 @@ _INTERFACES: Final = (
     (vocabulary.STANDARD_SEARCH, "search", "full", True),
     (vocabulary.STANDARD_SEARCHES, "searches", "full", True),
     (vocabulary.STANDARD_RECALLS, RECALLS, "full", True),
+    (vocabulary.STANDARD_ENTRIES, ENTRIES, "base", True),
     (vocabulary.STANDARD_VERSIONS, "versions", "base", True),
     (vocabulary.STANDARD_PERMISSIONS, "permissions", "full", True),
     (vocabulary.STANDARD_AUDIT, "audit", "full", True),
