@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
+from pyvospace.cli.defaults import shows_progress
 from pyvospace.cli.session import Session, complain, printable
 from pyvospace.client.progress import SILENT
 from pyvospace.model.faults import Fault
@@ -27,7 +27,7 @@ class Display:
 
     def __init__(self, session: Session, *, quiet: bool = False) -> None:
         self._session = session
-        self._bars = None if quiet or not sys.stderr.isatty() else _make_bars()
+        self._bars = _make_bars() if shows_progress(quiet=quiet) else None
         self._all: TaskID | None = None
         self._files = 0
 

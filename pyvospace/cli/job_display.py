@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from pyvospace.cli.defaults import shows_progress
 from pyvospace.cli.session import printable
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class JobDisplay:
     """Shows how far jobs are if standard error is a terminal; else nobody asks for it."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._bars = None if quiet or not sys.stderr.isatty() else _make_bars()
+        self._bars = _make_bars() if shows_progress(quiet=quiet) else None
 
     def __enter__(self) -> Self:
         """Begin to show."""

@@ -60,7 +60,10 @@ def run(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except (Fault, OSError, SupervisorError, TyperException) as error:
-        return _complain(_words(error), error.exit_code if isinstance(error, Fault | TyperException) else FAILED)
+        from pyvospace.cli.hints import hint, shown
+
+        lines = [*_words(error), *shown([hint(error)])]
+        return _complain(lines, error.exit_code if isinstance(error, Fault | TyperException) else FAILED)
     except Exception as error:
         # Imported only now: settings take long to load, and the commands of users have none.
         from pyvospace.config import ConfigError

@@ -7,7 +7,7 @@ import logging
 import re
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, aclosing, contextmanager
+from contextlib import AsyncExitStack, aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
@@ -15,10 +15,10 @@ from urllib.parse import unquote
 
 import typer
 
+from pyvospace.cli import hints
 from pyvospace.client import Access, Space, find_spaces
-from pyvospace.client.failures import ServiceUnreachable
 from pyvospace.client.locations import authority_of, is_uri
-from pyvospace.model.faults import ContainerNotFound, Fault, InvalidURI, NodeNotFound, NotAuthenticated
+from pyvospace.model.faults import Fault, InvalidURI, NodeNotFound
 from pyvospace.model.uris import NodeUri
 from pyvospace.model.vocabulary import Detail
 
@@ -48,6 +48,8 @@ class Session:
         self._stack = AsyncExitStack()
         self.failure: Fault | OSError | None = None
         """The first one of those that did not end the command."""
+        self._kinds: dict[type[Fault | OSError], Fault | OSError] = {}
+        """The first one of each kind."""
 
     async def __aenter__(self) -> Self:
         """Be ready."""
@@ -116,17 +118,23 @@ class Session:
         told = words(error)
         if what is not None and str(what) not in told:
             told += f" ({what})"
-        complain(told + self._advice(error))
+        complain(told)
+        self._kinds.setdefault(type(error), error)
 
-    def _advice(self, error: Fault | OSError) -> str:
-        """Say what to do about a failure, if that is plain."""
-        if isinstance(error, ContainerNotFound):
-            return "; pyvospace mkdir -p makes the containers above"
-        if isinstance(error, NotAuthenticated) and all(one.authorization() is None for one in self._open):
-            return "; no token is given: set VOSPACE_TOKEN, use --token, or log in with `pyvospace login`"
-        if isinstance(error, ServiceUnreachable) and "certificate not trusted" in error.detail:
-            return "; --ca-file or SSL_CERT_FILE names one to trust"
-        return ""
+    async def advise(self) -> None:
+        """Say what to do about what has failed: once for each kind of failure, when everything else is done."""
+        anonymous = all(one.authorization() is None for one in self._open)
+        for line in hints.shown([await self._hint(error, anonymous=anonymous) for error in self._kinds.values()]):
+            complain(line)
+
+    async def _hint(self, error: Fault | OSError, *, anonymous: bool) -> str | None:
+        uri = hints.missing(error)
+        if uri is not None and not anonymous:
+            with suppress(Fault, OSError):
+                near = await hints.similar(await self.space(uri.authority), uri)
+                if near is not None:
+                    return near
+        return hints.hint(error, anonymous=anonymous)
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -194,4 +202,5 @@ async def _run(options: Access, action: Callable[[Session], Awaitable[None]]) ->
     async with Session(options) as session:
         with session.excused():
             await action(session)
+        await session.advise()
     return session.failure

@@ -149,6 +149,8 @@ def _read(file: Path) -> tuple[Access, Mapping[str, Access]]:
         return Access(), {}
     except (OSError, ValueError) as error:
         raise InvalidArgument(f"{file}: {error}") from None
+    if not isinstance(said.pop("defaults", {}), dict):  # it is the command line that reads it
+        raise InvalidArgument(f"{file}: defaults is a section [defaults]")
     sections = said.pop("spaces", {})
     if not isinstance(sections, dict) or not all(isinstance(one, dict) for one in sections.values()):
         raise InvalidArgument(f'{file}: spaces are sections [spaces."authority"]')
