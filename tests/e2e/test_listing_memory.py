@@ -94,6 +94,17 @@ async def test_memory_does_not_grow_with_the_children(alice: Agent, catalogue: D
     assert peak(alice.pair) - before < MARGIN < size // 1024
 
 
+async def test_memory_does_not_grow_with_the_entries(alice: Agent, catalogue: Database) -> None:
+    many = await fill(alice, catalogue, MANY)
+    headers = {"Authorization": f"Bearer {alice.token}"}
+    before, lines, size = peak(alice.pair), 0, 0
+    async with alice.session.get(f"{alice.pair.url}/entries{many}", headers=headers) as response:
+        async for piece in response.content.iter_any():
+            lines, size = lines + piece.count(b"\n"), size + len(piece)
+    assert lines == MANY + 1
+    assert peak(alice.pair) - before < MARGIN // 2 < size // 1024
+
+
 async def test_several_listings_at_once(alice: Agent, catalogue: Database) -> None:
     """Clients that take nothing of what they asked for cost no memory either."""
     many = await fill(alice, catalogue, MANY)
