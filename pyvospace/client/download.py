@@ -152,7 +152,7 @@ class Reading:
         headers = self._range_headers()
         opened = self._http.open("GET", endpoint, headers=headers, credential=self._credential)
         response = await self._stack.enter_async_context(opened)
-        content, first = _described(response)
+        content, first = described(response)
         if self._content is None:
             self._content = content
             self._next = _absolute(self._next, content.total)
@@ -225,7 +225,7 @@ class Reading:
             self._content.digests.require(self._digester.digests(), self._what)
 
 
-def _described(response: aiohttp.ClientResponse) -> tuple[Content, int]:
+def described(response: aiohttp.ClientResponse) -> tuple[Content, int]:
     """Read what an answer says of the whole file, and the position of its first byte."""
     first, total = 0, response.content_length
     if response.status == HTTPStatus.PARTIAL_CONTENT:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
@@ -87,6 +88,25 @@ async def negotiate_package(http: Http, sync_url: str, uris: Sequence[NodeUri], 
     return (urljoin(sync_url, answer.headers["Location"]),)
 
 
+async def locate(http: Http, url: str, direction: Direction) -> str | None:
+    """Ask a service of ours for one endpoint of a node by its path, with one request and no job to pull.
+
+    Parameters
+    ----------
+    url
+        Where the bytes of the node are by path; it leads to the endpoint.
+
+    Returns
+    -------
+    str or None
+        None: there are no bytes to be pulled, or the endpoint is none that this client can use.
+    """
+    method = "PUT" if direction is Direction.PUSH_TO_VOSPACE else "GET"
+    answer = await http.ask(method, url, follow=False)
+    endpoint = urljoin(url, answer.headers["Location"]) if "Location" in answer.headers else None
+    return endpoint if endpoint and _usable(endpoint, secure=urlsplit(url).scheme == "https") else None
+
+
 def _protocols(direction: Direction, sync_url: str) -> tuple[str, ...]:
     known = _PROTOCOLS[direction]
     return known[:1] if urlsplit(sync_url).scheme == "https" else known
@@ -112,17 +132,37 @@ async def _reason(http: Http, answer: Answer, uri: NodeUri) -> Fault:
 
 
 class Endpoints:
-    """The endpoints of one transfer, negotiated when the first one is needed and again when they are over."""
+    """The endpoints of one transfer, negotiated when the first one is needed and again when they are over.
 
-    def __init__(self, negotiate: Callable[[], Awaitable[tuple[str, ...]]]) -> None:
+    Parameters
+    ----------
+    negotiate
+        Gives all of them.
+    quick
+        Gives one of them at less cost; None: in this way there is none.
+    """
+
+    def __init__(
+        self,
+        negotiate: Callable[[], Awaitable[tuple[str, ...]]],
+        quick: Callable[[], Awaitable[str | None]] | None = None,
+    ) -> None:
         self._negotiate = negotiate
+        self._quick = quick
         self._urls: tuple[str, ...] = ()
+        self._asking = asyncio.Lock()
+        self._failed = 0
+        """How often the one that was found quickly could not be reached."""
 
     async def current(self) -> str:
         """Give the endpoint to use now."""
-        if not self._urls:
-            self._urls = await self._negotiate()
-        return self._urls[0]
+        async with self._asking:
+            if not self._urls:
+                found = None if self._quick is None else await self._quick()
+                if found is None:
+                    self._quick = None
+                self._urls = await self._negotiate() if found is None else (found,)
+            return self._urls[0]
 
     def know(self, urls: tuple[str, ...]) -> None:
         """Use these first, which were negotiated elsewhere."""
@@ -130,13 +170,23 @@ class Endpoints:
 
     def failed(self, fault: Fault) -> None:
         """Turn to the next endpoint if one cannot be reached."""
-        if isinstance(fault, ServiceUnreachable):
-            self._urls = (*self._urls[1:], *self._urls[:1])
+        if not isinstance(fault, ServiceUnreachable):
+            return
+        self._urls = (*self._urls[1:], *self._urls[:1])
+        self._failed += 1
+        if self._quick is not None and (not fault.sent or self._failed > 1):
+            self._quick, self._urls = None, ()
 
-    def renew(self, fault: Fault) -> bool:
-        """Say whether a fault of an endpoint that served before can mean that its time is over; if so, forget it."""
+    def renew(self, fault: Fault, endpoint: str | None = None) -> bool:
+        """Say whether a fault of an endpoint that served before can mean that its time is over; if so, forget it.
+
+        Parameters
+        ----------
+        endpoint
+            Which one it was, if another one may have been negotiated meanwhile.
+        """
         over = fault.status in _REFUSING
-        if over:
+        if over and (endpoint is None or endpoint in self._urls):
             log.info("%s; negotiating again", fault)
             self._urls = ()
         return over

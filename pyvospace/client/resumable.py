@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Final
 from urllib.parse import urljoin
 
+from pyvospace.client.conditions import About
 from pyvospace.client.digests import Digester, Digests, told_digests
 from pyvospace.client.failures import ServiceUnreachable
 from pyvospace.client.http import Http, pieces
@@ -51,7 +51,7 @@ async def push_in_parts(
     usual: Endpoints,
     *,
     what: object,
-    content_type: str | None,
+    about: About,
     progress: Progress,
 ) -> Stored | None:
     """Push a file so that it is resumed where it breaks off, in this run or a later one.
@@ -61,7 +61,7 @@ async def push_in_parts(
     Stored or None
         None: the service does not know how; `usual` has endpoints now.
     """
-    with Unfinished([str(what), content_type, *source.version]) as unfinished:
+    with Unfinished([str(what), about.metadata(), *source.version]) as unfinished:
         begins = None
         if unfinished.url is None:
             begins, urls = await negotiate()
@@ -70,7 +70,7 @@ async def push_in_parts(
                 return None
         where = _Begins(negotiate, begins)
         return await ResumableUpload(
-            http, where.current, source, unfinished, what=what, content_type=content_type, progress=progress
+            http, where.current, source, unfinished, what=what, metadata=about.metadata(), progress=progress
         ).run()
 
 
@@ -115,6 +115,8 @@ class ResumableUpload:
         Gives where uploads begin.
     unfinished
         Remembers this one; entered already.
+    metadata
+        What is said of the bytes, as TUS says it.
     """
 
     def __init__(
@@ -125,7 +127,7 @@ class ResumableUpload:
         unfinished: Unfinished,
         *,
         what: object,
-        content_type: str | None = None,
+        metadata: str = "",
         progress: Progress = SILENT,
     ) -> None:
         self._http = http
@@ -134,7 +136,7 @@ class ResumableUpload:
         self._size = source.size or 0
         self._unfinished = unfinished
         self._what = what
-        self._content_type = content_type
+        self._metadata = metadata
         self._progress = progress
         self._attempts = Attempts(http.retry)
         self._url = unfinished.url
@@ -183,8 +185,8 @@ class ResumableUpload:
 
     async def _begin(self) -> str:
         headers = {**_VERSION, "Upload-Length": str(self._size)}
-        if self._content_type is not None:
-            headers["Upload-Metadata"] = f"filetype {base64.b64encode(self._content_type.encode()).decode()}"
+        if self._metadata:
+            headers["Upload-Metadata"] = self._metadata
         url = await self._begins()
         self._new = True
         async with self._http.open("POST", url, headers=headers, credential=False) as response:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, TypeVar, cast
 
-from pyvospace.client import space
+from pyvospace.client import reader, space
 from pyvospace.client.access import Access
+from pyvospace.client.conditions import Condition
 from pyvospace.client.http import Timeouts
 from pyvospace.client.jobs import Counts, JobList, JobReference, Watch
 from pyvospace.client.progress import SILENT, Progress
@@ -19,6 +20,7 @@ from pyvospace.client.retry import Retry
 from pyvospace.client.shares import Share
 from pyvospace.client.upload import Stored
 from pyvospace.model.archives import TAR, ArchiveFormat
+from pyvospace.model.entries import Entry
 from pyvospace.model.jobs import Job
 from pyvospace.model.nodes import Node, Property, View
 from pyvospace.model.permissions import Permissions
@@ -28,6 +30,28 @@ from pyvospace.model.uris import NodeUri
 from pyvospace.model.vocabulary import Detail, Phase
 
 T = TypeVar("T")
+
+
+class Reader:
+    """The bytes that a node had when it was opened, in any order; see `pyvospace.client.Reader`."""
+
+    def __init__(self, reader: reader.Reader, wait: Callable[[Coroutine[Any, Any, bytes]], bytes]) -> None:
+        self._reader = reader
+        self._wait = wait
+
+    @property
+    def etag(self) -> str | None:
+        """Tell the SHA-256 of the bytes in hex; None: the service names no version."""
+        return self._reader.etag
+
+    @property
+    def size(self) -> int:
+        """Tell how many bytes the whole has."""
+        return self._reader.size
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Read from byte `start` to before `stop`."""
+        return self._wait(self._reader.read(start, stop))
 
 
 class Space:
@@ -168,14 +192,39 @@ class Space:
         size: int | None = None,
         content_type: str | None = None,
         view: View | None = None,
+        condition: Condition | None = None,
+        mtime: datetime | int | None = None,
+        mode: int | None = None,
         progress: Progress = SILENT,
     ) -> Stored:
         """Store bytes at a node; `source` may also be an iterable of pieces."""
         readable = isinstance(source, Path | bytes) or hasattr(source, "read")
         given = cast("Path | bytes | BinaryIO", source) if readable else _stream(cast("Iterable[bytes]", source))
         return self._wait(
-            self._space.push(given, uri, size=size, content_type=content_type, view=view, progress=progress)
+            self._space.push(
+                given,
+                uri,
+                size=size,
+                content_type=content_type,
+                view=view,
+                condition=condition,
+                mtime=mtime,
+                mode=mode,
+                progress=progress,
+            )
         )
+
+    def entry(self, uri: NodeUri | str) -> Entry:
+        """Tell of one node what a file system wants to know."""
+        return self._wait(self._space.entry(uri))
+
+    def entries(self, uri: NodeUri | str, *, after: str | None = None, page: int | None = None) -> Iterator[Entry]:
+        """Give the children of a container as they arrive, by name."""
+        return self._iterate(self._space.entries(uri, after=after, page=page))
+
+    def reader(self, uri: NodeUri | str, *, known: Entry | None = None) -> Reader:
+        """Make ready to read any parts of the bytes that a node has now."""
+        return Reader(self._wait(self._space.reader(uri, known=known)), self._wait)
 
     def read(
         self,
@@ -225,9 +274,16 @@ class Space:
         """Give the caller's shares that can be used now."""
         return self._wait(self._space.shares())
 
-    def move(self, source: NodeUri | str, destination: NodeUri | str, *, watch: Watch | None = None) -> NodeUri:
+    def move(
+        self,
+        source: NodeUri | str,
+        destination: NodeUri | str,
+        *,
+        replace: bool = False,
+        watch: Watch | None = None,
+    ) -> NodeUri:
         """Move a node with all that is below it; gives where it is then."""
-        return self._wait(self._space.move(source, destination, watch=watch))
+        return self._wait(self._space.move(source, destination, replace=replace, watch=watch))
 
     def copy(self, source: NodeUri | str, destination: NodeUri | str, *, watch: Watch | None = None) -> NodeUri:
         """Copy a node with all that is below it; gives where the copy is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyvospace.client.locations import is_uri
 from pyvospace.model.jobs import Job
-from pyvospace.model.nodes import View
+from pyvospace.model.nodes import Param, View
 from pyvospace.model.transfers import Protocol, Transfer
 from pyvospace.model.uris import NodeUri
 from pyvospace.model.vocabulary import (
@@ -14,15 +14,17 @@ from pyvospace.model.vocabulary import (
     HTTP_PUT,
     HTTPS_GET,
     HTTPS_PUT,
+    REPLACE,
     Direction,
 )
 
 _VERSION = "2.1"
 
 
-def move_of(source: NodeUri, destination: NodeUri) -> Transfer:
-    """Ask for moveNode."""
-    return Transfer(str(source), str(destination), keep_bytes=False, version=_VERSION)
+def move_of(source: NodeUri, destination: NodeUri, *, replace: bool = False) -> Transfer:
+    """Ask for moveNode; with `replace` (an extension of our own) what is there gives way."""
+    params = (Param(REPLACE, "true"),) if replace else ()
+    return Transfer(str(source), str(destination), keep_bytes=False, params=params, version=_VERSION)
 
 
 def copy_of(source: NodeUri, destination: NodeUri) -> Transfer:

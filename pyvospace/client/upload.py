@@ -9,6 +9,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
+from pyvospace.client.conditions import About
 from pyvospace.client.digests import Digester, Digests, told_digests
 from pyvospace.client.failures import ContentChanged, ServiceUnreachable
 from pyvospace.client.http import Http, pieces
@@ -16,13 +17,15 @@ from pyvospace.client.negotiation import Endpoints
 from pyvospace.client.progress import SILENT, Progress
 from pyvospace.client.retry import Attempts
 from pyvospace.client.sources import Source
-from pyvospace.model.faults import ChecksumMismatch, EndpointUsed, Fault, NodeBusy, TransferFailed
+from pyvospace.model.faults import ChecksumMismatch, EndpointUsed, Fault, NodeBusy, PreconditionFailed, TransferFailed
 
 log = logging.getLogger(__name__)
 
 _WORDS: Final = 1 << 20
 _LEASE: Final = 10
 """Seconds to wait for the service to notice that a broken attempt is over."""
+_LOST: Final = (ServiceUnreachable, EndpointUsed)
+"""How one hears that the answer to an earlier try, or to this one, was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,11 @@ class Stored:
 
     size: int
     digests: Digests
+
+    @property
+    def etag(self) -> str | None:
+        """Give what `Entry.etag` is then: the SHA-256 in hex."""
+        return None if self.digests.sha256 is None else self.digests.sha256.hex()
 
 
 class Sending:
@@ -137,7 +145,7 @@ class Upload:
         source: Source,
         *,
         what: object,
-        content_type: str | None = None,
+        about: About,
         progress: Progress = SILENT,
     ) -> None:
         self._http = http
@@ -145,7 +153,7 @@ class Upload:
         self._source = source
         self._what = what
         self._progress = progress
-        self._headers = _headers(source, content_type)
+        self._headers = _headers(source, about)
         self._begun = False
         self._sent: Stored | None = None
         """All bytes were sent at least once; whether they arrived is another matter."""
@@ -157,16 +165,19 @@ class Upload:
         Raises
         ------
         Fault
-            It does not take it; ChecksumMismatch if it stored other bytes than were sent.
+            It does not take it; ChecksumMismatch if it stored other bytes than were sent, PreconditionFailed if the
+            condition does not hold.
         """
         self._progress.expect(self._source.size)
         attempts = Attempts(self._http.retry)
         while True:
             endpoint = await self._endpoints.current()
+            # After a try whose answer was lost, what is in the way of the condition may be our own bytes.
+            lost = (*_LOST, PreconditionFailed) if self._sent is not None else _LOST
             try:
                 return await self._try(endpoint)
             except Fault as fault:
-                if self._sent is not None and await self._arrived(endpoint, fault, self._sent):
+                if self._sent is not None and isinstance(fault, lost) and await self._arrived(endpoint, self._sent):
                     return self._sent
                 await self._wait(attempts, fault)
 
@@ -203,10 +214,8 @@ class Upload:
                 pass
         return stored
 
-    async def _arrived(self, endpoint: str, fault: Fault, sent: Stored) -> bool:
+    async def _arrived(self, endpoint: str, sent: Stored) -> bool:
         """Find out whether the bytes are there, though the answer was lost."""
-        if not isinstance(fault, ServiceUnreachable | EndpointUsed):
-            return False
         try:
             async with self._http.open("HEAD", endpoint, credential=False) as response:
                 told = told_digests(response.headers)
@@ -227,10 +236,8 @@ class Upload:
         await attempts.wait_after(fault, repeatable=again, passing=over and again, ordered=ordered)
 
 
-def _headers(source: Source, content_type: str | None) -> dict[str, str]:
-    headers = {} if source.digests is None else source.digests.headers()
-    if content_type is not None:
-        headers["Content-Type"] = content_type
+def _headers(source: Source, about: About) -> dict[str, str]:
+    headers = about.headers() | ({} if source.digests is None else source.digests.headers())
     if source.size is not None:
         headers["Content-Length"] = str(source.size)
     return headers

@@ -109,9 +109,9 @@ def _instant(text: str) -> datetime:
     return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
 
 
-def _size(value: int | None) -> int | None:
+def _size(value: Any) -> int | None:
     """Take a number of bytes that can be one."""
-    if value is None or (isinstance(value, int) and value >= 0):
+    if value is None or (type(value) is int and value >= 0):
         return value
     raise ValueError(value)
 
