@@ -2,8 +2,8 @@
 
     python -m benchmarks.mount [--quick] [--rounds N] [--large BYTES] [--only NAME,...] [--json FILE]
 
-It measures on the disk of --folder (default: the working directory). All figures are rates: more is better. Quote ratios
-and medians. A peer that is not installed is named.
+It measures on the disk of --folder (default: the working directory). All figures are rates: more is better. Quote
+ratios and medians. A peer that is not installed is named.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
-from statistics import median
 
 from benchmarks.measures import Series
 from benchmarks.mounts import NAMES, OURS, PASSTHROUGH, RCLONE, RCLONE_FULL, SSHFS, Mounted, missing, mounted

@@ -75,11 +75,7 @@ class Directory:
             (self.path / folder / f"observation {one:07}.fits").touch()
 
     def arrived(self, folder: str) -> tuple[int, int]:
-        sizes = [
-            os.lstat(os.path.join(top, name)).st_size
-            for top, _, names in os.walk(self.path / folder)
-            for name in names
-        ]
+        sizes = [(Path(top) / name).lstat().st_size for top, _, names in os.walk(self.path / folder) for name in names]
         return len(sizes), sum(sizes)
 
     def remove(self, folder: str) -> None:

@@ -1,0 +1,118 @@
+"""Real mounts for tests: `pyvospace mount` as a process of its own, or a passthrough that shows what is right."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.pair import Pair
+
+ROOT = Path(__file__).parents[2]
+_PATIENCE = 60.0
+
+
+@dataclass
+class Mount:
+    """A file system that can be mounted, killed and mounted again."""
+
+    path: Path
+    command: tuple[str, ...]
+    """Without the mount point."""
+    log_file: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    before: tuple[str, ...] = ()
+    """A program that runs the command: another user, other limits."""
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *options: str) -> None:
+        """Mount and wait until it is there."""
+        self.path.mkdir(exist_ok=True)
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYVOSPACE_", "VOSPACE_"))}
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self.before, *self.command, *options, str(self.path)],
+                env={**kept, **self.environment},
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        end = time.monotonic() + _PATIENCE
+        while not self.path.is_mount():
+            assert self.process.poll() is None, f"it ended with {self.process.returncode}:\n{self.log()}"
+            assert time.monotonic() < end, f"it is not mounted:\n{self.log()}"
+            time.sleep(0.02)
+
+    def stop(self) -> int:
+        """Unmount as a user does, wait for the end of the process, and give its exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            done = subprocess.run(["fusermount3", "-u", str(self.path)], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"{done.stderr}\n{self.log()}"
+        return self.process.wait(_PATIENCE)
+
+    def again(self) -> None:
+        """Unmount and mount again."""
+        assert self.stop() == 0, self.log()
+        self.start()
+
+    def kill(self) -> None:
+        """Kill it with SIGKILL, and take away the mount point that nobody serves any more."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        subprocess.run(["fusermount3", "-u", "-z", str(self.path)], check=True)
+
+    def clear(self) -> None:
+        """Leave nothing, whatever happened."""
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            subprocess.run(["fusermount3", "-u", "-z", str(self.path)], capture_output=True, check=False)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(_PATIENCE)
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        subprocess.run(["fusermount3", "-u", "-z", str(self.path)], capture_output=True, check=False)
+
+    def log(self) -> str:
+        """Give what it has logged."""
+        return self.log_file.read_text(errors="replace")
+
+
+@contextmanager
+def cleared(mount: Mount) -> Iterator[Mount]:
+    """Take a mount away at the end."""
+    try:
+        yield mount
+    finally:
+        mount.clear()
+
+
+def passthrough(folder: Path) -> Mount:
+    """A mount of a local directory: what it does is what Linux does."""
+    (folder / "source").mkdir(parents=True)
+    command = (sys.executable, "-m", "benchmarks.passthrough", str(folder / "source"))
+    return Mount(folder / "mount", command, folder / "mount.log")
+
+
+def of_space(pair: Pair, folder: Path, *, below: str = "", token: str = "", options: tuple[str, ...] = ()) -> Mount:
+    """A mount of the user's home, or of a container below it; its cache is in the folder, for the next one too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    uri = f"vos://{pair.authority}{pair.home}{below}"
+    environment = {
+        "VOSPACE_URL": pair.url,
+        "VOSPACE_TOKEN": token or pair.token,
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "XDG_CONFIG_HOME": str(folder / "config"),
+    }
+    command = (sys.executable, "-m", "pyvospace", "mount", *options, uri)
+    return Mount(folder / "mount", command, folder / "mount.log", environment)
