@@ -39,20 +39,22 @@ async def get(request: web.Request) -> web.StreamResponse:
 
 
 async def put(request: web.Request) -> web.StreamResponse:
-    """Send the client, with his bytes, to a storage server."""
+    """Send the client, with his bytes, to a storage server; one that has sent none asks where he may."""
     ctx = context(request)
+    size = request.content_length if request.body_exists else None
     wanted = Transfer(
         target=str(ctx.uri(node_path(request))),
         direction=Direction.PUSH_TO_VOSPACE,
         protocols=(Protocol(HTTPS_PUT),),
-        params=() if request.content_length is None else (Param(LENGTH, str(request.content_length)),),
+        params=() if size is None else (Param(LENGTH, str(size)),),
         version="2.1",
     )
     negotiated = await transfers.push_to_vospace(ctx, wanted)
-    # 307 keeps method and body; a client that waits for 100-continue has sent nothing yet.
-    endpoint = negotiated.transfer.protocols[0].endpoint or ""
-    response = web.Response(status=307, headers={"Location": endpoint, "Connection": "close"})
-    response.force_close()
+    response = web.Response(status=307, headers={"Location": negotiated.transfer.protocols[0].endpoint or ""})
+    if request.body_exists:
+        # 307 keeps method and body; a client that waits for 100-continue has sent nothing yet.
+        response.headers["Connection"] = "close"
+        response.force_close()
     return response
 
 
