@@ -110,7 +110,7 @@ class Home:
 
     def put(self, folder: str, name: str, source: Path) -> None:
         with self._client() as client:
-            client.push(self._uri(folder, name), source)
+            client.push(source, self._uri(folder, name))
 
     def fill(self, folder: str, number: int) -> None:
         # In the database directly: nobody reads their bytes.
