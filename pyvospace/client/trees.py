@@ -174,7 +174,7 @@ class Copier:
         try:
             yield
         except (Fault, OSError) as error:
-            if isinstance(error, _HOPELESS) or (isinstance(error, OSError) and error.errno in _FULL):
+            if ends_all(error):
                 raise
             self.failure = self.failure or error
             self._observer.failed(what, error)
@@ -182,6 +182,11 @@ class Copier:
 
 class _Pull(Protocol):
     async def __call__(self, uri: NodeUri, target: Path, *, progress: Progress) -> None: ...
+
+
+def ends_all(error: Fault | OSError) -> bool:
+    """Say whether all else must fail too: no service, no right to log in, no room."""
+    return isinstance(error, _HOPELESS) or (isinstance(error, OSError) and error.errno in _FULL)
 
 
 def pushable_name(name: str) -> str:
