@@ -26,8 +26,6 @@ class Defaults:
     """Whether bars are shown on a terminal; ``--quiet`` turns them off for one command."""
     colour: bool = True
     """Whether names are coloured on a terminal; the environment variable NO_COLOR turns colours off too."""
-    human: bool = False
-    """Whether sizes are written as ``1.5G`` (``-h``)."""
 
     def __post_init__(self) -> None:
         for one in fields(self):

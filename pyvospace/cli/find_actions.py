@@ -6,12 +6,13 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
-from pyvospace.cli.node_actions import json_line, long_line, property_uri, write_line
+from pyvospace.cli.listing_actions import Look
+from pyvospace.cli.node_actions import property_uri, write_line
 from pyvospace.cli.quantities import read_date, read_size
 from pyvospace.cli.session import Session
 from pyvospace.model.faults import InvalidArgument
 from pyvospace.model.searches import Conditions, Glob, Span
-from pyvospace.model.vocabulary import Detail, NodeType
+from pyvospace.model.vocabulary import NodeType
 
 _TYPES: Final = {"file": NodeType.DATA, "folder": NodeType.CONTAINER, "link": NodeType.LINK}
 
@@ -61,14 +62,10 @@ def _property(text: str) -> tuple[str, Glob | None]:
     return property_uri(name), Glob(pattern) if equals else None
 
 
-async def find(session: Session, uri: str, asked: Asked, *, long: bool, as_json: bool) -> None:
+async def find(session: Session, uri: str, asked: Asked, look: Look) -> None:
     """List the nodes below a container that are as asked."""
     place = await session.place(uri)
-    detail = Detail.FULL if long or as_json else Detail.MIN
-    found = place.space.search(place.uri, asked.conditions(), detail=detail, limit=asked.limit)
+    found = place.space.search(place.uri, asked.conditions(), detail=look.detail, limit=asked.limit)
     async with aclosing(found) as nodes:
         async for node in nodes:
-            if as_json:
-                write_line(json_line(node))
-            else:
-                write_line(long_line(node, str(node.uri)) if long else str(node.uri))
+            write_line(look.line(node, str(node.uri)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyvospace.cli.job_display import JobDisplay, progress_words
-from pyvospace.cli.node_actions import write_line
+from pyvospace.cli.node_actions import write_json, write_line
 from pyvospace.cli.quantities import read_date
 from pyvospace.cli.session import Session
 from pyvospace.client import JobList, JobReference, Space
@@ -69,7 +69,7 @@ async def show(session: Session, jobs: Sequence[str], *, as_json: bool) -> None:
     async def show_one(space: Space, url: str) -> None:
         job = await space.job(url)
         if as_json:
-            write_line(json.dumps(_described(url, job), ensure_ascii=False))
+            write_json(_described(url, job))
             return
         for name, value in _facts(url, job):
             write_line(f"{name + ':':<12} {value}")
@@ -126,14 +126,17 @@ def _facts(url: str, job: Job) -> Iterable[tuple[str, str]]:
         yield one.id, one.href
 
 
-async def follow(session: Session, jobs: Sequence[str], *, quiet: bool) -> None:
+async def follow(session: Session, jobs: Sequence[str], *, quiet: bool, as_json: bool) -> None:
     """Wait for the end of jobs."""
     with JobDisplay(quiet=quiet) as display:
 
         async def follow_one(space: Space, url: str) -> None:
             with display.job(url.rpartition("/")[2]) as watch:
                 job = await space.wait(url, watch=watch)
-            write_line(f"{url}  {job.phase}")
+            if as_json:
+                write_json(_described(url, job))
+            else:
+                write_line(f"{url}  {job.phase}")
             await space.require_completed(url, job)
 
         await _each(session, jobs, follow_one)

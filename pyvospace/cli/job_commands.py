@@ -64,6 +64,7 @@ def follow(
     jobs: Jobs,
     *,
     quiet: QuietOption = False,
+    as_json: JsonOption = False,
     url: UrlOption = None,
     token: TokenOption = None,
     ca_file: CaOption = None,
@@ -74,7 +75,7 @@ def follow(
     """
     from pyvospace.cli import job_actions
 
-    run_on_spaces(url, token, ca_file, lambda session: job_actions.follow(session, jobs, quiet=quiet))
+    run_on_spaces(url, token, ca_file, lambda session: job_actions.follow(session, jobs, quiet=quiet, as_json=as_json))
 
 
 @_jobs.command("abort")

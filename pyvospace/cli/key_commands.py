@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from pyvospace.cli.reach import ConfigOption, DataOption, Reach, with_database
-from pyvospace.cli.space_commands import CaOption, TokenOption, UrlOption
+from pyvospace.cli.space_commands import CaOption, JsonOption, TokenOption, UrlOption
 from pyvospace.cli.token_commands import RightsOption, limits_of
 from pyvospace.model.callers import Scope
 from pyvospace.model.faults import InvalidArgument
@@ -65,6 +65,7 @@ def add_key(
         typer.Option(metavar="PATH", help="Sessions are good for this node and all below it; again for more of them."),
     ] = None,
     right: RightsOption = None,
+    as_json: JsonOption = False,
     user: _UserOption = None,
     config: ConfigOption = None,
     data: DataOption = None,
@@ -84,13 +85,13 @@ def add_key(
         with_database(config, data, lambda db: ssh_keys.add(db, user or "", name, print_of, scope=scope))
     else:
         _ask(where, lambda keys: keys.add(user, name, text, paths=paths, rights=rights))
-    typer.echo(print_of)
+    typer.echo(json.dumps({"fingerprint": print_of}) if as_json else print_of)
 
 
 @_keys.command("list")
 def list_keys(
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, one object a line.")] = False,
+    as_json: JsonOption = False,
     user: _UserOption = None,
     config: ConfigOption = None,
     data: DataOption = None,

@@ -14,6 +14,8 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
         *("ls", "cp", "mv", "mkdir", "rm", "ln", "cat", "tag"),
         *("info", "why", "find", "pack", "unpack", "share"),
     ),
+    "sync_command": ("sync",),
+    "tree_commands": ("tree", "du", "copy"),
     "job_commands": ("jobs",),
     "version_commands": ("versions",),
     "trash_commands": ("trash",),

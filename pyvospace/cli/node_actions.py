@@ -1,4 +1,4 @@
-"""What the commands on nodes do: ls, info, mkdir, rm, ln, tag."""
+"""What the commands on nodes do: info, mkdir, rm, ln, tag."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import json
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 from pyvospace.cli.job_display import JobDisplay
+from pyvospace.cli.quantities import write_size
 from pyvospace.cli.session import PartlyDone, Place, Session, printable
 from pyvospace.client import Counts, Space
 from pyvospace.client.jobs import Watch
@@ -46,49 +47,31 @@ _SHORT: Final = {uri.removeprefix(CORE): uri for uri in KNOWN_CORE if uri.starts
 _LETTERS: Final = {NodeType.CONTAINER: "d", NodeType.LINK: "l"}
 
 
-async def ls(session: Session, uris: Sequence[str], *, long: bool, as_json: bool) -> None:
-    """List containers, or show other nodes."""
-    detail = Detail.FULL if long or as_json else Detail.MIN
-    several = len(uris) > 1 or any("*" in text for text in uris)
-    for text in uris:
-        with session.excused():
-            for place in await session.places(text):
-                with session.excused():
-                    await _list(place, detail, json_line if as_json else long_line if long else _line, several)
-
-
-async def _list(place: Place, detail: Detail, line: Any, several: bool) -> None:
-    space = place.space
-    node = await space.get_node(place.uri, detail=detail)
-    if node.type is NodeType.LINK and line is _line:
-        node = await space.find(place.uri) or node
-    if node.type is not NodeType.CONTAINER:
-        write_line(line(replace(node, uri=place.uri)))
-        return
-    if several and line is not json_line:
-        write_line(f"{place.uri}:")
-    async with aclosing(space.list(node.uri, detail=detail)) as children:
-        async for child in children:
-            write_line(line(child))
-
-
 def write_line(text: str) -> None:
     """Write a line of the result; on a terminal without anything that it might obey."""
     sys.stdout.write((printable(text) if sys.stdout.isatty() else text) + "\n")
 
 
-def _line(node: Node) -> str:
+def write_json(told: object) -> None:
+    """Write a line of the result for programs."""
+    write_line(json.dumps(told, ensure_ascii=False))
+
+
+def short_line(node: Node) -> str:
+    """Write the name of a node; containers end with a slash."""
     name = node.uri.name or "/"
     return f"{name}/" if node.type is NodeType.CONTAINER and node.uri.name else name
 
 
-def long_line(node: Node, name: str | None = None) -> str:
+def long_line(node: Node, name: str | None = None, *, human: bool = False) -> str:
     """Write a node with its rights, owner, size and date."""
+    length = node.value(LENGTH) or "-"
+    size = f"{write_size(int(length)):>7}" if human and length.isdecimal() else f"{length:>{7 if human else 14}}"
     owner, date = node.value(CREATOR) or "-", (node.value(DATE) or "-")[:19].replace("T", " ")
     arrow = f" -> {node.target}" if node.type is NodeType.LINK else ""
     if {one.uri for one in node.properties} <= {DATE}:
         date = arrow = ""  # it may not be read, and what is told of it means nothing
-    return f"{_mode(node)}  {owner:<12} {node.value(LENGTH) or '-':>14}  {date:<19}  {name or _line(node)}{arrow}"
+    return f"{_mode(node)}  {owner:<12} {size}  {date:<19}  {name or short_line(node)}{arrow}"
 
 
 def _mode(node: Node) -> str:
@@ -134,7 +117,7 @@ async def info(session: Session, uris: Sequence[str], *, as_json: bool) -> None:
             for place in await session.places(text):
                 node = await place.space.get_node(place.uri, detail=Detail.MAX)
                 if as_json:
-                    write_line(json.dumps(described(node), ensure_ascii=False))
+                    write_json(described(node))
                     continue
                 if number:
                     write_line("")
@@ -161,17 +144,20 @@ def _short_name(uri: str) -> str:
     return short if _SHORT.get(short) == uri else uri
 
 
-async def mkdir(session: Session, uris: Sequence[str], *, parents: bool) -> None:
+async def mkdir(session: Session, uris: Sequence[str], *, parents: bool, as_json: bool) -> None:
     """Create container nodes."""
     for text in uris:
         with session.excused():
             place = await session.place(text)
             if parents:
                 await place.space.ensure_container(place.uri, parents=True)
+                made = place.uri
             else:
-                made = await place.space.create_node(Node(place.uri, NodeType.CONTAINER))
-                if place.uri.name == AUTO:
-                    write_line(str(made.uri))
+                made = (await place.space.create_node(Node(place.uri, NodeType.CONTAINER))).uri
+            if as_json:
+                write_json({"uri": str(made)})
+            elif place.uri.name == AUTO:
+                write_line(str(made))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +168,7 @@ class Removal:
     force: bool = False
     in_part: bool = False
     dry_run: bool = False
+    as_json: bool = False
 
 
 async def rm(session: Session, uris: Sequence[str], how: Removal) -> None:
@@ -197,14 +184,17 @@ async def rm(session: Session, uris: Sequence[str], how: Removal) -> None:
                     raise
 
 
-async def recall(session: Session, uris: Sequence[str]) -> None:
+async def recall(session: Session, uris: Sequence[str], *, as_json: bool) -> None:
     """Have bytes brought back from cold storages."""
     for text in uris:
         with session.excused():
             for place in await session.places(text):
                 with session.excused(), JobDisplay() as display, display.job(str(place.uri)) as watch:
                     counts = await place.space.recall(place.uri, watch=watch)
-                write_line(f"{place.uri}: {counts.done} recalled")
+                if as_json:
+                    write_json({"uri": str(place.uri), "recalled": counts.done, "failed": counts.failed})
+                else:
+                    write_line(f"{place.uri}: {counts.done} recalled")
 
 
 async def _remove(place: Place, text: str, how: Removal) -> None:
@@ -215,7 +205,8 @@ async def _remove(place: Place, text: str, how: Removal) -> None:
         if not (how.recursive or how.in_part) and await _type(place) is NodeType.CONTAINER:
             raise InvalidArgument(f"{place.uri} is a container: delete it with all that is in it with -r")
         if how.dry_run:
-            await _rehearse(place, partial(place.space.delete_tree, dry_run=True), "deleted", whole=not how.in_part)
+            rehearsal = partial(place.space.delete_tree, dry_run=True)
+            await _rehearse(place, rehearsal, "deleted", whole=not how.in_part, as_json=how.as_json)
         elif how.in_part:
             await _change_tree(place, partial(_delete_all, place.space), "deleted")
         else:
@@ -225,13 +216,20 @@ async def _remove(place: Place, text: str, how: Removal) -> None:
             raise
 
 
-async def _rehearse(place: Place, change: Callable[[NodeUri], Awaitable[Counts]], done: str, *, whole: bool) -> None:
+async def _rehearse(
+    place: Place, change: Callable[[NodeUri], Awaitable[Counts]], done: str, *, whole: bool, as_json: bool
+) -> None:
     """Say what would be done; if all of it or nothing, that is nothing if a single node is in the way."""
     counts = await change(place.uri)
+    if as_json:
+        write_json(
+            {"uri": str(place.uri), done: 0 if counts.failed and whole else counts.done, "failed": counts.failed}
+        )
     if counts.failed:
         would = "nothing" if whole else f"{counts.done} nodes"
         raise PartlyDone(f"{place.uri}: {would} would be {done}: {counts.message}")
-    write_line(f"{place.uri}: {counts.done} nodes would be {done}")
+    if not as_json:
+        write_line(f"{place.uri}: {counts.done} nodes would be {done}")
 
 
 async def _delete_whole(place: Place) -> None:
@@ -283,7 +281,14 @@ async def ln(session: Session, target: str, link: str) -> None:
 
 
 async def tag(
-    session: Session, uri: str, assignments: Sequence[str], *, deleted: Sequence[str], recursive: bool, dry_run: bool
+    session: Session,
+    uri: str,
+    assignments: Sequence[str],
+    *,
+    deleted: Sequence[str],
+    recursive: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Set and delete properties; without any of both show those that can be set."""
     if dry_run and not recursive:
@@ -295,18 +300,21 @@ async def tag(
         with session.excused():
             if dry_run and changes:
                 rehearsal = partial(place.space.set_properties, properties=changes, dry_run=True)
-                await _rehearse(place, rehearsal, "changed", whole=False)
+                await _rehearse(place, rehearsal, "changed", whole=False, as_json=as_json)
             elif recursive and changes:
                 await _change_tree(place, partial(_set_all, place.space, changes), "changed")
             else:
-                await _tag(place.space, place, changes)
+                await _tag(place.space, place, changes, as_json=as_json)
 
 
-async def _tag(space: Space, place: Place, changes: Sequence[Property]) -> None:
+async def _tag(space: Space, place: Place, changes: Sequence[Property], *, as_json: bool) -> None:
     if not changes:
-        for one in (await space.get_node(place.uri)).properties:
-            if not one.read_only:
-                write_line(f"{_short_name(one.uri)}={one.value or ''}")
+        settable = [one for one in (await space.get_node(place.uri)).properties if not one.read_only]
+        if as_json:
+            write_json({"uri": str(place.uri), "properties": {one.uri: one.value for one in settable}})
+            return
+        for one in settable:
+            write_line(f"{_short_name(one.uri)}={one.value or ''}")
         return
     node = await space.get_node(place.uri, detail=Detail.MIN)
     made = await space.set_node(Node(node.uri, node.type, properties=tuple(changes), target=node.target))

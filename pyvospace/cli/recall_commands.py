@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pyvospace.cli.space_commands import CaOption, TokenOption, UrlOption, run_on_spaces
+from pyvospace.cli.space_commands import CaOption, JsonOption, TokenOption, UrlOption, run_on_spaces
 
 
 def register(app: typer.Typer) -> None:
@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
 def recall(
     uris: Annotated[list[str], typer.Argument(metavar="URI", help="Nodes; containers with all that is in them.")],
     *,
+    as_json: JsonOption = False,
     url: UrlOption = None,
     token: TokenOption = None,
     ca_file: CaOption = None,
@@ -27,4 +28,4 @@ def recall(
     """
     from pyvospace.cli import node_actions
 
-    run_on_spaces(url, token, ca_file, lambda session: node_actions.recall(session, uris))
+    run_on_spaces(url, token, ca_file, lambda session: node_actions.recall(session, uris, as_json=as_json))

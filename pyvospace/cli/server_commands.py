@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import shlex
 import shutil
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pyvospace.cli.space_commands import JsonOption
 from pyvospace.supervisor import SupervisorError
 
 if TYPE_CHECKING:
@@ -166,7 +169,7 @@ def sftp(
         open_door(settings)
 
 
-def migrate(config: ConfigOption = None, data: DataOption = None) -> None:
+def migrate(config: ConfigOption = None, data: DataOption = None, *, as_json: JsonOption = False) -> None:
     """Bring the database up to this release; make the space if there is none yet."""
     from pyvospace.config import load
     from pyvospace.db.bootstrap import bootstrap
@@ -177,7 +180,7 @@ def migrate(config: ConfigOption = None, data: DataOption = None) -> None:
     with _explained():
         dsn = find_dsn(settings, data)
         for name in asyncio.run(apply(dsn)):
-            typer.echo(f"applied {name}")
+            typer.echo(json.dumps({"applied": name}) if as_json else f"applied {name}")
         asyncio.run(
             bootstrap(
                 dsn,
@@ -193,22 +196,42 @@ def migrate(config: ConfigOption = None, data: DataOption = None) -> None:
 def check_config(
     file: Annotated[Path | None, typer.Argument(help="Settings (TOML). Default: as for --config.")] = None,
     config: ConfigOption = None,
+    *,
+    as_json: JsonOption = False,
 ) -> None:
     """Name each wrong or unknown setting of file and environment, one a line."""
     from pyvospace.config import ConfigError, check
 
     problems = check(file or config)
+    if as_json:
+        for one in problems:
+            typer.echo(json.dumps({"where": one.where, "what": one.what}))
+        raise typer.Exit(2 if problems else 0)
     if problems:
         raise ConfigError(problems)
 
 
 @_config.command("show")
-def show_config(config: ConfigOption = None) -> None:
+def show_config(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """Write the settings in effect as TOML, secrets masked."""
     from pyvospace.config import load
     from pyvospace.config.reference import show
 
-    typer.echo(show(load(config)))
+    written = show(load(config))
+    typer.echo(json.dumps(tomllib.loads(written)) if as_json else written)
+
+
+@_config.command("client")
+def show_client(*, as_json: JsonOption = False) -> None:
+    """Show what commands know of spaces and users, and from which files; without secrets."""
+    from pyvospace.cli.client_settings import facts
+
+    found = facts()
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for name, value in found.items():
+        typer.echo(f"{name + ':':<12} {'-' if value is None else value}")
 
 
 def _serve(server: Server, config: Path | None, given: dict[str, Any], data: Path | None = None) -> None:

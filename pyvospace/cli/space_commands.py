@@ -28,6 +28,7 @@ CaOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Certificates (PEM) to trust. Default: the system's, SSL_CERT_FILE.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, one object a line.")]
+HumanOption = Annotated[bool, typer.Option("-h", "--human", help="Write sizes as 1.5G, of 1024 times 1024.")]
 Uris = Annotated[list[str], typer.Argument(metavar="URI", help="Nodes: vos://authority/path, vos:/path or vos:path.")]
 
 
@@ -66,6 +67,13 @@ def ls(
     uris: Annotated[list[str] | None, typer.Argument(metavar="URI", help="Nodes. Default: your home, vos:")] = None,
     *,
     long: Annotated[bool, typer.Option("-l", "--long", help="Show rights, owner, size and date.")] = False,
+    human: HumanOption = False,
+    sort: Annotated[str, typer.Option(metavar="name|size|date", help="Order; the largest or newest first.")] = "name",
+    by_size: Annotated[bool, typer.Option("-S", help="The same as --sort size.")] = False,
+    by_date: Annotated[bool, typer.Option("-t", help="The same as --sort date.")] = False,
+    reverse: Annotated[bool, typer.Option("-r", "--reverse", help="Turn the order round.")] = False,
+    recursive: Annotated[bool, typer.Option("-R", "--recursive", help="List all containers below too.")] = False,
+    single: Annotated[bool, typer.Option("-1", help="One name a line, also on a terminal.")] = False,
     as_json: JsonOption = False,
     url: UrlOption = None,
     token: TokenOption = None,
@@ -76,11 +84,18 @@ def ls(
     vos:path begins in your home (VOSPACE_HOME), vos:/path at the root.
     The last name may hold * (put it between quotes).
     """
-    from pyvospace.cli import node_actions
+    from pyvospace.cli import listing_actions
 
-    run_on_spaces(
-        url, token, ca_file, lambda session: node_actions.ls(session, uris or ["vos:"], long=long, as_json=as_json)
+    look = listing_actions.Look(
+        long=long,
+        human=human,
+        as_json=as_json,
+        single=single,
+        sort="size" if by_size else "date" if by_date else sort,
+        reverse=reverse,
+        recursive=recursive,
     )
+    run_on_spaces(url, token, ca_file, lambda session: listing_actions.ls(session, uris or ["vos:"], look))
 
 
 def cp(
@@ -129,6 +144,7 @@ def mv(
     *,
     background: BackgroundOption = False,
     quiet: QuietOption = False,
+    as_json: JsonOption = False,
     url: UrlOption = None,
     token: TokenOption = None,
     ca_file: CaOption = None,
@@ -139,7 +155,7 @@ def mv(
     """
     from pyvospace.cli import transfer_actions
 
-    options = transfer_actions.Options(background=background, quiet=quiet)
+    options = transfer_actions.Options(background=background, quiet=quiet, as_json=as_json)
     run_on_spaces(url, token, ca_file, lambda session: transfer_actions.mv(session, sources, destination, options))
 
 
@@ -149,6 +165,7 @@ def mkdir(
     parents: Annotated[
         bool, typer.Option("-p", "--parents", help="Make the containers above too; one that is there is fine.")
     ] = False,
+    as_json: JsonOption = False,
     url: UrlOption = None,
     token: TokenOption = None,
     ca_file: CaOption = None,
@@ -156,7 +173,9 @@ def mkdir(
     """Make containers."""
     from pyvospace.cli import node_actions
 
-    run_on_spaces(url, token, ca_file, lambda session: node_actions.mkdir(session, uris, parents=parents))
+    run_on_spaces(
+        url, token, ca_file, lambda session: node_actions.mkdir(session, uris, parents=parents, as_json=as_json)
+    )
 
 
 def rm(
@@ -170,6 +189,7 @@ def rm(
         bool, typer.Option("--partial", help="Of a container delete what may be deleted, and leave the rest.")
     ] = False,
     dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
     url: UrlOption = None,
     token: TokenOption = None,
     ca_file: CaOption = None,
@@ -180,7 +200,7 @@ def rm(
     """
     from pyvospace.cli import node_actions
 
-    how = node_actions.Removal(recursive=recursive, force=force, in_part=partial, dry_run=dry_run)
+    how = node_actions.Removal(recursive=recursive, force=force, in_part=partial, dry_run=dry_run, as_json=as_json)
     run_on_spaces(url, token, ca_file, lambda session: node_actions.rm(session, uris, how))
 
 
@@ -228,6 +248,7 @@ def tag(
         bool, typer.Option("-R", "--recursive", help="Change the node and all that is below it.")
     ] = False,
     dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
     url: UrlOption = None,
     token: TokenOption = None,
     ca_file: CaOption = None,
@@ -244,7 +265,13 @@ def tag(
         token,
         ca_file,
         lambda session: node_actions.tag(
-            session, uri, assignments or [], deleted=delete or [], recursive=recursive, dry_run=dry_run
+            session,
+            uri,
+            assignments or [],
+            deleted=delete or [],
+            recursive=recursive,
+            dry_run=dry_run,
+            as_json=as_json,
         ),
     )
 
@@ -308,6 +335,7 @@ def find(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
     long: Annotated[bool, typer.Option("-l", "--long", help="Show rights, owner, size and date.")] = False,
+    human: HumanOption = False,
     as_json: JsonOption = False,
     url: UrlOption = None,
     token: TokenOption = None,
@@ -317,7 +345,7 @@ def find(
 
     Patterns are those of shells, with * and ?; put them between quotes.
     """
-    from pyvospace.cli import find_actions
+    from pyvospace.cli import find_actions, listing_actions
 
     asked = find_actions.Asked(
         name=name,
@@ -330,9 +358,8 @@ def find(
         properties=tuple(properties or ()),
         limit=limit,
     )
-    run_on_spaces(
-        url, token, ca_file, lambda session: find_actions.find(session, uri, asked, long=long, as_json=as_json)
-    )
+    look = listing_actions.Look(long=long, human=human, as_json=as_json)
+    run_on_spaces(url, token, ca_file, lambda session: find_actions.find(session, uri, asked, look))
 
 
 FormatOption = Annotated[

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from pyvospace.cli.reach import ConfigOption, DataOption, Reach, with_database
-from pyvospace.cli.space_commands import CaOption, TokenOption, UrlOption
+from pyvospace.cli.space_commands import CaOption, JsonOption, TokenOption, UrlOption
 from pyvospace.model.callers import Scope
 from pyvospace.model.faults import InvalidArgument
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, one object a line.")]
 OwnerName = Annotated[
     str | None, typer.Argument(metavar="[NAME]", help="Whose; default: your own, which the service knows.")
 ]
@@ -84,6 +83,7 @@ def create_token(
         typer.Option(metavar="PATH", help="The token is good for this node and all below it; again for more of them."),
     ] = None,
     right: RightsOption = None,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
     data: DataOption = None,
     url: UrlOption = None,
@@ -103,7 +103,7 @@ def create_token(
         )
     else:
         made = where.ask(lambda tokens: tokens.create(name, label, days=days, paths=paths, rights=rights))
-    typer.echo(made)
+    typer.echo(json.dumps({"token": made}) if as_json else made)
 
 
 @_token.command("list")

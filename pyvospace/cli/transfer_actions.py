@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
-import typer
-
 from pyvospace.cli.job_display import JobDisplay
+from pyvospace.cli.node_actions import write_json, write_line
 from pyvospace.cli.session import Place, Session, printable
 from pyvospace.client import ServiceUnreachable, Space
 from pyvospace.client.jobs import Watch
@@ -44,6 +43,8 @@ class Options:
     quiet: bool = False
     background: bool = False
     """Leave as soon as the service is at it, and print the URLs of its jobs."""
+    as_json: bool = False
+    """Write what was made as JSON: the job, or where something is now."""
     view: str | None = None
     """In which bytes come from this machine or go to it."""
 
@@ -150,8 +151,8 @@ async def _relocate(wanted: Transfer, goal: Goal, options: Options, watch: Watch
         job = await _carry_out(goal.place.space, wanted, options, watch)
     except DuplicateNode as fault:
         raise DuplicateNode(f"{fault.detail}; nothing is replaced: rm it first, or choose another name") from None
-    if job is not None and goal.place.uri.name == AUTO:
-        typer.echo(str(destination_of(job)))
+    if job is not None and (options.as_json or goal.place.uri.name == AUTO):
+        _tell(options, str(destination_of(job)), source=wanted.target, name="uri")
 
 
 async def _carry_out(space: Space, wanted: Transfer, options: Options, watch: Watch | None) -> Job | None:
@@ -162,8 +163,15 @@ async def _carry_out(space: Space, wanted: Transfer, options: Options, watch: Wa
     if not options.background:
         return await space.complete(url, watch=watch)
     await space.run(url)
-    typer.echo(url)
+    _tell(options, url, source=wanted.target, name="job")
     return None
+
+
+def _tell(options: Options, what: str, *, source: str, name: str) -> None:
+    if options.as_json:
+        write_json({"source": source, name: what})
+    else:
+        write_line(what)
 
 
 async def fetch(session: Session, sources: Sequence[str], destination: str, options: Options) -> None:

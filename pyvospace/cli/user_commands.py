@@ -130,9 +130,9 @@ def promote_user(
 
 @_user.command("home")
 @reaching
-def make_home(name: UserName, *, reach: Reach) -> None:
+def make_home(name: UserName, *, as_json: JsonOption = False, reach: Reach) -> None:
     """Make the home of a user, unless there is one, and print its URI."""
-    typer.echo(ask(reach, "PUT", _at(name, "/home"))["uri"])
+    write(ask(reach, "PUT", _at(name, "/home")), lambda made: str(made["uri"]), as_json=as_json)
 
 
 @_user.command("link")

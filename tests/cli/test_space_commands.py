@@ -206,7 +206,11 @@ def test_what_cannot_be_copied_is_said_with_what_to_do(shell: Shell) -> None:
     shell.space.push(b"x", "vos:file")
     shell.space.ensure_container("vos:folder")
     for arguments, code, words in (
-        (["file", "vos:no/where"], 3, "no/where (file)\npyvospace: hint: pyvospace mkdir -p makes the containers above\n"),
+        (
+            ["file", "vos:no/where"],
+            3,
+            "no/where (file)\npyvospace: hint: pyvospace mkdir -p makes the containers above\n",
+        ),
         (["vos:file", "no/where"], 1, "pyvospace: no: there is no such directory\n"),
         (["vos:file", "no/"], 2, "there is no directory no/\n"),
         (["vos:file", "file/"], 2, "file/ is no directory\n"),
@@ -299,7 +303,9 @@ def test_options_come_before_the_environment(shell: Shell, pair: Pair) -> None:
 def test_without_a_token(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VOSPACE_TOKEN")
     assert shell("ls") == 5
-    assert shell.err.endswith("hint: no token is given: set VOSPACE_TOKEN, use --token, or log in with `pyvospace login`\n")
+    assert shell.err.endswith(
+        "hint: no token is given: set VOSPACE_TOKEN, use --token, or log in with `pyvospace login`\n"
+    )
 
 
 def test_a_url_of_something_else(shell: Shell, pair: Pair) -> None:
