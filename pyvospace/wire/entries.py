@@ -90,16 +90,16 @@ def _entry(told: dict[str, Any]) -> Entry:
         changed=changed,
         length=_size(get("length")),
         etag=_etag(get("etag")),
-        md5=get("md5"),
-        owner=get("owner") or "",
+        md5=_text(get("md5")),
+        owner=_text(get("owner")) or "",
         public=get("public") is True,
         readable=get("readable") is True,
         writable=get("writable") is True,
         locked=get("locked") is True,
         busy=get("busy") is True,
-        target=get("target"),
+        target=_text(get("target")),
         mode=read_mode(props.get(FILE_MODE)),
-        content_type=get("content_type"),
+        content_type=_text(get("content_type")),
         quota=_room(get("quota")),
     )
 
@@ -107,6 +107,12 @@ def _entry(told: dict[str, Any]) -> Entry:
 def _instant(text: str) -> datetime:
     instant = datetime.fromisoformat(text)
     return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise TypeError(value)
 
 
 def _size(value: Any) -> int | None:

@@ -17,10 +17,18 @@ from pyvospace.client import Retry, Space, Timeouts
 from pyvospace.client.digests import Digests
 from pyvospace.model.jobs import Job
 from pyvospace.model.nodes import Node
-from pyvospace.model.ranges import ByteRange, parse_range
+from pyvospace.model.ranges import ByteRange, Conditions, Version, parse_range
 from pyvospace.model.transfers import Protocol, Transfer
 from pyvospace.model.uris import NodeUri
-from pyvospace.model.vocabulary import STANDARD_NODES, STANDARD_SYNC, Direction, NodeType, Phase
+from pyvospace.model.vocabulary import (
+    STANDARD_ENTRIES,
+    STANDARD_FILES,
+    STANDARD_NODES,
+    STANDARD_SYNC,
+    Direction,
+    NodeType,
+    Phase,
+)
 from pyvospace.model.vosi import Capability
 from pyvospace.wire.nodes import render_node
 from pyvospace.wire.transfers import parse_transfer, render_transfer
@@ -94,6 +102,8 @@ class Double:
         self.announced: Digests | None = None
         """What the storage says that the digests are; None: the truth."""
         self.endpoint = "/files/a-token/name"
+        self.extended = False
+        """It knows the extensions of our own."""
 
     async def start(self, ssl: SSLContext | None = None) -> None:
         await self.service.start(ssl)
@@ -122,23 +132,34 @@ class Double:
             return await self._serve_node(request)
         if path == "/synctrans":
             asked = parse_transfer(await request.read())
-            endpoint = self.endpoint if "://" in self.endpoint else self.storage.url(self.endpoint)
+            endpoint = self._endpoint()
             offered = tuple(Protocol(one.uri, endpoint) for one in asked.protocols)
             self._details = render_transfer(Transfer(asked.target, asked.direction, protocols=offered))
             raise web.HTTPSeeOther(self.service.url("/transfers/1/results/transferDetails"))
         if path.endswith("/transferDetails"):
             return web.Response(body=self._details, content_type="text/xml")
+        if path.startswith("/files/") and self.extended:
+            raise web.HTTPTemporaryRedirect(self._endpoint())
         return web.Response(status=404, text=f"NotFound {path}")
 
+    def _endpoint(self) -> str:
+        return self.endpoint if "://" in self.endpoint else self.storage.url(self.endpoint)
+
     def capabilities(self, base: str) -> web.Response:
-        told = (
+        told: tuple[Capability, ...] = (
             Capability(STANDARD_NODES, f"{base}/nodes", "base"),
             Capability(STANDARD_SYNC, f"{base}/synctrans", "full"),
         )
+        if self.extended:
+            told += (
+                Capability(STANDARD_FILES, f"{base}/files", "base"),
+                Capability(STANDARD_ENTRIES, f"{base}/entries", "entries"),
+            )
         return web.Response(body=render_capabilities(told), content_type="text/xml")
 
     async def _serve_node(self, request: web.Request) -> web.StreamResponse:
         name = request.path.removeprefix("/nodes").strip("/")
+        await request.read()
         if request.method == "PUT":
             self.nodes[name] = Node(ROOT.child(name), NodeType.CONTAINER)
         if name not in self.nodes:
@@ -158,6 +179,11 @@ class Double:
 
     async def deliver(self, request: web.Request) -> web.StreamResponse:
         """Take or give the file as a storage server should."""
+        version = Version(hashlib.sha256(self.content).hexdigest(), datetime.now(UTC)) if self.content else None
+        asked = request.headers
+        conditions = Conditions(if_match=asked.get("If-Match"), if_none_match=asked.get("If-None-Match"))
+        if conditions.evaluate(version, reading=request.method != "PUT") is not None:
+            return web.Response(status=412, text="PreconditionFailed other bytes")
         if request.method == "PUT":
             self.content = await request.read()
             return web.Response(status=201, headers=self.headers())
