@@ -133,15 +133,14 @@ class Mounted:
     name: str
     path: Path
     behind: Behind
-    process: subprocess.Popen[bytes]
-    forgets: bool = False
-    """It looks for what came from behind only when SIGHUP tells it to."""
+    forgetful: subprocess.Popen[bytes] | None = None
+    """Looks for what came from behind only when SIGHUP tells it to."""
 
     def notice(self, folder: str) -> Path:
         """Wait until the mount shows a directory that came from behind."""
         for _ in range(300):
-            if self.forgets:
-                self.process.send_signal(signal.SIGHUP)
+            if self.forgetful is not None:
+                self.forgetful.send_signal(signal.SIGHUP)
                 time.sleep(0.2)
             if (self.path / folder).is_dir():
                 return self.path / folder
@@ -190,7 +189,7 @@ def _running(name: str, folder: Path, behind: Behind, *command: str, **environme
         if not path.is_mount():
             raise RuntimeError(f"{name} is not mounted: {(folder / 'mount.log').read_text()}")
         try:
-            yield Mounted(name, path, behind, started, forgets=name in {RCLONE, RCLONE_FULL})
+            yield Mounted(name, path, behind, started if name in {RCLONE, RCLONE_FULL} else None)
         finally:
             subprocess.run(["fusermount3", "-u", "-z", str(path)], check=False)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -248,13 +247,15 @@ def _rclone(folder: Path, mode: str = "off", name: str = RCLONE) -> Iterator[Mou
     port, source = free_port(), folder / "source"
     (folder / "rclone.conf").touch()
     rclone = ("rclone", "--config", str(folder / "rclone.conf"))
-    serve = (*rclone, "serve", "webdav", "--addr", f"127.0.0.1:{port}", "--dir-cache-time", "0s", str(source))
-    with process(*serve, folder=folder, name="webdav") as started:
+    # With its usual five minutes it would not see what comes from behind, without any it reads directories for ever.
+    server = (*rclone, "serve", "webdav", "--addr", f"127.0.0.1:{port}", "--dir-cache-time", "1s", str(source))
+    with process(*server, folder=folder, name="webdav") as started:
         wait_for(port, started)
         options = ("--webdav-url", f"http://127.0.0.1:{port}", "--cache-dir", str(folder / "cache"))
         # As long as our own mount waits before it sends.
         caching = ("--vfs-cache-mode", mode, "--vfs-write-back", "1s")
-        with _running(name, folder, Directory(source), *rclone, "mount", *options, *caching, ":webdav:") as one:
+        mount = (*rclone, "mount", *options, *caching, ":webdav:")
+        with _running(name, folder, Directory(source), *mount) as one:
             yield one
 
 
