@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Final
 from fsspec.asyn import _run_coros_in_chunks
 from fsspec.callbacks import DEFAULT_CALLBACK
 
+from pyvospace.client import Space
 from pyvospace.client.conditions import Condition
 from pyvospace.client.media import content_type_of
 from pyvospace.client.progress import SILENT, Progress
@@ -22,6 +23,7 @@ from pyvospace.filesystem.files import AsyncReadFile, AsyncWriteFile, ReadFile, 
 from pyvospace.filesystem.information import Info, described
 from pyvospace.filesystem.nodes import Nodes
 from pyvospace.model.faults import ContainerNotFound, Fault, NodeNotFound, PreconditionFailed, RangeNotSatisfiable
+from pyvospace.model.uris import NodeUri
 from pyvospace.model.vocabulary import NodeType
 
 _CREATE: Final = "create"
@@ -118,14 +120,23 @@ class Contents(Nodes):
         """Fetch a file; what is there of it from an earlier try is not fetched again."""
         rpath = self._strip_protocol(rpath)
         space, uri = await self._place(rpath)
-        target: Path | BinaryIO = lpath if hasattr(lpath, "write") else Path(lpath)
+        if hasattr(lpath, "write"):
+            await self._pull(space, uri, lpath, callback, rpath)
+            return
+        target = Path(lpath)
+        try:
+            await self._pull(space, uri, target, callback, rpath)
+        except IsADirectoryError:
+            # It is what is here, or what is there, or both.
+            if not await self._isdir(rpath):
+                raise
+            await asyncio.to_thread(target.mkdir, parents=True, exist_ok=True)
+
+    async def _pull(self, space: Space, uri: NodeUri, target: Path | BinaryIO, callback: Any, path: str) -> None:
         try:
             await space.pull(uri, target, progress=_Told(callback))
         except Fault as fault:
-            failure = await self._refused(fault, rpath)
-            if not isinstance(failure, IsADirectoryError) or not isinstance(target, Path):
-                raise failure from fault
-            await asyncio.to_thread(target.mkdir, parents=True, exist_ok=True)
+            raise await self._refused(fault, path) from fault
 
     # ------------------------------------------------------------------ writing
 

@@ -7,7 +7,7 @@ import re
 from contextlib import aclosing
 from typing import Any, Final
 
-from fsspec.asyn import _run_coros_in_chunks
+from fsspec.asyn import _run_coros_in_chunks, sync_wrapper
 from fsspec.utils import glob_translate
 
 from pyvospace.client import Space
@@ -183,6 +183,8 @@ class Nodes(Base):
             if (await space.entry(uri)).type is not NodeType.CONTAINER:
                 raise plain(errno.ENOTDIR, path)
             await self._delete_empty(space, uri, path)
+
+    rmdir = sync_wrapper(_rmdir)
 
     async def _rm_file(self, path: str, **_: Any) -> None:
         """Delete a file or a link, or a container that is empty: never what is in one."""

@@ -48,14 +48,14 @@ class OpenSpaces:
         FileNotFoundError
             No space of that name is known.
         """
+        known = self._find()
         try:
-            space = self._space(self._find().of(authority))
+            space = self._space(known.of(authority))
         except InvalidURI as fault:
-            raise FileNotFoundError(errno.ENOENT, fault.detail, "/".join((authority or "", *names))) from None
+            raise _unknown(fault.detail, authority, names) from None
         own = await space.authority()
         if authority not in {None, own}:
-            words = f"no space {authority} is known; a path in the default space ({own}) begins with a slash"
-            raise FileNotFoundError(errno.ENOENT, words, "/".join((authority or "", *names)))
+            raise _unknown(f"no space {authority} is known", authority, names)
         return space, NodeUri(own, names)
 
     def _space(self, access: Access) -> Space:
@@ -79,6 +79,11 @@ class OpenSpaces:
                 _run(loop, closing)
             except (RuntimeError, TimeoutError):  # the loop has ended, or will not answer any more
                 closing.close()
+
+
+def _unknown(words: str, authority: str | None, names: tuple[str, ...]) -> FileNotFoundError:
+    path = "/".join((authority or "", *names))
+    return FileNotFoundError(errno.ENOENT, f"{words}; a path in the default space begins with a slash", path)
 
 
 def _run(loop: asyncio.AbstractEventLoop, closing: Coroutine[Any, Any, None]) -> None:
