@@ -15,6 +15,7 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
         *("info", "why", "find", "pack", "unpack", "share"),
     ),
     "sync_command": ("sync",),
+    "mount_commands": ("mount", "unmount", "mounts"),
     "tree_commands": ("tree", "du", "copy"),
     "job_commands": ("jobs",),
     "version_commands": ("versions",),

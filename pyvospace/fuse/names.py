@@ -1,0 +1,125 @@
+"""Names between the kernel, which has bytes, and the space, which has text: of files, links and properties."""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+from typing import Final
+from urllib.parse import quote, unquote, urlsplit
+
+from pyvospace.model.faults import InvalidURI
+from pyvospace.model.uris import RESERVED, NodeUri, check_name
+from pyvospace.model.vocabulary import CORE, KNOWN_CORE
+
+Names = tuple[str, ...]
+"""Names from the top of the mount."""
+
+XATTR: Final = b"user.vospace."
+"""What the names of extended attributes begin with that are properties."""
+_FILE: Final = "file://"
+_URI_SAFE: Final = "-._~!$&'()*+,;=:@/"
+
+
+def text_of(name: bytes) -> str:
+    """Read a name that something new is to have.
+
+    Raises
+    ------
+    OSError
+        No node can be called so.
+    """
+    try:
+        text = check_name(name.decode("utf-8", "strict"))
+    except UnicodeError:
+        raise OSError(errno.EILSEQ, "a name is no UTF-8") from None
+    except InvalidURI:
+        raise OSError(errno.ENAMETOOLONG if len(name) > 255 else errno.EINVAL, "no node has such a name") from None  # noqa: PLR2004
+    if text in RESERVED:
+        raise OSError(errno.EINVAL, "the standard reserves this name")
+    return text
+
+
+def is_possible(name: bytes) -> bool:
+    """Say whether a node can have this name; if not nobody needs to be asked."""
+    try:
+        text_of(name)
+    except OSError:
+        return False
+    return True
+
+
+class Links:
+    """Targets of symbolic links and of link nodes.
+
+    Inside the mount a target is relative on this side and a ``vos:`` URI in the space. A path of this machine outside
+    the mount becomes a ``file:`` URI, and comes back as that path. Any other URI is shown as it is.
+
+    Parameters
+    ----------
+    root
+        The container that is mounted.
+    directory
+        Where it is mounted, absolute.
+    """
+
+    def __init__(self, root: NodeUri, directory: str) -> None:
+        self._root = root
+        self._directory = directory
+
+    def uri_of(self, target: bytes, parent: Names) -> str:
+        """Give what a link node is to lead to whose symbolic link would stand in `parent`.
+
+        Raises
+        ------
+        OSError
+            The target is no text.
+        """
+        try:
+            text = target.decode("utf-8", "strict")
+        except UnicodeError:
+            raise OSError(errno.EILSEQ, "the target of a link is no UTF-8") from None
+        if "://" in text and urlsplit(text).scheme.isalnum():
+            return text
+        inside = posixpath.normpath(posixpath.join(self._directory, *parent, text))
+        if inside == self._directory:
+            return str(self._root)
+        if not inside.startswith(self._directory.rstrip("/") + "/"):
+            return _FILE + quote(inside, safe=_URI_SAFE)
+        names = tuple(inside.removeprefix(self._directory).strip("/").split("/"))
+        return str(NodeUri(self._root.authority, (*self._root.path, *names)))
+
+    def target_of(self, uri: str, parent: Names) -> bytes:
+        """Give what a symbolic link in `parent` shows for the target of a link node."""
+        if uri.startswith(_FILE + "/"):
+            return os.fsencode(unquote(uri.removeprefix(_FILE)))
+        try:
+            leads_to = NodeUri.parse(uri)
+        except InvalidURI:
+            return uri.encode()
+        depth = len(self._root.path)
+        if leads_to.authority != self._root.authority or leads_to.path[:depth] != self._root.path:
+            return uri.encode()
+        return posixpath.relpath("/" + "/".join(leads_to.path[depth:]), "/" + "/".join(parent)).encode()
+
+
+def property_of(attribute: bytes) -> str | None:
+    """Give the URI of the property that an extended attribute stands for; None: it stands for none.
+
+    >>> property_of(b"user.vospace.title")
+    'ivo://ivoa.net/vospace/core#title'
+    """
+    if not attribute.startswith(XATTR):
+        return None
+    name = attribute[len(XATTR) :].decode("utf-8", "replace")
+    if ":" not in name:
+        name = unquote(name)
+    if ":" in name:
+        return name
+    return CORE + name if CORE + name in KNOWN_CORE else None
+
+
+def attribute_of(uri: str) -> bytes:
+    """Give the extended attribute of a property: the name of one of the standard, else the whole URI."""
+    short = uri.removeprefix(CORE) if uri in KNOWN_CORE else uri
+    return XATTR + short.encode()
