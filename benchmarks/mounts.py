@@ -199,7 +199,7 @@ def _running(name: str, folder: Path, behind: Behind, *command: str, **environme
 @contextlib.contextmanager
 def _ours(folder: Path, space: Space) -> Iterator[Mounted]:
     uri = f"vos://{space.authority}{space.home}"
-    command = (sys.executable, "-m", "pyvospace", "mount", uri)
+    command = (sys.executable, "-m", "pyvospace", "mount", "--foreground", uri)
     environment = {
         "VOSPACE_URL": f"http://127.0.0.1:{space.port}",
         "VOSPACE_TOKEN": space.token,

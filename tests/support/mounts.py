@@ -114,5 +114,5 @@ def of_space(pair: Pair, folder: Path, *, below: str = "", token: str = "", opti
         "XDG_CACHE_HOME": str(folder / "cache"),
         "XDG_CONFIG_HOME": str(folder / "config"),
     }
-    command = (sys.executable, "-m", "pyvospace", "mount", *options, uri)
+    command = (sys.executable, "-m", "pyvospace", "mount", "--foreground", *options, uri)
     return Mount(folder / "mount", command, folder / "mount.log", environment)
