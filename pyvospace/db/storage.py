@@ -297,7 +297,7 @@ class Store:
 
     async def store(self, file: StoredFile) -> None:
         """Point the node at `file`, mark what it had before as obsolete, complete the job."""
-        await self._store(file.location, file.size, file.md5, file.sha256, file.content_type)
+        await self._store(file.location, file.size, file.md5, file.sha256, file.content_type, file.changed, file.mode)
         if self._claim.structured:
             claimed = self._claim.view is not None
             with translated():
@@ -307,7 +307,7 @@ class Store:
 
     async def complete(self) -> None:
         """Complete the job of bytes that were dropped."""
-        await self._store(None, None, None, None, None)
+        await self._store(*(None,) * 7)
 
     async def _store(self, *values: object) -> None:
         with translated():

@@ -23,6 +23,18 @@ class OutcomeUnknownError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the sender of bytes says of his file, besides them; None: nothing."""
+
+    content_type: str | None = None
+    """Kept verbatim."""
+    changed: str | None = None
+    """When the file was changed: value of the property FILE_TIME."""
+    mode: str | None = None
+    """Its permissions: value of the property FILE_MODE."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredFile:
     """Bytes that a storage holds, as the core counted and hashed them."""
 
@@ -34,6 +46,9 @@ class StoredFile:
     """As the client named it, kept verbatim; None if it named none."""
     structure: str | None = None
     """Of a StructuredDataNode: name of the type that the bytes are of; None: none that is known."""
+    changed: str | None = None
+    """As in `Facts`, of bytes that are about to be stored."""
+    mode: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,14 +32,14 @@ _EXPOSED: Final = (
     "Accept-Ranges, Content-Disposition, Content-Length, Content-Range, Digest, ETag, Last-Modified, "
     "Location, Repr-Digest, Retry-After, Tus-Checksum-Algorithm, Tus-Extension, Tus-Max-Size, Tus-Resumable, "
     "Tus-Version, Upload-Concat, Upload-Defer-Length, Upload-Expires, Upload-Length, Upload-Metadata, Upload-Offset, "
-    "WWW-Authenticate, X-Request-Id, X-VO-Authenticated, X-VO-Bearer"
+    "WWW-Authenticate, X-OC-Mtime, X-Request-Id, X-VO-Authenticated, X-VO-Bearer"
 )
 _METHODS: Final = "GET, HEAD, POST, PUT, PATCH, DELETE"
 _ASKABLE: Final = (
     "Accept, Authorization, Content-MD5, Content-Type, Digest, If-Match, If-Modified-Since, If-None-Match, "
     "If-Range, If-Unmodified-Since, Range, Repr-Digest, Tus-Resumable, Upload-Checksum, Upload-Concat, "
-    "Upload-Defer-Length, Upload-Length, Upload-Metadata, Upload-Offset, X-HTTP-Method-Override, X-Request-ID, "
-    "X-Total-Length"
+    "Upload-Defer-Length, Upload-Length, Upload-Metadata, Upload-Offset, X-HTTP-Method-Override, X-OC-Mtime, "
+    "X-Pyvospace-Mode, X-Request-ID, X-Total-Length"
 )
 _ANYBODY: Final = "*"
 _REMEMBERED: Final = "600"

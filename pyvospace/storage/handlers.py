@@ -10,6 +10,7 @@ from aiohttp import web
 
 from pyvospace.config import Settings
 from pyvospace.model.claims import DownloadClaim, EndpointClaims, UploadClaim
+from pyvospace.model.entries import MTIME_HEADER
 from pyvospace.model.faults import (
     InvalidArgument,
     MethodNotAllowed,
@@ -18,7 +19,7 @@ from pyvospace.model.faults import (
 )
 from pyvospace.model.ranges import Version
 from pyvospace.service.audit import AuditWriter
-from pyvospace.service.content import storable_type
+from pyvospace.service.content import facts_of
 from pyvospace.storage.archives.serving import ARCHIVES, UNPACK, Archives
 from pyvospace.storage.auditing import CLAIMS
 from pyvospace.storage.backend import StorageBackend
@@ -162,7 +163,7 @@ class Files:
             return await self._archives.put(request, claims, _acceptable(request))
         if claims.operation != PUT:
             raise PermissionDenied("this endpoint is for reading")
-        digests = _acceptable(request)
+        digests, facts = _acceptable(request), facts_of(request.headers)
         claim = await self.intake.claim(claims, size=request.content_length)
         await self._check_conditions(request, claim)
         body = HttpBody(
@@ -173,8 +174,11 @@ class Files:
             announced=digests,
             least_rate=self._least_rate,
         )
-        await self.intake.store(claim, body, storable_type(request.headers.get("Content-Type")))
-        return web.Response(status=HTTPStatus.CREATED, headers=body.digests().headers())
+        await self.intake.store(claim, body, facts)
+        headers = body.digests().headers()
+        if facts.changed is not None:
+            headers[MTIME_HEADER] = "accepted"  # as ownCloud answers
+        return web.Response(status=HTTPStatus.CREATED, headers=headers)
 
     async def _transact(self, request: web.Request, transactions: Transactions) -> web.StreamResponse:
         _acceptable(request)

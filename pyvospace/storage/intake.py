@@ -8,7 +8,7 @@ from pyvospace.model.faults import RequestEntityTooLarge
 from pyvospace.storage.jobs import ClaimedUpload, carry_out
 
 if TYPE_CHECKING:
-    from pyvospace.model.claims import EndpointClaims, UploadClaim
+    from pyvospace.model.claims import EndpointClaims, Facts, UploadClaim
     from pyvospace.storage.backend import StorageBackend
     from pyvospace.storage.body import CheckedBody
     from pyvospace.storage.catalogue import Catalogue
@@ -45,7 +45,7 @@ class Intake:
         """Give the most bytes that a claimed upload may have."""
         return min((limit for limit in (claim.limit, self._limit) if limit is not None), default=None)
 
-    async def store(self, claim: UploadClaim, body: CheckedBody, content_type: str | None) -> None:
+    async def store(self, claim: UploadClaim, body: CheckedBody, facts: Facts) -> None:
         """Bring the body to the node, or leave everything as it was and give the lease back.
 
         Raises
@@ -53,5 +53,5 @@ class Intake:
         Fault
             The upload failed.
         """
-        job = ClaimedUpload(claim, self._catalogue, body, content_type)
+        job = ClaimedUpload(claim, self._catalogue, body, facts)
         await carry_out(job, self._backend, body, self._catalogue)

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final, Self
 from pyvospace.db.pool import acting
 from pyvospace.model.audit import DONE, Action
 from pyvospace.model.callers import Caller, Origin
+from pyvospace.model.claims import Facts
 from pyvospace.model.faults import Fault, InternalFault, InvalidData, PermissionDenied, ServiceBusy
 from pyvospace.model.ranges import ByteRange
 from pyvospace.service.audit import REFUSED
@@ -365,7 +366,7 @@ class Upload:
             self._pool.ongoing,
             self._pool.refusals(self._claims, Action.STORE_BYTES, self._peer),
         ):
-            await self._pool.intake.store(claim, self._body, storable_type(self._content_type))
+            await self._pool.intake.store(claim, self._body, Facts(content_type=storable_type(self._content_type)))
 
     def _see_failure(self) -> None:
         if not self._storing.cancelled():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, Self
 
 from pyvospace.metrics import FAILED, RECEIVED, STORED
-from pyvospace.model.claims import DownloadClaim, OutcomeUnknownError, StoredFile, UploadClaim
+from pyvospace.model.claims import DownloadClaim, Facts, OutcomeUnknownError, StoredFile, UploadClaim
 from pyvospace.model.crash import crash_point
 from pyvospace.model.faults import Fault, InsufficientStorage, InternalFault, NodeBusy, ServiceBusy
 from pyvospace.service.content import DEFAULT_TYPE
@@ -44,13 +44,13 @@ class _State(enum.Enum):
 class ClaimedUpload:
     """The `UploadJob` of the core: one claimed attempt to bring bytes to a node."""
 
-    def __init__(self, claim: UploadClaim, catalogue: Leases, body: CheckedBody, content_type: str | None) -> None:
+    def __init__(self, claim: UploadClaim, catalogue: Leases, body: CheckedBody, facts: Facts) -> None:
         self.claim = claim
         self._catalogue = catalogue
         self._body = body
-        self._content_type = content_type
+        self._facts = facts
         if claim.structured:
-            body.inspection = Inspection(claim, content_type)
+            body.inspection = Inspection(claim, facts.content_type)
         if claim.room is not None:
             body.room = claim.room, claim.refusal
         self._state = _State.RECEIVING
@@ -126,8 +126,10 @@ class ClaimedUpload:
                 size=received.size,
                 md5=received.digests.md5,
                 sha256=received.digests.sha256,
-                content_type=self._content_type,
+                content_type=self._facts.content_type,
                 structure=self._body.inspection.structure if self._body.inspection is not None else None,
+                changed=self._facts.changed,
+                mode=self._facts.mode,
             )
         )
 

@@ -18,7 +18,7 @@ import aiohttp
 from yarl import URL
 
 from pyvospace.db.listening import QUEUE
-from pyvospace.model.claims import EndpointClaims, UploadClaim
+from pyvospace.model.claims import EndpointClaims, Facts, UploadClaim
 from pyvospace.model.faults import Fault, TransferFailed
 from pyvospace.service.endpoints import EndpointSigner
 from pyvospace.storage.catalogue import Leases
@@ -118,7 +118,7 @@ class Replicator:
             async with contextlib.AsyncExitStack() as stack:
                 source = await self._open(session, task, stack)
                 body = _Copy(source, task, self._replications, self._rate, workers=self._workers, idle=self._idle)
-                upload = ClaimedUpload(claim, self._replications, body, None)
+                upload = ClaimedUpload(claim, self._replications, body, Facts())
                 await carry_out(upload, self._backend, body, self._replications)
         except Exception as error:
             await self._replications.release(claim, reason=str(error) or type(error).__name__)

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from yarl import URL
 
 from pyvospace.config import Settings
-from pyvospace.model.claims import DownloadClaim, EndpointClaims
+from pyvospace.model.claims import DownloadClaim, EndpointClaims, Facts
 from pyvospace.model.faults import (
     ChecksumMismatch,
     Fault,
@@ -114,7 +114,7 @@ class ThirdParty:
                 progress=job.progress,
                 room=self._room,
             )
-            upload = ClaimedUpload(claim, self._catalogue, body, remote.content_type)
+            upload = ClaimedUpload(claim, self._catalogue, body, Facts(content_type=remote.content_type))
             await carry_out(upload, self._backend, body, self._catalogue)
 
     async def _push(self, job: Claimed, url: URL) -> None:

@@ -17,10 +17,12 @@ select storage_api.release_segment($1, $2, $3);
 select storage_api.reserve_segment($1, $2, $3, $4);
 
 -- name: store_segment
--- The media type ($11) is that of the whole. Digests are those of all bytes so far, or not known ($6).
+-- The media type ($11) is that of the whole, and so is what is told of the file ($12, $13). Digests are those of all bytes so far, or not known ($6).
 select storage_api.store_segment($1, $2, $3, $4, $7, $8, case when $6::boolean then $9::bytea end,
                                  case when $6 then $10::bytea end, $5)
-  from (select set_config('pyvospace.caller', $12, true) as said, $11::text as type) told where said is not null;
+  from (select set_config('pyvospace.caller', $14, true) as said, $11::text as type, $12::text as time,
+               $13::text as mode) told
+ where said is not null;
 
 -- name: revert
 select storage_api.revert_partial($1, $2);
@@ -42,6 +44,6 @@ select c.*, i.structured, i.view
 select storage_api.release_whole($1, $2);
 
 -- name: store_whole
--- The audit log is told where the bytes came from: $10.
-select storage_api.store_whole($1, $2, $3, $5, $6, $7, $8, $9, $4)
-  from (select set_config('pyvospace.caller', $10, true) as said) told where said is not null;
+-- The audit log is told where the bytes came from: $12.
+select storage_api.store_whole($1, $2, $3, $5, $6, $7, $8, $9, $4, $10, $11)
+  from (select set_config('pyvospace.caller', $12, true) as said) told where said is not null;

@@ -18,9 +18,9 @@ select storage_api.renew($1, $2);
 select storage_api.release($1, $2);
 
 -- name: store
--- The audit log is told where the bytes came from: $10.
-select storage_api.store($1, $2, $3, $4, $5, $6, $7, $8, $9)
-  from (select set_config('pyvospace.caller', $10, true) as said) told where said is not null;
+-- The audit log is told where the bytes came from: $12.
+select storage_api.store($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+  from (select set_config('pyvospace.caller', $12, true) as said) told where said is not null;
 
 -- name: claim_pull
 select c.*, i.structured, i.view
@@ -30,9 +30,10 @@ select c.*, i.structured, i.view
 select storage_api.reserve($1, $2);
 
 -- name: store_pulled
--- Likewise: $9.
+-- Likewise: $11. Who fetches bytes knows nothing of a file ($9, $10).
 select storage_api.store_pulled($1, $2, $3, $4, $5, $6, $7, $8)
-  from (select set_config('pyvospace.caller', $9, true) as said) told where said is not null;
+  from (select set_config('pyvospace.caller', $11, true) as said, $9::text as time, $10::text as mode) told
+ where said is not null;
 
 -- name: set_structure
 select storage_api.set_structure($1, $2, $3, $4);

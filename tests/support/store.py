@@ -11,6 +11,7 @@ from pyvospace.config.settings import DatabaseSettings
 from pyvospace.db.integrity import StoreRecords
 from pyvospace.db.pool import Database
 from pyvospace.db.storage import StorageCatalogue
+from pyvospace.model.claims import Facts
 from pyvospace.model.vocabulary import NodeType
 from pyvospace.storage.backends.posix import PosixBackend
 from pyvospace.storage.checking import Remedy, StoreCheck
@@ -41,7 +42,7 @@ class Store:
         catalogue = self.storage.catalogue
         claim = await catalogue.claim_upload(claims, size=len(data))
         body = ScriptedBody([data] if data else [], self.workers, size=len(data))
-        await carry_out(ClaimedUpload(claim, catalogue, body, None), self.backend, body, catalogue)
+        await carry_out(ClaimedUpload(claim, catalogue, body, Facts()), self.backend, body, catalogue)
         return str(
             await self.world.database.fetchval(
                 "select location from nodes where id = $1", (await self.world.node(name)).id

@@ -13,7 +13,7 @@ from pyvospace.model.vocabulary import HTTPS_PUT, LENGTH, TYPE, Direction
 from pyvospace.server.handlers.requests import context, node_path, see_other
 from pyvospace.server.operations import transfers
 from pyvospace.server.policy import Right
-from pyvospace.service.content import content_disposition, content_type
+from pyvospace.service.content import content_disposition, content_type, facts_of
 
 _EMPTY_MD5 = hashlib.md5(usedforsecurity=False).digest()
 
@@ -41,6 +41,7 @@ async def get(request: web.Request) -> web.StreamResponse:
 async def put(request: web.Request) -> web.StreamResponse:
     """Send the client, with his bytes, to a storage server; one that has sent none asks where he may."""
     ctx = context(request)
+    facts_of(request.headers)  # what is wrong there is refused before the bytes are sent on
     size = request.content_length if request.body_exists else None
     wanted = Transfer(
         target=str(ctx.uri(node_path(request))),

@@ -16,12 +16,12 @@ from aiohttp import web
 
 from pyvospace.model.faults import Fault, InvalidArgument, InvalidData, PreconditionFailed
 from pyvospace.model.partials import NewPartial
-from pyvospace.service.content import storable_type
+from pyvospace.service.content import facts_of
 from pyvospace.storage.auditing import CLAIMS
 from pyvospace.storage.deliver import SAFE
 from pyvospace.storage.hashing import Digests, announced
 from pyvospace.storage.partials.tus import claims_of
-from pyvospace.storage.partials.tus_headers import number
+from pyvospace.storage.partials.tus_headers import as_metadata, number
 
 if TYPE_CHECKING:
     from pyvospace.model.claims import EndpointClaims
@@ -58,8 +58,9 @@ class Transactions:
             raise InvalidArgument("a transaction has no conditions")
         total = number(request.headers, _TOTAL)
         digests = announced(request.headers)
-        kind = storable_type(request.headers.get("Content-Type"))
-        secret, partial = await self._uploads.begin(claims, NewPartial(size=total, content_type=kind))
+        kind, told = facts_of(request.headers).content_type, as_metadata(request.headers)
+        new = NewPartial(size=total, content_type=kind, metadata=told)
+        secret, partial = await self._uploads.begin(claims, new)
         try:
             if request.content_length != 0:
                 partial = await self._append(request, partial)

@@ -27,7 +27,6 @@ from pyvospace.model.faults import (
     UnsupportedMediaType,
 )
 from pyvospace.model.partials import NewPartial
-from pyvospace.service.content import storable_type
 from pyvospace.service.faults import render
 from pyvospace.storage.auditing import CLAIMS
 from pyvospace.storage.hashing import Digests
@@ -114,10 +113,9 @@ class Tus:
             raise PermissionDenied("this endpoint is not for bytes of a file")
         concat = tus.concatenation(headers.get("Upload-Concat"))
         told = headers.get("Upload-Metadata", "")
-        kind = tus.metadata(told).get("filetype", b"").decode("latin-1")
         new = NewPartial(
             size=tus.length(headers, final=concat.parts is not None),
-            content_type=storable_type(kind or None),
+            content_type=tus.facts(told).content_type,
             metadata=told,
             part=concat.part,
             parts=concat.parts,

@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from pyvospace.model.claims import Facts
+from pyvospace.model.entries import MODE_HEADER, MTIME_HEADER
 from pyvospace.model.faults import InvalidArgument
 from pyvospace.model.partials import partial_id
+from pyvospace.service.content import file_facts
 from pyvospace.storage.partials.incoming import Checksum
 
 VERSION: Final = "1.0.0"
@@ -83,6 +86,18 @@ def metadata(header: str) -> dict[str, bytes]:
     return found
 
 
+def facts(header: str) -> Facts:
+    """Read what Upload-Metadata says of the file: ``filetype``, ``mtime`` and ``mode``, as headers would.
+
+    Raises
+    ------
+    InvalidArgument
+        It is malformed, or a value is none.
+    """
+    told = {key: value.decode("latin-1") for key, value in metadata(header).items()}
+    return file_facts(told.get("filetype"), told.get("mtime"), told.get("mode"))
+
+
 def checksum(header: str | None) -> Checksum | None:
     """Read Upload-Checksum.
 
@@ -121,6 +136,14 @@ def concatenation(header: str | None) -> Concatenation:
     if not right or len(set(secrets)) < len(secrets):
         raise InvalidArgument(f'Upload-Concat: "partial", or "final;" and up to {_PARTS} different URLs')
     return Concatenation(parts=tuple(map(partial_id, secrets)))
+
+
+def as_metadata(headers: Mapping[str, str]) -> str:
+    """Write what headers say of times and modes as Upload-Metadata says it."""
+    told = {"mtime": headers.get(MTIME_HEADER), "mode": headers.get(MODE_HEADER)}
+    return ",".join(
+        f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in told.items() if value is not None
+    )
 
 
 def _decoded(name: str, value: str) -> bytes:

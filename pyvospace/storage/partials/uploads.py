@@ -14,6 +14,7 @@ from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from pyvospace.model.claims import Facts
 from pyvospace.model.crash import crash_point
 from pyvospace.model.faults import EndpointUsed, Fault, RequestEntityTooLarge
 from pyvospace.model.partials import Piece, partial_id
@@ -21,6 +22,7 @@ from pyvospace.storage.hashing import Announced, Digests, Hasher, Hashes
 from pyvospace.storage.jobs import ClaimedUpload, Place, carry_out
 from pyvospace.storage.partials.incoming import Checksum, Incoming, SegmentBody
 from pyvospace.storage.partials.joining import JoinedBody, KnownBody, Turning, pieces_of
+from pyvospace.storage.partials.tus_headers import facts
 from pyvospace.storage.waiting import run
 
 if TYPE_CHECKING:
@@ -201,7 +203,9 @@ class Uploads:
             body = SegmentBody(incoming, most=most, limit=claim.limit, checksum=checksum)
             body.begun = hashes
             try:
-                await carry_out(ClaimedUpload(claim, self._catalogue, body, None), self._backend, body, self._catalogue)
+                await carry_out(
+                    ClaimedUpload(claim, self._catalogue, body, Facts()), self._backend, body, self._catalogue
+                )
             except Fault as fault:
                 if fault is incoming.fault:  # nothing had come
                     return
@@ -261,7 +265,8 @@ class Uploads:
             return found
         place, body = await self._plan(claim, partial)
         try:
-            job = ClaimedUpload(claim, self._catalogue, body, partial.content_type)
+            told = replace(facts(partial.metadata), content_type=partial.content_type)
+            job = ClaimedUpload(claim, self._catalogue, body, told)
             await carry_out(job, place, body, self._catalogue)
         finally:
             if isinstance(body, JoinedBody):

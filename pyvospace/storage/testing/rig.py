@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
 
-from pyvospace.model.claims import EndpointClaims, StoredFile
+from pyvospace.model.claims import EndpointClaims, Facts, StoredFile
 from pyvospace.storage.backend import BackendConfig, ByteRange, Download, FileBytes, Redirect, StorageBackend
 from pyvospace.storage.hashing import Announced
 from pyvospace.storage.jobs import ClaimedDownload, ClaimedUpload, carry_out
@@ -39,7 +39,7 @@ class Rig:
     async def upload(self, body: ScriptedBody, node: int = 1) -> StoredFile:
         """Upload as the server does, and tell what the node has then."""
         claim = await self.catalogue.claim_upload(_claims(node), size=body.size)
-        job = ClaimedUpload(claim, self.catalogue, body, "application/fits")
+        job = ClaimedUpload(claim, self.catalogue, body, Facts(content_type="application/fits"))
         await carry_out(job, self.backend, body, self.catalogue)
         stored = self.catalogue.node(node).stored
         if stored is None:
