@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
@@ -33,9 +34,11 @@ log = logging.getLogger(__name__)
 
 _VERSION: Final = {"Tus-Resumable": "1.0.0"}
 _WORDS: Final = 1 << 20
-_LEASE: Final = 10
-"""Seconds to wait for the service to notice that a broken attempt is over."""
-_PASSING: Final = (UploadBusy, OffsetMismatch, NodeBusy, InvalidData)
+_LEASE: Final = 60.0
+"""Seconds for which a writer that is gone may keep the upload or the node to itself; it is waited for, as it is no
+failure of ours."""
+_HELD: Final = (UploadBusy, NodeBusy)
+_PASSING: Final = (*_HELD, OffsetMismatch, InvalidData)
 _OVER: Final = (NotFound, PermissionDenied)
 """How a service says of an upload that was begun before that its time is over."""
 
@@ -142,6 +145,8 @@ class ResumableUpload:
         self._url = unfinished.url
         self._new = False
         self._offset = 0
+        self._held_until: float | None = None
+        """How long somebody else who keeps the upload is waited for; None: nobody does."""
 
     async def run(self) -> Stored:
         """Send until the service has it.
@@ -167,8 +172,21 @@ class ResumableUpload:
             self._unfinished.remember(None)
             self._url, self._new = None, True
             return
-        ordered = _LEASE if isinstance(fault, NodeBusy) else 0
-        await self._attempts.wait_after(fault, passing=isinstance(fault, _PASSING), ordered=ordered)
+        if isinstance(fault, _HELD) and await self._outwaited(fault):
+            return
+        self._held_until = None
+        await self._attempts.wait_after(fault, passing=isinstance(fault, _PASSING))
+
+    async def _outwaited(self, fault: Fault) -> bool:
+        """Wait a little for whoever holds the upload; False: longer than anybody may hold it who is gone."""
+        now = asyncio.get_running_loop().time()
+        if self._held_until is None:
+            self._held_until = now + _LEASE
+            log.warning("%s; waiting until it is free", fault)
+        if now >= self._held_until or self._http.retry.attempts == 1:
+            return False
+        await asyncio.sleep(self._http.retry.delay(2))
+        return True
 
     async def _try(self) -> Stored:
         if self._url is None:

@@ -25,6 +25,7 @@ from pyvospace.model.vocabulary import (
     STANDARD_FILES,
     STANDARD_NODES,
     STANDARD_SYNC,
+    TUS,
     Direction,
     NodeType,
     Phase,
@@ -133,7 +134,8 @@ class Double:
         if path == "/synctrans":
             asked = parse_transfer(await request.read())
             endpoint = self._endpoint()
-            offered = tuple(Protocol(one.uri, endpoint) for one in asked.protocols)
+            parts = self.storage.url("/tus/new")
+            offered = tuple(Protocol(one.uri, parts if one.uri == TUS else endpoint) for one in asked.protocols)
             self._details = render_transfer(Transfer(asked.target, asked.direction, protocols=offered))
             raise web.HTTPSeeOther(self.service.url("/transfers/1/results/transferDetails"))
         if path.endswith("/transferDetails"):

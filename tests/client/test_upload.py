@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from pyvospace.client import ContentChanged, Retry, ServiceUnreachable, Timeouts
+from pyvospace.client import ContentChanged, Retry, ServiceUnreachable, Timeouts, resumable, sources
 from pyvospace.client.digests import Digests
 from pyvospace.client.sources import SMALL
 from pyvospace.model.faults import (
     ChecksumMismatch,
     EndpointUsed,
+    Fault,
     InsufficientStorage,
     NodeBusy,
     NodeNotFound,
@@ -192,6 +193,25 @@ async def test_a_lease_of_the_broken_try_is_waited_for(double: Double, monkeypat
     assert double.content == b"bytes"
     assert len(double.service.of("POST")) == 2
     assert waited[-1] >= 10
+
+
+@pytest.mark.parametrize("words", ["UploadBusy", "NodeBusy"])
+async def test_an_upload_in_parts_outwaits_whoever_holds_it(
+    double: Double, big: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: str
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(sources, "RESUMABLE", 1)
+    begun, there = answers(201, Location="/tus/1"), answers(200, Upload_Offset="0")
+    held, done = answers(423, f"{words} somebody writes"), answers(204, Upload_Offset=str(BIG))
+    double.storage.plan = [begun, *[held, there] * 3 * QUICK.attempts, done]
+    async with double.space() as space:
+        assert (await space.push(big, "vos:x")).size == BIG
+        assert not double.storage.plan
+        monkeypatch.setattr(resumable, "_LEASE", 0.0)
+        double.storage.plan = [begun, *[held, there] * QUICK.attempts]
+        with pytest.raises(Fault, match=words):
+            await space.push(big, "vos:y")
+    assert double.storage.plan == [there]
 
 
 async def test_an_endpoint_that_expired_between_two_tries_is_replaced(double: Double) -> None:
