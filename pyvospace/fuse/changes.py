@@ -109,7 +109,7 @@ class Changes:
         self._require_writable(parent)
         old, new = inode.path, (*parent.path, text_of(name))
         if there is not None:
-            _require_alike(inode, there)
+            self._require_alike(inode, there, new)
         local = inode.local
         if local is not None and local.dirty and inode.kind == stat.S_IFREG:
             if local.version is None and not local.sending:
@@ -126,6 +126,14 @@ class Changes:
             await self._move(old, new, there, replace=replaced)
             self._cache.moved(old, new)
         self._tree.rename(inode, parent, name)
+
+    def _require_alike(self, inode: Inode, there: Inode, path: Names) -> None:
+        if inode.is_directory and not there.is_directory:
+            raise OSError(errno.ENOTDIR, "what is there is no directory")
+        if there.is_directory and not inode.is_directory:
+            raise OSError(errno.EISDIR, "what is there is a directory")
+        if there.is_directory and (there.children or self._cache.unsent_below(path)):
+            raise OSError(errno.ENOTEMPTY, "the directory that is there is not empty")
 
     async def _move(self, old: Names, new: Names, there: Inode | None, *, replace: bool) -> None:
         try:
@@ -187,10 +195,3 @@ def _version(inode: Inode) -> Version:
     if inode.local is not None and inode.local.version is not None:
         return inode.local.version
     return Version(inode.etag, inode.size)
-
-
-def _require_alike(inode: Inode, there: Inode) -> None:
-    if inode.is_directory and not there.is_directory:
-        raise OSError(errno.ENOTDIR, "what is there is no directory")
-    if there.is_directory and not inode.is_directory:
-        raise OSError(errno.EISDIR, "what is there is a directory")

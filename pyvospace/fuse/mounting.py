@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 import shutil
@@ -18,6 +19,7 @@ import pyfuse3
 
 from pyvospace.client import Space
 from pyvospace.client.access import Access
+from pyvospace.client.administration import Administration
 from pyvospace.client.retry import Retry
 from pyvospace.fuse import waiting
 from pyvospace.fuse.cache import Cache, Limits, cache_directory
@@ -127,9 +129,18 @@ async def _top(space: Space, uri: str) -> tuple[NodeUri, Entry]:
 
 
 async def _cache(wanted: Wanted, space: Space, root: NodeUri) -> Cache:
-    user = wanted.access.user
+    user = await _user(wanted.access)
     directory = wanted.cache or cache_directory(space.url, user, root.authority)
     return await Cache.open(directory, space, root, wanted.limits, user=user)
+
+
+async def _user(access: Access) -> str:
+    """Find out whose bytes will be kept: nobody else is ever to be shown them."""
+    try:
+        async with Administration.of(access) as service:
+            return str((await service.ask("GET", "/profile"))["name"])
+    except (Fault, KeyError, TypeError):  # a service that is not of ours, or nobody is logged in
+        return access.user or hashlib.sha256((access.token or "").encode()).hexdigest()[:16]
 
 
 def _status(cache: Cache) -> dict[str, Any]:

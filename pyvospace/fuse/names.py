@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
 from pyvospace.model.faults import InvalidURI
-from pyvospace.model.uris import RESERVED, NodeUri, check_name
+from pyvospace.model.uris import MAX_NAME_BYTES, RESERVED, NodeUri, check_name
 from pyvospace.model.vocabulary import CORE, KNOWN_CORE
 
 Names = tuple[str, ...]
@@ -18,6 +18,8 @@ Names = tuple[str, ...]
 XATTR: Final = b"user.vospace."
 """What the names of extended attributes begin with that are properties."""
 _FILE: Final = "file://"
+_TEXT: Final = "#symlink:"
+"""Begins the fragment with the text of a symbolic link."""
 _URI_SAFE: Final = "-._~!$&'()*+,;=:@/"
 
 
@@ -34,14 +36,24 @@ def text_of(name: bytes) -> str:
     except UnicodeError:
         raise OSError(errno.EILSEQ, "a name is no UTF-8") from None
     except InvalidURI:
-        raise OSError(errno.ENAMETOOLONG if len(name) > 255 else errno.EINVAL, "no node has such a name") from None  # noqa: PLR2004
+        raise OSError(
+            errno.ENAMETOOLONG if len(name) > MAX_NAME_BYTES else errno.EINVAL, "no node has such a name"
+        ) from None
     if text in RESERVED:
         raise OSError(errno.EINVAL, "the standard reserves this name")
     return text
 
 
 def is_possible(name: bytes) -> bool:
-    """Say whether a node can have this name; if not nobody needs to be asked."""
+    """Say whether a node can have this name; if not nobody needs to be asked.
+
+    Raises
+    ------
+    OSError
+        It is longer than any name.
+    """
+    if len(name) > MAX_NAME_BYTES:
+        raise OSError(errno.ENAMETOOLONG, "no node has such a name")
     try:
         text_of(name)
     except OSError:
@@ -70,6 +82,9 @@ class Links:
     def uri_of(self, target: bytes, parent: Names) -> str:
         """Give what a link node is to lead to whose symbolic link would stand in `parent`.
 
+        Where the URI would come back as another text (``./a``, ``a//b``), the text stands behind it as a fragment,
+        which the service does not look at.
+
         Raises
         ------
         OSError
@@ -81,6 +96,10 @@ class Links:
             raise OSError(errno.EILSEQ, "the target of a link is no UTF-8") from None
         if "://" in text and urlsplit(text).scheme.isalnum():
             return text
+        uri = self._leads_to(text, parent)
+        return uri if self.target_of(uri, parent) == target else f"{uri}{_TEXT}{quote(text, safe=_URI_SAFE)}"
+
+    def _leads_to(self, text: str, parent: Names) -> str:
         inside = posixpath.normpath(posixpath.join(self._directory, *parent, text))
         if inside == self._directory:
             return str(self._root)
@@ -91,10 +110,13 @@ class Links:
 
     def target_of(self, uri: str, parent: Names) -> bytes:
         """Give what a symbolic link in `parent` shows for the target of a link node."""
-        if uri.startswith(_FILE + "/"):
-            return os.fsencode(unquote(uri.removeprefix(_FILE)))
+        bare, mark, text = uri.partition(_TEXT)
+        if mark:
+            return unquote(text).encode()
+        if bare.startswith(_FILE + "/"):
+            return os.fsencode(unquote(bare.removeprefix(_FILE)))
         try:
-            leads_to = NodeUri.parse(uri)
+            leads_to = NodeUri.parse(bare)
         except InvalidURI:
             return uri.encode()
         depth = len(self._root.path)

@@ -73,7 +73,7 @@ class Volume:
         if found is not None:
             if found.fresh_until > now or found.unsent or parent.listed_until > now:
                 return found
-        elif parent.listed_until > now or not is_possible(name):
+        elif not is_possible(name) or parent.listed_until > now:
             return None
         return await self._ask(parent, name)
 
