@@ -5,6 +5,7 @@ Without a server the run fails; it does not skip.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from tests.support.pair import Pair, running_pair
 from tests.support.postgres import PostgresServer
 from tests.support.resumable import CutPair
 from tests.support.resumable import cut_pair as running_cut_pair
+
+# Commands of the tests leave the keyring of whoever runs them alone.
+os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.null.Keyring"
 
 # How long an example takes says nothing on a machine that is shared.
 settings.register_profile("pyvospace", deadline=None)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import os
+import sys
+import webbrowser
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode, urlsplit
 
 import typer
 
 from pyvospace.cli.session import complain, printable
 from pyvospace.client.http import Http
-from pyvospace.client.logins import Login, StoredLogin, file, keep
+from pyvospace.client.logins import Login, StoredLogin, keep
 from pyvospace.client.oidc import Enter, Offer, TokenSource, read_offers
 from pyvospace.model.faults import InvalidArgument, NotAuthenticated, OperationNotSupported
 
@@ -17,23 +22,58 @@ if TYPE_CHECKING:
     from pyvospace.client import Access
 
 
-async def by_provider(access: Access, *, issuer: str | None, client: str | None) -> None:
-    """Log in at a provider of the service with a browser, and keep the login."""
+_SCREENS: Final = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+"""Variables of which one is set where a browser can be seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How somebody wants to log in at a provider."""
+
+    issuer: str | None = None
+    client: str | None = None
+    browser: bool | None = None
+    """With a browser of this machine, or by a code on any other; None: as it seems best."""
+
+
+async def offers(access: Access) -> list[Offer]:
+    """Ask a service which providers it believes."""
+    http = Http(_url(access), ca_file=access.ca_file)
+    try:
+        answer = await http.ask("GET", f"{access.url}/capabilities")
+    finally:
+        await http.close()
+    return read_offers([value for name, value in answer.headers.items() if name.lower() == "www-authenticate"])
+
+
+async def by_provider(access: Access, way: Way) -> None:
+    """Log in at a provider of the service, and keep the login."""
     url = _url(access)
-    offer = await _choose(access, issuer)
-    client = client or offer.client_id
+    offer = _chosen(access, await offers(access), way.issuer)
+    client = way.client or offer.client_id
     if client is None:
         raise InvalidArgument(f"the service names no client for {offer.issuer}: give --client")
     source = TokenSource(client, ca_file=access.ca_file, plain=urlsplit(url).scheme == "http")
     document = await source.discover(offer)
-    tokens = await source.by_device(document, offer.scope, _show)
-    await keep(url, Login.of(tokens, endpoint=str(document["token_endpoint"]), client=client))
+    if way.browser if way.browser is not None else _has_browser():
+        from pyvospace.client.browsers import by_browser
+
+        tokens = await by_browser(source, document, offer.scope, _open)
+    else:
+        tokens = await source.by_device(document, offer.scope, _show)
+    kept = await keep(url, Login.of(tokens, endpoint=str(document["token_endpoint"]), client=client))
     try:
         who = await _who(access)
     except NotAuthenticated:
         await keep(url, None)
         raise
-    _say(access, who)
+    _say(access, who, kept)
+
+
+def _has_browser() -> bool:
+    """Say whether a browser of this machine is likely to be where the user is."""
+    screen = sys.platform == "darwin" or any(os.environ.get(name) for name in _SCREENS)
+    return screen and "SSH_CONNECTION" not in os.environ
 
 
 async def by_password(access: Access, name: str, password: str) -> None:
@@ -50,12 +90,12 @@ async def by_password(access: Access, name: str, password: str) -> None:
         )
     finally:
         await http.close()
-    await keep(url, Login(answer.headers["X-VO-Bearer"]))
-    _say(access, answer.headers.get("X-VO-Authenticated", name))
+    kept = await keep(url, Login(answer.headers["X-VO-Bearer"]))
+    _say(access, answer.headers.get("X-VO-Authenticated", name), kept)
 
 
-def _say(access: Access, who: str) -> None:
-    typer.echo(f"logged in at {access.url} as {printable(who)}; {file()} keeps it", err=True)
+def _say(access: Access, who: str, kept: str | None) -> None:
+    typer.echo(f"logged in at {access.url} as {printable(who)}; {kept} keeps it", err=True)
     if access.authorization() is not None:
         before = "token" if access.token is not None else "password"
         complain(f"a {before} of the environment or of client.toml comes before it: take away VOSPACE_{before.upper()}")
@@ -80,19 +120,12 @@ def _url(access: Access) -> str:
     return str(access.parameters()["url"])
 
 
-async def _choose(access: Access, issuer: str | None) -> Offer:
-    http = Http(_url(access), ca_file=access.ca_file)
-    try:
-        answer = await http.ask("GET", f"{access.url}/capabilities")
-    finally:
-        await http.close()
-    offers = read_offers([value for name, value in answer.headers.items() if name.lower() == "www-authenticate"])
-    if not offers:
-        raise OperationNotSupported(f"{access.url} names no OpenID provider")
-    found = [one for one in offers if issuer in {None, one.issuer}]
+def _chosen(access: Access, known: list[Offer], issuer: str | None) -> Offer:
+    if not known:
+        raise OperationNotSupported(f"{access.url} names no OpenID provider: log in with --user NAME")
+    found = [one for one in known if issuer in {None, one.issuer}]
     if not found or (issuer is None and len(found) > 1):
-        known = ", ".join(one.issuer for one in offers)
-        raise InvalidArgument(f"choose the provider with --issuer: {known}")
+        raise InvalidArgument(f"choose the provider with --issuer: {', '.join(one.issuer for one in known)}")
     return found[0]
 
 
@@ -104,6 +137,17 @@ async def _who(access: Access) -> str:
     finally:
         await http.close()
     return str(answer.headers.get("X-VO-Authenticated", "nobody"))
+
+
+def _open(url: str) -> None:
+    """Show a page in the browser of the user; he may open it himself, also if nothing happens."""
+    complain(f"log in with the browser that opens now, or open {url}")
+    _opening.add(task := asyncio.get_running_loop().run_in_executor(None, webbrowser.open, url))
+    task.add_done_callback(_opening.discard)
+
+
+_opening: set[asyncio.Future[Any]] = set()
+"""So that what runs beside us is not forgotten."""
 
 
 def _show(enter: Enter) -> None:

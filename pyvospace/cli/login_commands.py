@@ -30,7 +30,13 @@ def _access(url: str | None, ca_file: Path | None) -> Access:
 
 def login(
     *,
-    oidc: Annotated[bool, typer.Option("--oidc", help="Log in at an OpenID provider, with a browser.")] = False,
+    oidc: Annotated[bool, typer.Option("--oidc", help="Log in at an OpenID provider of the service.")] = False,
+    browser: Annotated[
+        bool, typer.Option("--browser", help="There with a browser of this machine. Default if one can be seen.")
+    ] = False,
+    device: Annotated[
+        bool, typer.Option("--device", help="There with a browser anywhere, by a code to enter: for remote machines.")
+    ] = False,
     issuer: Annotated[str | None, typer.Option(metavar="URL", help="Provider, if the service names several.")] = None,
     client: Annotated[
         str | None, typer.Option(metavar="ID", help="Client at the provider, if the service names none.")
@@ -42,22 +48,27 @@ def login(
     url: UrlOption = None,
     ca_file: CaOption = None,
 ) -> None:
-    """Log in at a service, by password or --oidc, and stay so until you log out or the service ends it.
+    """Log in at a service, and stay so until you log out or the service ends it.
 
-    The token is kept in logins.json beside client.toml. A token of the environment or of an option comes before it.
+    With --user by password; else, if the service names an OpenID provider, there.
+    The keyring keeps the token (package keyring), or logins.json beside client.toml
+    does, for you alone. A token of the environment or of an option comes before it.
     """
     from pyvospace.cli import login_actions
     from pyvospace.model.faults import InvalidArgument
 
-    access = _access(url, ca_file)
-    name = user or access.user
-    if user is not None if oidc else name is None:
+    if browser and device:
+        raise InvalidArgument("say one of --browser and --device")
+    access, at_provider = _access(url, ca_file), oidc or browser or device
+    if user is not None and at_provider:
         raise InvalidArgument("say how to log in: --user NAME, or --oidc")
-    if oidc:
-        asyncio.run(login_actions.by_provider(access, issuer=issuer, client=client))
+    name = user or access.user
+    if name is None or at_provider:
+        way = login_actions.Way(issuer=issuer, client=client, browser=browser if browser or device else None)
+        asyncio.run(login_actions.by_provider(access, way))
     else:
-        password = _password(str(name), given=password_stdin)
-        asyncio.run(login_actions.by_password(access, str(name), password))
+        password = _password(name, given=password_stdin)
+        asyncio.run(login_actions.by_password(access, name, password))
 
 
 def _password(name: str, *, given: bool) -> str:
@@ -67,7 +78,7 @@ def _password(name: str, *, given: bool) -> str:
 
 
 def logout(*, url: UrlOption = None, ca_file: CaOption = None) -> None:
-    """Forget the login at a service; the token of a password is revoked."""
+    """Forget the login at a service, in keyring and file; the token of a password is revoked."""
     from pyvospace.cli import login_actions
 
     asyncio.run(login_actions.log_out(_access(url, ca_file)))

@@ -1,5 +1,6 @@
 """Logins that are kept: ``logins.json`` beside the file of the client, for nobody else to read.
 
+Where there is a keyring (see `pyvospace.client.keyrings`) it holds the tokens, and the file only says so.
 A token of a provider lives for minutes. What keeps a login is the refresh token; each may be good for but one use, so
 that processes wait for each other while one of them gets the next.
 """
@@ -13,11 +14,12 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
+from pyvospace.client import keyrings
 from pyvospace.client.access import config_file
 from pyvospace.client.oidc import Tokens, TokenSource
 from pyvospace.model.faults import InvalidData, NotAuthenticated
@@ -36,6 +38,8 @@ class Login:
     refresh_token: str | None = field(default=None, repr=False)
     token_endpoint: str = ""
     client_id: str = ""
+    in_keyring: bool = False
+    """The tokens are not here but in the keyring."""
 
     @classmethod
     def of(cls, tokens: Tokens, *, endpoint: str, client: str, refresh: str | None = None) -> Self:
@@ -74,7 +78,7 @@ class StoredLogin:
         NotAuthenticated
             The login has ended.
         """
-        login = _read().get(self._url)
+        login = await _find(self._url)
         if login is not None and login.over:
             login = await self._renewed()
         if login is None:
@@ -83,7 +87,7 @@ class StoredLogin:
 
     async def _renewed(self) -> Login | None:
         async with _alone():
-            login = _read().get(self._url)
+            login = await _find(self._url)
             if login is None or not login.over or login.refresh_token is None:  # somebody else was quicker
                 return login
             plain = urlsplit(self._url).scheme == "http"
@@ -95,15 +99,41 @@ class StoredLogin:
                     f"the login at {self._url} has ended: pyvospace login ({fault.detail})"
                 ) from None
             made = Login.of(tokens, endpoint=login.token_endpoint, client=login.client_id, refresh=login.refresh_token)
-            _write({**_read(), self._url: made})
+            await _keep(self._url, made)
         return made
 
 
-async def keep(url: str, login: Login | None) -> None:
-    """Keep a login at a service; None: forget it."""
+async def keep(url: str, login: Login | None) -> str | None:
+    """Keep a login at a service; None: forget it. Say where it is kept now."""
     async with _alone():
-        kept = {name: one for name, one in _read().items() if name != url}
-        _write(kept if login is None else {**kept, url: login})
+        return await _keep(url, login)
+
+
+async def _keep(url: str, login: Login | None) -> str | None:
+    others = {name: one for name, one in _read().items() if name != url}
+    if login is None:
+        if url in (known := _read()) and known[url].in_keyring:
+            await asyncio.to_thread(keyrings.remove, url)
+        _write(others)
+        return None
+    secret = json.dumps({"token": login.token, "refresh_token": login.refresh_token})
+    if await asyncio.to_thread(keyrings.put, url, secret):
+        _write({**others, url: replace(login, token="", refresh_token=None, in_keyring=True)})
+        return keyrings.name()
+    _write({**others, url: login})
+    return str(file())
+
+
+async def _find(url: str) -> Login | None:
+    """Give a login with its tokens; None: there is none, or its keyring does not give them."""
+    login = _read().get(url)
+    if login is None or not login.in_keyring:
+        return login
+    secret = await asyncio.to_thread(keyrings.get, url)
+    try:
+        return None if secret is None else replace(login, **json.loads(secret), in_keyring=False)
+    except (ValueError, TypeError):
+        raise InvalidData(f"the keyring holds something else than a login at {url}: pyvospace login") from None
 
 
 def file() -> Path:

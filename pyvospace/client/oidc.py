@@ -1,6 +1,7 @@
 """Tokens of OpenID providers for the command line: by a code that the user enters in a browser (RFC 8628).
 
-The service says in its challenge which providers it believes, and which public client asks them for tokens.
+How a browser of the same machine brings one is in `pyvospace.client.browsers`. The service says in its challenge which
+providers it believes, and which public client asks them for tokens.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pyvospace.model.faults import InvalidData, NotAuthenticated, OperationNotSu
 _CHALLENGE: Final = re.compile(r'ivoa_bearer\s+((?:\w+="[^"]*"(?:\s*,\s*)?)+)', re.IGNORECASE)
 _PARAMETER: Final = re.compile(r'(\w+)="([^"]*)"')
 _DEVICE: Final = "urn:ietf:params:oauth:grant-type:device_code"
+_DEVICES: Final = "device_authorization_endpoint"
 _PAUSE: Final = 5.0
 """Seconds between two questions whether the user is done, if the provider does not say."""
 _LONGEST: Final = 1800.0
@@ -79,7 +81,7 @@ class TokenSource:
     """
 
     def __init__(self, client_id: str, *, ca_file: Path | None = None, plain: bool = False) -> None:
-        self._client = client_id
+        self.client = client_id
         self._ca_file = ca_file
         self._plain = plain
 
@@ -91,7 +93,7 @@ class TokenSource:
         InvalidData
             It is none, or that of another one.
         """
-        document = _object(await self._ask("GET", offer.discovery_url))
+        document = read_object(await self.ask("GET", offer.discovery_url))
         if document.get("issuer") != offer.issuer:
             raise InvalidData(f"{offer.discovery_url} is not the document of {offer.issuer}")
         return document
@@ -106,24 +108,24 @@ class TokenSource:
         OperationNotSupported
             The provider has no such way.
         """
-        if "device_authorization_endpoint" not in document:
-            raise OperationNotSupported(f"{document['issuer']} has no login by device code")
-        form = {"client_id": self._client, "scope": scope}
-        answer = _object(await self._ask("POST", str(document["device_authorization_endpoint"]), form))
+        if _DEVICES not in document:
+            raise OperationNotSupported(f"{document['issuer']} has no login by device code: try --browser")
+        form = {"client_id": self.client, "scope": scope}
+        answer = read_object(await self.ask("POST", str(document[_DEVICES]), form))
         if "device_code" not in answer:
-            raise NotAuthenticated(_reason(answer))
+            raise NotAuthenticated(reason(answer))
         complete = answer.get("verification_uri_complete")
         show(Enter(str(answer["verification_uri"]), str(answer["user_code"]), str(complete) if complete else None))
         end = time.monotonic() + min(_LONGEST, _number(answer.get("expires_in"), _LONGEST))
         pause = _number(answer.get("interval"), _PAUSE)
-        code = {"grant_type": _DEVICE, "device_code": str(answer["device_code"]), "client_id": self._client}
+        code = {"grant_type": _DEVICE, "device_code": str(answer["device_code"]), "client_id": self.client}
         while time.monotonic() < end:
             await asyncio.sleep(pause)
-            told = _object(await self._ask("POST", str(document["token_endpoint"]), code))
+            told = read_object(await self.ask("POST", str(document["token_endpoint"]), code))
             if told.get("error") == "slow_down":
                 pause += _PAUSE
             elif told.get("error") != "authorization_pending":
-                return _tokens(told)
+                return read_tokens(told)
         raise NotAuthenticated("nobody has logged in in time")
 
     async def refreshed(self, endpoint: str, refresh: str) -> Tokens:
@@ -134,10 +136,17 @@ class TokenSource:
         NotAuthenticated
             The provider does not give one any more.
         """
-        form = {"grant_type": "refresh_token", "refresh_token": refresh, "client_id": self._client}
-        return _tokens(_object(await self._ask("POST", endpoint, form)))
+        form = {"grant_type": "refresh_token", "refresh_token": refresh, "client_id": self.client}
+        return read_tokens(read_object(await self.ask("POST", endpoint, form)))
 
-    async def _ask(self, method: str, url: str, form: Mapping[str, str] | None = None) -> Answer:
+    async def ask(self, method: str, url: str, form: Mapping[str, str] | None = None) -> Answer:
+        """Send a request to the provider; what it refuses is given like any other answer.
+
+        Raises
+        ------
+        NotAuthenticated
+            It would travel in the clear.
+        """
         if urlsplit(url).scheme != "https" and not self._plain:
             raise NotAuthenticated(f"{url} is not https, though the service is: no token is asked for there")
         http = Http(url, ca_file=self._ca_file)
@@ -156,7 +165,14 @@ class TokenSource:
             await http.close()
 
 
-def _object(answer: Answer) -> dict[str, Any]:
+def read_object(answer: Answer) -> dict[str, Any]:
+    """Read an answer.
+
+    Raises
+    ------
+    InvalidData
+        It is no JSON.
+    """
     try:
         found = json.loads(answer.body.decode())
     except (ValueError, RecursionError):
@@ -166,15 +182,23 @@ def _object(answer: Answer) -> dict[str, Any]:
     return found
 
 
-def _tokens(told: Mapping[str, Any]) -> Tokens:
+def read_tokens(told: Mapping[str, Any]) -> Tokens:
+    """Read an answer with tokens.
+
+    Raises
+    ------
+    NotAuthenticated
+        It has none, and perhaps says why.
+    """
     access, refresh = told.get("access_token"), told.get("refresh_token")
     if not isinstance(access, str) or not isinstance(refresh, str | None):
-        raise NotAuthenticated(_reason(told))
+        raise NotAuthenticated(reason(told))
     life = _number(told.get("expires_in"), 0.0)
     return Tokens(access, time.time() + life if life else None, refresh)
 
 
-def _reason(told: Mapping[str, Any]) -> str:
+def reason(told: Mapping[str, Any]) -> str:
+    """Say in the words of a provider why there is no token."""
     words = ": ".join(str(told[name])[:300] for name in ("error", "error_description") if name in told)
     return f"the provider gives no token ({words or 'without saying why'})"
 

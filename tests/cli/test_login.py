@@ -1,23 +1,57 @@
-"""`pyvospace login --oidc`: a real provider, a real pair, and nobody at the browser but us."""
+"""`pyvospace login` at a real provider, for a real pair, and nobody at the browser but us."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import stat
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
+import urllib.parse
+import webbrowser
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import keyring
 import pytest
+from keyring.backend import KeyringBackend
+from keyring.backends import fail
+from keyring.errors import PasswordDeleteError
 
+from pyvospace.cli import login_actions
+from pyvospace.client.oidc import Enter
 from pyvospace.supervisor.data import STORAGE_ROLE
+from tests.support.commands import Done, run_here
 from tests.support.pair import Pair, running_pair
 from tests.support.postgres import PostgresServer
 from tests.support.provider import AUDIENCE, Browser, Provider, new_key, running_provider
+
+
+class Memory(KeyringBackend):
+    """A keyring that forgets when the tests end."""
+
+    priority = 5
+    name = "the keyring of the tests"
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.kept: dict[tuple[str, str], str] = {}
+        self.locked = False
+
+    def get_password(self, service: str, username: str) -> str | None:
+        self._require_open()
+        return self.kept.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self._require_open()
+        self.kept[service, username] = password
+
+    def delete_password(self, service: str, username: str) -> None:
+        if self.kept.pop((service, username), None) is None:
+            raise PasswordDeleteError
+
+    def _require_open(self) -> None:
+        if self.locked:
+            raise RuntimeError("nobody is there to unlock it")
 
 
 @pytest.fixture(scope="module")
@@ -35,35 +69,57 @@ def both(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture
 def environment(both: tuple[Pair, Provider], tmp_path: Path) -> dict[str, str]:
     """Of somebody who knows nothing but where the space is."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYVOSPACE_", "VOSPACE_"))}
-    return {**kept, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "conf"), "VOSPACE_URL": both[0].url}
+    return {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "conf"), "VOSPACE_URL": both[0].url}
 
 
-def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pyvospace", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+@pytest.fixture(autouse=True)
+def _no_keyring() -> None:
+    keyring.set_keyring(fail.Keyring())  # type: ignore[no-untyped-call]
 
 
-def log_in(environment: dict[str, str], account: str) -> tuple[int, str]:
+@pytest.fixture
+def memory() -> Iterator[Memory]:
+    made = Memory()
+    keyring.set_keyring(made)
+    yield made
+    keyring.set_keyring(fail.Keyring())  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+def at_browser(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], object]], None]:
+    """Let somebody else be what the command line opens pages in."""
+
+    def be(page: Callable[[str], object]) -> None:
+        monkeypatch.setattr(webbrowser, "open", page)
+
+    return be
+
+
+def run(environment: dict[str, str], *arguments: str) -> Done:
+    return run_here(*arguments, environment=environment)
+
+
+def log_in_elsewhere(environment: dict[str, str], account: str, monkeypatch: pytest.MonkeyPatch) -> Done:
     """Run the command, and do in a browser what it says."""
-    command = [sys.executable, "-m", "pyvospace", "login", "--oidc"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        threading.Timer(60, process.kill).start()
-        assert process.stderr is not None
-        told = process.stderr.readline()
-        url = re.search(r"open (\S+) in a browser", told)
-        assert url, told + process.stderr.read()
-        Browser().sign_in(url[1], account)
-        rest = process.stderr.read()
-    return process.returncode, rest
+    show = login_actions._show
+
+    def read(enter: Enter) -> None:
+        show(enter)
+        threading.Thread(target=Browser().sign_in, args=(enter.complete_url, account)).start()
+
+    monkeypatch.setattr(login_actions, "_show", read)
+    return run(environment, "login", "--oidc")
 
 
-def test_login_keeps_itself_and_ends(both: tuple[Pair, Provider], environment: dict[str, str], tmp_path: Path) -> None:
+def test_login_keeps_itself_and_ends(
+    both: tuple[Pair, Provider], environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pair, provider = both
     provider.know("lena", preferred_username="lena")
-    code, told = log_in(environment, "lena")
-    assert code == 0, told
-    assert f"logged in at {pair.url} as lena" in told
+    told = log_in_elsewhere(environment, "lena", monkeypatch)
+    assert told.returncode == 0, told
+    assert re.search(r"open \S+ in a browser, compare the code", told.stderr)
+    assert f"logged in at {pair.url} as lena" in told.stderr
     kept = tmp_path / "conf" / "pyvospace" / "logins.json"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert run(environment, "ls", "vos:/home/lena").returncode == 0
@@ -90,7 +146,77 @@ def test_login_keeps_itself_and_ends(both: tuple[Pair, Provider], environment: d
     assert run(environment, "ls", "vos:/home/lena").returncode == 5
 
 
+def test_a_browser_of_this_machine_logs_in_and_the_keyring_keeps_it(
+    both: tuple[Pair, Provider],
+    environment: dict[str, str],
+    tmp_path: Path,
+    memory: Memory,
+    at_browser: Callable[[Callable[[str], object]], None],
+) -> None:
+    pair, provider = both
+    provider.know("olga", preferred_username="olga")
+    seen: list[str] = []
+
+    def page(url: str) -> None:
+        asked = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query))
+        assert asked["code_challenge_method"] == "S256"
+        # Somebody else who finds the port is sent away, and we are waited for.
+        assert Browser().ask(f"{asked['redirect_uri']}?code=stolen&state=guessed")[0] == 400
+        seen.append(Browser().sign_in(url, "olga"))
+
+    at_browser(page)
+    told = run(environment, "login", "--browser")
+    assert told.returncode == 0, told
+    assert f"logged in at {pair.url} as olga; the keyring of the tests keeps it" in told.stderr
+    assert "You can close this window" in seen[0]
+    kept = tmp_path / "conf" / "pyvospace" / "logins.json"
+    login = json.loads(kept.read_text())[pair.url]
+    assert (login["token"], login["refresh_token"], login["in_keyring"]) == ("", None, True)
+    secret = memory.kept["pyvospace", pair.url]
+    assert run(environment, "ls", "vos:/home/olga").returncode == 0
+    # When the token ends the next one goes to the keyring too.
+    kept.write_text(json.dumps({pair.url: login | {"expires": 1}}))
+    assert run(environment, "ls", "vos:/home/olga").returncode == 0
+    assert memory.kept["pyvospace", pair.url] != secret
+    assert "token" not in json.loads(run(environment, "config", "client", "--json").stdout)
+    memory.locked = True
+    assert "has ended: pyvospace login" in run(environment, "ls", "vos:/home/olga").stderr
+    memory.locked = False
+    assert run(environment, "logout").returncode == 0
+    assert not memory.kept
+    assert pair.url not in kept.read_text()
+
+
+@pytest.mark.parametrize(
+    ("parameter", "words"), [("nonce", "the answer to another question"), ("code_challenge", "invalid_grant")]
+)
+def test_an_answer_to_another_question_is_none(
+    environment: dict[str, str],
+    at_browser: Callable[[Callable[[str], object]], None],
+    parameter: str,
+    words: str,
+) -> None:
+    other = "A" * 43
+    at_browser(lambda url: Browser().sign_in(re.sub(rf"\b{parameter}=[\w-]+", f"{parameter}={other}", url), "olga"))
+    told = run(environment, "login", "--browser")
+    assert (told.returncode, words in told.stderr) == (5, True), told.stderr
+    assert run(environment, "ls", "vos:/home/olga").returncode == 5
+
+
+def test_who_refuses_is_not_logged_in(
+    environment: dict[str, str], at_browser: Callable[[Callable[[str], object]], None]
+) -> None:
+    def refuse(url: str) -> None:
+        asked = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query))
+        Browser().ask(f"{asked['redirect_uri']}?error=access_denied&state={asked['state']}")
+
+    at_browser(refuse)
+    told = run(environment, "login", "--browser")
+    assert (told.returncode, "access_denied" in told.stderr) == (5, True)
+    assert run(environment, "login", "--browser", "--device").returncode == 2
+
+
 def test_who_gives_no_provider_hears_it(pair: Pair, environment: dict[str, str]) -> None:
-    told = run({**environment, "VOSPACE_URL": pair.url}, "login", "--oidc")
+    told = run({**environment, "VOSPACE_URL": pair.url}, "login")
     assert told.returncode != 0
-    assert "names no OpenID provider" in told.stderr
+    assert "names no OpenID provider: log in with --user NAME" in told.stderr
