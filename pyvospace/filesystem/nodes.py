@@ -103,14 +103,25 @@ class Nodes(Base):
         if top["type"] != DIRECTORY:
             found = {path: top}
         else:
-            searched = None if maxdepth is not None else await self._searched(path, named)
-            found = await self._walked(path, maxdepth, levels) if searched is None else searched
-            found = {name: one for name, one in found.items() if withdirs or one["type"] != DIRECTORY}
+            below_it = await self._below(path, maxdepth, named, levels)
+            found = {name: one for name, one in below_it.items() if withdirs or one["type"] != DIRECTORY}
             found |= {path: top} if withdirs else {}
         return dict(sorted(found.items())) if detail else sorted(found)
 
+    async def _below(
+        self, path: str, maxdepth: int | None, named: str | None, levels: tuple[str, ...]
+    ) -> dict[str, Info]:
+        """Find what is below a container in the way that takes the least: a few listings, or one search."""
+        if maxdepth is None:
+            found = await self._walked(path, maxdepth, most=self.batch_size) if named is None else None
+            if found is None:
+                found = await self._searched(path, named)
+            if found is not None:
+                return found
+        return await self._walked(path, maxdepth, levels) or {}
+
     async def _searched(self, path: str, named: str | None) -> dict[str, Info] | None:
-        """Find what is below a container by one search; None: it was reached through a link, or there are none."""
+        """Find what is below a container by one search; None: it was reached through a link."""
         space, uri = await self._place(path)
         found: dict[str, Info] = {}
         depth = len(uri.path)
@@ -124,11 +135,19 @@ class Nodes(Base):
                     found[name] = described(name, entry_of(node))
         return found
 
-    async def _walked(self, path: str, maxdepth: int | None, levels: tuple[str, ...]) -> dict[str, Info]:
-        """Find what is below a container level by level; links are not followed, what cannot be listed is empty."""
+    async def _walked(
+        self, path: str, maxdepth: int | None, levels: tuple[str, ...] = (), most: int | None = None
+    ) -> dict[str, Info] | None:
+        """Find what is below a container level by level; links are not followed, what cannot be listed is empty.
+
+        None: there are more than `most` containers.
+        """
         found: dict[str, Info] = {}
-        containers, depth = [path], 0
+        containers, depth, listed = [path], 0, 0
         while containers and (maxdepth is None or depth < maxdepth):
+            listed += len(containers)
+            if most is not None and listed > most:
+                return None
             infos = await self._listings(containers, strict=depth == 0)
             found |= {info["name"]: info for info in infos}
             inner = [one["name"] for one in infos if one["type"] == DIRECTORY]
