@@ -134,8 +134,8 @@ def _sentence(summary: Summary, *, dry_run: bool) -> str:
     parts = [f"{files} ({write_size(summary.bytes)}) {'to copy' if dry_run else 'copied'}"]
     parts.append(f"{summary.unchanged} unchanged")
     further = {
-        "with another time": summary.dated,
-        "folders made": summary.folders,
+        "given another time": summary.dated,
+        "folder made" if summary.folders == 1 else "folders made": summary.folders,
         "deleted": summary.deleted,
         "left out": summary.left_out,
         "failed": summary.failed,

@@ -155,4 +155,5 @@ def _columns(tree: Unpacked) -> tuple[list[Any], ...]:
         [one and one.sha256 for one in stored],
         [one and one.content_type for one in stored],
         [one and one.structure for one in stored],
+        [one and one.changed for one in stored],
     )

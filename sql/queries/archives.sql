@@ -16,9 +16,9 @@ select storage_api.delivered($1);
 select * from storage_api.claim_unpack($1, $2, $3, $4, $5, $6, $7);
 
 -- name: unpack
--- The audit log is told where the archive came from: $17.
-select storage_api.unpack($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
-  from (select set_config('pyvospace.caller', $17, true) as said) told where said is not null;
+-- The audit log is told where the archive came from: $18.
+select storage_api.unpack($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+  from (select set_config('pyvospace.caller', $18, true) as said) told where said is not null;
 
 -- name: signing_key
 -- The key that signs now, as a storage server sees it.

@@ -67,6 +67,7 @@ def test_any_bytes(data: bytes, wanted: ArchiveFormat) -> None:
 @pytest.mark.parametrize("wanted", FORMATS, ids=lambda one: one.suffix)
 def test_what_is_written_can_be_read(wanted: ArchiveFormat) -> None:
     moment = datetime(2020, 2, 3, 4, 5, 6, tzinfo=UTC)
+    time = None if wanted is ZIP else "2020-02-03T04:05:06Z"  # zip knows no time zones
     long = "/".join(["é" * 120] * 5)
     writer = archive_writer(wanted)
     written = []
@@ -82,8 +83,8 @@ def test_what_is_written_can_be_read(wanted: ArchiveFormat) -> None:
     found = members(wanted, b"".join([*written, writer.take()]))
     assert list(found) == [
         ReadMember(("top",), is_folder=True),
-        ReadMember(("top", "plain"), 3),
-        ReadMember(tuple(long.split("/")), 3),
+        ReadMember(("top", "plain"), 3, changed=time),
+        ReadMember(tuple(long.split("/")), 3, changed=time),
         ReadMember(("top", "link"), target=("top", "plain")),
     ]
     assert list(found.values()) == [b"", b"abc", b"def", b""]
@@ -184,3 +185,21 @@ def test_tree_has_no_more_nodes_than_allowed() -> None:
     tree.add_link(("a", "b", "l"), ("a",))
     with pytest.raises(RequestEntityTooLarge):
         tree.add_folder(("d",))
+
+
+@pytest.mark.parametrize(
+    ("told", "read"),
+    [
+        ("1000000000.123456789", "2001-09-09T01:46:40.123456789Z"),
+        ("-1.5", "1969-12-31T23:59:58.5Z"),
+        ("1e9", "2001-09-09T01:46:40Z"),
+        ("99999999999999", None),
+        ("nan", None),
+    ],
+)
+def test_times_of_members_are_read_exactly(told: str, read: str | None) -> None:
+    info = tarfile.TarInfo("a")
+    info.pax_headers = {"mtime": told}
+    head = info.create_pax_header(info.get_info(), "utf-8")
+    (member,) = members(TAR, head + bytes(1024))
+    assert member.changed == read

@@ -1,4 +1,7 @@
-"""Digests of local files that were computed before, and hold as long as size and time of the file are the same."""
+"""Digests of local files that were computed before, and hold as long as nothing about the file has changed.
+
+The time of change (ctime) is part of that: unlike the time that a file shows, nobody can set it back.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +23,21 @@ _SETTLED: Final = 2_000_000_000
 """Nanoseconds for which a file must have been left alone: another change at once might not show in its time."""
 _TABLE: Final = """
 create table if not exists digests (
-    path text primary key, size integer not null, mtime integer not null, inode integer not null,
-    md5 blob not null, sha256 blob not null
+    path text primary key, size integer not null, mtime integer not null, ctime integer not null,
+    inode integer not null, md5 blob not null, sha256 blob not null
 ) without rowid
 """
-_FIND: Final = "select md5, sha256 from digests where path = ? and size = ? and mtime = ? and inode = ?"
-_KEEP: Final = "insert or replace into digests values (?, ?, ?, ?, ?, ?)"
+_FIND: Final = "select md5, sha256 from digests where path = ? and size = ? and mtime = ? and ctime = ? and inode = ?"
+_KEEP: Final = "insert or replace into digests values (?, ?, ?, ?, ?, ?, ?)"
 
 
 def cache_file() -> Path:
     """Give where they are kept: ``digests.sqlite`` in the user's cache directory."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "pyvospace" / "digests.sqlite"
+
+
+_Key = tuple[str, int, int, int, int]
 
 
 class KnownDigests:
@@ -43,15 +49,15 @@ class KnownDigests:
     def of(self, path: Path) -> Digests:
         """Give both digests of a file."""
         state = path.stat()
-        key = (os.fsencode(path.absolute()).hex(), state.st_size, state.st_mtime_ns, state.st_ino)
+        key = (os.fsencode(path.absolute()).hex(), state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
         found = self._find(key)
         if found is None:
             found = _digests(path)
-            if time.time_ns() - state.st_mtime_ns > _SETTLED:
+            if time.time_ns() - state.st_ctime_ns > _SETTLED:
                 self._keep(key, found)
         return found
 
-    def _find(self, key: tuple[str, int, int, int]) -> Digests | None:
+    def _find(self, key: _Key) -> Digests | None:
         if not self._file.exists():
             return None
         try:
@@ -62,7 +68,7 @@ class KnownDigests:
             return None
         return None if row is None else Digests(*row)
 
-    def _keep(self, key: tuple[str, int, int, int], found: Digests) -> None:
+    def _keep(self, key: _Key, found: Digests) -> None:
         try:
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with closing(self._open()) as connection, connection:

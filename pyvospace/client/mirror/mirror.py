@@ -324,15 +324,13 @@ class Mirror:
     # ------------------------------------------------------------------ what is told
 
     def _tell(self, act: Act, path: Names, kind: Kind, *, size: int | None = None, reason: str | None = None) -> None:
-        shown = "/".join(path) + ("/" if kind is Kind.FOLDER else "")
-        self._observer.done(Event(act, shown, size, reason))
+        self._observer.done(Event(act, _shown(path, kind), size, reason))
 
     def _note(self, path: Names, kind: Kind, error: Fault | OSError) -> None:
         if ends_all(error):
             raise error
         self.summary.failed += 1
-        shown = "/".join(path) + ("/" if kind is Kind.FOLDER else "")
-        self._observer.failed(self._source.shown(path), shown, error)
+        self._observer.failed(self._source.shown(path), _shown(path, kind), error)
 
     @contextmanager
     def _excused(self, path: Names, kind: Kind) -> Iterator[None]:
@@ -341,3 +339,8 @@ class Mirror:
             yield
         except (Fault, OSError) as error:
             self._note(path, kind, error)
+
+
+def _shown(path: Names, kind: Kind) -> str:
+    """Write a path from the top on, which is a dot."""
+    return ("/".join(path) or ".") + ("/" if kind is Kind.FOLDER else "")

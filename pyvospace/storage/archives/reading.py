@@ -15,10 +15,12 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import IO, BinaryIO, Final
 
 from pyvospace.model.archives import TAR_GZ, ZIP, ArchiveFormat
+from pyvospace.model.entries import write_file_time
 from pyvospace.model.faults import InvalidData, InvalidURI, RequestEntityTooLarge
 from pyvospace.model.uris import MAX_DEPTH, RESERVED, check_name
 
@@ -27,6 +29,7 @@ PIECE: Final = 1 << 20
 _LARGEST_HEAD: Final = 128 << 10
 _DIGITS: Final = re.compile(rb"[0-9]{100}")
 """Longer numbers stand in no head; tarfile searches them in quadratic time (CVE-2024-6232)."""
+_SECONDS: Final = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,30})?")
 _HEAD_PIECES: Final = 40
 """Pieces that are read for one member: a head, and with it perhaps a long name, a long target and keywords."""
 _COMMON_KEYWORDS: Final = 100
@@ -63,6 +66,8 @@ class ReadMember:
     is_folder: bool = False
     target: tuple[str, ...] | None = None
     """Of a link: a path from the container on."""
+    changed: str | None = None
+    """When a file was changed, as the property FILE_TIME says it; None: the archive does not say."""
 
 
 class ArchiveReader(ABC):
@@ -136,7 +141,8 @@ class TarReader(ArchiveReader):
             self._content = self._tar.extractfile(info)
         link = info.linkname if info.issym() else None
         size = info.size if info.isreg() else 0
-        return self._member(info.name, size=size, is_folder=info.isdir(), link=link)
+        member = self._member(info.name, size=size, is_folder=info.isdir(), link=link)
+        return replace(member, changed=_time_of(info)) if info.isreg() else member
 
     def _read(self) -> bytes:
         self._file.in_content = True
@@ -281,6 +287,17 @@ def archive_reader(wanted: ArchiveFormat, file: BinaryIO, limits: UnpackLimits, 
 def too_many(limits: UnpackLimits) -> RequestEntityTooLarge:
     """Refuse an archive for the number of its members."""
     return RequestEntityTooLarge(f"an archive makes {limits.members} nodes at the most")
+
+
+def _time_of(info: tarfile.TarInfo) -> str | None:
+    """Read when a file was changed: keywords tell it exactly; None: it is no time that a file can have."""
+    told = info.pax_headers.get("mtime", "")
+    try:
+        if _SECONDS.fullmatch(told):
+            return write_file_time(int(Decimal(told).scaleb(9)))
+        return write_file_time(int(info.mtime) * 10**9)
+    except (ArithmeticError, ValueError):
+        return None
 
 
 def _path(name: str) -> tuple[str, ...]:

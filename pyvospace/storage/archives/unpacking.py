@@ -237,6 +237,7 @@ class Unpacking:
                 sha256=digests.sha256,
                 content_type=content_type,
                 structure=body.inspection.structure,
+                changed=member.changed,
             ),
         )
         crash_point("unpack-mid")
