@@ -449,6 +449,7 @@ async def move(
     container: StoredNode,
     name: str,
     *,
+    replaced: StoredNode | None = None,
     then: Then | None = None,
 ) -> StoredNode | None:
     """Put a node, with all that is below it, into a container under a name; the owner stays.
@@ -458,6 +459,8 @@ async def move(
 
     Parameters
     ----------
+    replaced
+        What has that name now, and is deleted as `delete` would: no container with something in it.
     then
         What belongs to the same transaction: of a job, which may wait for others as long as whole trees take.
 
@@ -466,7 +469,7 @@ async def move(
     DuplicateNode
         The name is taken there.
     InvalidArgument
-        The container is the node itself or below it.
+        The container is the node itself or below it; or what is to be replaced is not empty.
     NodeLocked
         The node, or something below it, is locked.
     PermissionDenied
@@ -483,12 +486,28 @@ async def move(
     async def work(connection: Connection) -> StoredNode | None:
         if source.is_container:
             await connection.execute(_Sql.lock_trees)
+        if replaced is not None and not await _give_way(connection, caller, source, replaced):
+            return None
         moved = await _move(connection, caller, source, container, name)
         if moved is not None and then is not None:
             await then(connection)
         return moved
 
     return await database.transact(work, tree=source.is_container or then is not None, subject=name)
+
+
+async def _give_way(connection: Connection, caller: Caller, source: StoredNode, replaced: StoredNode) -> bool:
+    """Delete what a node is to be put in the place of; False: something is not any more what it was."""
+    if replaced.is_container:
+        return await _delete_tree(connection, caller, replaced, only_empty=True)
+    parents = {source.parent_id, replaced.parent_id}
+    if len(await connection.fetch(_Sql.share_containers, list(parents))) != len(parents):
+        return False
+    # In the order of their ids: somebody else may be putting the one in the place of the other.
+    for one in sorted((source, replaced), key=lambda node: node.id):
+        if not await is_removable(connection, caller, one):
+            return False
+    return await _delete_leaf(connection, caller, replaced)
 
 
 async def _move(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 from urllib.parse import quote
 
 from pyvospace.model.claims import Operation
@@ -12,12 +13,15 @@ from pyvospace.model.nodes import Param, View
 from pyvospace.model.vocabulary import (
     PACKAGE_VIEW,
     PUBLIC_SHARE,
+    REPLACE,
     SECURE_PROTOCOLS,
     SERVICE_PROTOCOLS,
     SSO_ANON,
     SSO_BASIC,
     Direction,
 )
+
+_TRUE: Final = frozenset({"true", "1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,11 @@ class Transfer:
     def is_share(self) -> bool:
         """Say whether the endpoint is to be handed on to others (section 3.5.4)."""
         return any(one.uri == PUBLIC_SHARE for one in self.protocols)
+
+    @property
+    def replaces(self) -> bool:
+        """Say whether a move puts the node in the place of what is at its destination (an extension of our own)."""
+        return self.param(REPLACE) in _TRUE
 
     def param(self, uri: str) -> str | None:
         """Give the value of a parameter, None if there is none."""

@@ -7,7 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pyvospace.db import copies, nodes
-from pyvospace.model.faults import ContainerNotFound, InvalidURI, NodeNotFound, PermissionDenied, ServiceBusy
+from pyvospace.model.faults import (
+    ContainerNotFound,
+    DuplicateNode,
+    InvalidURI,
+    NodeNotFound,
+    PermissionDenied,
+    ServiceBusy,
+)
 from pyvospace.model.stored import ROOT_ID
 from pyvospace.model.uris import AUTO, MAX_DEPTH, NULL
 from pyvospace.server.operations.paths import follow
@@ -17,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from pyvospace.db.pool import Connection
-    from pyvospace.model.stored import StoredNode
+    from pyvospace.model.stored import Resolution, StoredNode
     from pyvospace.model.uris import NodeUri
     from pyvospace.server.context import Context
 
@@ -28,13 +35,15 @@ _ATTEMPTS = 10
 """Starts of an operation that others keep overtaking."""
 
 
-async def move(context: Context, source: str, destination: str, *, end: End) -> None:
+async def move(context: Context, source: str, destination: str, *, replace: bool = False, end: End) -> None:
     """Move a node with all that is below it, whole or not at all (section 6.2.2); to ``.null``: delete it.
 
     Parameters
     ----------
     destination
         URI of an existing container, which the node goes into, or of a node that is not there yet.
+    replace
+        It is the URI of the node itself afterwards: what is there gives way in the same moment.
 
     Raises
     ------
@@ -43,9 +52,10 @@ async def move(context: Context, source: str, destination: str, *, end: End) -> 
     NodeNotFound
         There is no such node, or no container for it.
     DuplicateNode
-        There is a node at the destination that is no container.
+        There is a node at the destination that is no container; or a container is to replace what is none, or the
+        other way round.
     InvalidArgument
-        The destination is the node itself or below it.
+        The destination is the node itself or below it; or a container that is to be replaced is not empty.
     PermissionDenied, NodeLocked
     """
     path, goal = context.own_path(source), _named(context.own_path(destination))
@@ -55,6 +65,8 @@ async def move(context: Context, source: str, destination: str, *, end: End) -> 
             done: object = await nodes.delete(
                 context.database, context.caller, node, then=partial(_end, end, context.uri(goal))
             )
+        elif replace:
+            done = await _replace(context, node, goal, end=end)
         else:
             container, uri = await find_destination(context, goal, node.name)
             done = await nodes.move(
@@ -63,6 +75,30 @@ async def move(context: Context, source: str, destination: str, *, end: End) -> 
         if done:
             return
     raise ServiceBusy(f"others keep changing {context.uri(path)}; try again")
+
+
+async def _replace(context: Context, node: StoredNode, goal: tuple[str, ...], *, end: End) -> bool:
+    """Put a node in the place of what is there, if anything is; False: something has just changed."""
+    found = await follow(context, goal, last=False)
+    there = found.node and context.policy.require(Right.DELETE, found)
+    if there is None:
+        container, uri = _free_place(context, found)
+    else:
+        if there.is_container is not node.is_container:
+            raise DuplicateNode(context.uri(found.names))
+        above = (await follow(context, found.names[:-1], last=False)).node
+        if above is None or above.id != there.parent_id:
+            return False
+        container, uri = above, context.uri(found.names)
+    replaced = there if there is not None and there.id != node.id else None
+    then = partial(_end, end, uri)
+    try:
+        moved = await nodes.move(
+            context.database, context.caller, node, container, uri.name, replaced=replaced, then=then
+        )
+    except DuplicateNode:  # somebody has just put another node there
+        return False
+    return moved is not None
 
 
 async def copy(context: Context, source: str, destination: str, *, end: End) -> None:
@@ -114,6 +150,11 @@ async def find_destination(context: Context, goal: tuple[str, ...], name: str) -
     if found.node is not None and found.node.is_container:
         context.policy.require_way(found)
         found = await follow(context, (*found.names, name), last=False)
+    return _free_place(context, found)
+
+
+def _free_place(context: Context, found: Resolution) -> tuple[StoredNode, NodeUri]:
+    """Give the container in which there is no node of that name yet, and where one will be."""
     try:
         container = context.policy.require(Right.CREATE, found)
     except ContainerNotFound:

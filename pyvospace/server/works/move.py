@@ -24,4 +24,4 @@ async def run(context: Context, claimed: Claimed) -> None:
         await jobs.complete(connection, claimed, [("destination", str(uri))])
 
     wanted = unpack(claimed.request)
-    await trees.move(context, wanted.target, wanted.direction, end=end)
+    await trees.move(context, wanted.target, wanted.direction, replace=wanted.replaces, end=end)
