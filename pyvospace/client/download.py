@@ -2,55 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, replace
-from http import HTTPStatus
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import aiohttp
 
-from pyvospace.client.digests import Digester, Digests, told_digests
+from pyvospace.client.content import Content, described
+from pyvospace.client.digests import Digester
 from pyvospace.client.failures import ContentChanged, ServiceUnreachable
 from pyvospace.client.http import Http, pieces
 from pyvospace.client.negotiation import Endpoints
 from pyvospace.client.parts import Part
 from pyvospace.client.progress import SILENT, Progress
+from pyvospace.client.reader import Reader
 from pyvospace.client.retry import Attempts
 from pyvospace.model.faults import ChecksumMismatch, Fault, RangeNotSatisfiable, TransferFailed
 
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What the service says of the whole file."""
-
-    total: int | None
-    """Bytes; None: it does not say."""
-    etag: str | None
-    """Strong entity tag, with its quotes."""
-    digests: Digests
-    content_type: str | None = None
-
-    @property
-    def version(self) -> str | None:
-        """Name this version of the bytes, the same in each answer; None: it cannot be told."""
-        if self.etag is not None:
-            return self.etag
-        known = self.digests.sha256 or self.digests.md5
-        return None if known is None else known.hex()
-
-    @property
-    def recognisable(self) -> bool:
-        """Whether a later answer can be known to be of the same bytes."""
-        return self.version is not None
-
-    def same(self, other: Content) -> bool:
-        """Say whether two answers are of the same bytes."""
-        return (self.total, self.etag, self.digests) == (other.total, other.etag, other.digests)
+AT_ONCE: Final = 64 << 20
+"""From so many bytes on it is worth the requests to fetch a file in parts."""
 
 
 class Reading:
@@ -148,6 +120,28 @@ class Reading:
         finally:
             await self.close()
 
+    async def pieces_at_once(self) -> AsyncGenerator[bytes]:
+        """Give the bytes as `pieces` does, of a large file in parts of which several are on their way at once."""
+        content = self._content or await self.open()
+        if content.etag is None or content.total is None or not content.in_ranges or self._stop is not None:
+            at_once = False
+        else:
+            at_once = content.total - self._next >= AT_ONCE
+        source = self._parts(content) if at_once else self.pieces()
+        async with aclosing(source) as pieces_of:
+            async for piece in pieces_of:
+                yield piece
+
+    async def _parts(self, content: Content) -> AsyncGenerator[bytes]:
+        await self.close()
+        reader = Reader(self._http, self._endpoints, what=self._what)
+        reader.expect(content)
+        async with aclosing(reader.parts(self._next)) as parts:
+            async for part in parts:
+                await self._took(part)
+                yield part
+        self._verify()
+
     async def _connect(self, endpoint: str) -> None:
         headers = self._range_headers()
         opened = self._http.open("GET", endpoint, headers=headers, credential=self._credential)
@@ -225,26 +219,6 @@ class Reading:
             self._content.digests.require(self._digester.digests(), self._what)
 
 
-def described(response: aiohttp.ClientResponse) -> tuple[Content, int]:
-    """Read what an answer says of the whole file, and the position of its first byte."""
-    first, total = 0, response.content_length
-    if response.status == HTTPStatus.PARTIAL_CONTENT:
-        found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        if found is None:
-            raise TransferFailed("the service does not say which range it sends")
-        first, total = int(found[1]), int(found[3])
-    elif response.status == HTTPStatus.NO_CONTENT:
-        total = 0
-    etag = response.headers.get("ETag", "")
-    content = Content(
-        total=total,
-        etag=etag if etag.startswith('"') else None,
-        digests=told_digests(response.headers),
-        content_type=response.headers.get("Content-Type"),
-    )
-    return content, first
-
-
 def _absolute(start: int, total: int | None) -> int:
     if start >= 0:
         return start
@@ -268,7 +242,7 @@ async def fetch(reading: Reading, target: Path) -> None:
         with Part(target, content.version) as part:
             await _continue(reading, part)
             try:
-                async with aclosing(reading.pieces()) as bytes_of:
+                async with aclosing(reading.pieces_at_once()) as bytes_of:
                     async for piece in bytes_of:
                         await part.write(piece)
             except ChecksumMismatch:

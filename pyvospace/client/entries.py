@@ -56,7 +56,7 @@ class Entries(Nodes):
         of the SHA-256 of its bytes.
         """
         wanted = await self.uri(uri)
-        if not await self._offers(STANDARD_ENTRIES):
+        if not await self.has_entries():
             return entry_of(await self.get_node(wanted, detail=Detail.MAX))
         reader = EntryReader()
         found = reader.feed((await self._http.ask("GET", f"{await self._entries_url(wanted)}?limit=0")).body)
@@ -82,17 +82,13 @@ class Entries(Nodes):
             None: all.
         """
         container = await self.uri(uri)
-        if await self._offers(STANDARD_ENTRIES):
+        if await self.has_entries():
             found = _Listing(self._http, await self._entries_url(container), container, page).run(after)
         else:
             found = self._entries_of_nodes(container, after)
         async with aclosing(found) as children:
             async for child in children:
                 yield child
-
-    async def lists_in_order(self) -> bool:
-        """Say whether `entries` come in order, as entries of the service itself do."""
-        return await self._offers(STANDARD_ENTRIES)
 
     async def _entries_url(self, uri: NodeUri) -> str:
         base = await self._url(STANDARD_ENTRIES)

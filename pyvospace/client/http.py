@@ -32,7 +32,7 @@ _HOPS: Final = 5
 _FAULT_BYTES: Final = 16 << 10
 _FAULT_LENGTH: Final = 2000
 _ANSWER_BYTES: Final = 64 << 20
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _GATEWAY: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
 
 Authorization = str | Callable[[], Awaitable[str]]
@@ -188,7 +188,7 @@ class Http:
             response = await self._send(method, target, body=body, headers=sent, credential=credential, read=read)
             try:
                 location = response.headers.get("Location")
-                if response.status not in _REDIRECTS or location is None or not follow:
+                if response.status not in REDIRECTS or location is None or not follow:
                     if refused:
                         await self._refuse(response, credential=credential)
                     yield response

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from typing import Final
+from urllib.parse import urljoin
+
 import aiohttp
 
-from pyvospace.client.download import Content, described
+from pyvospace.client.content import Content, described
 from pyvospace.client.failures import ContentChanged, ServiceUnreachable
-from pyvospace.client.http import Http, translated
+from pyvospace.client.http import REDIRECTS, Http, translated
 from pyvospace.client.negotiation import Endpoints
 from pyvospace.client.retry import Attempts
 from pyvospace.model.faults import Fault, PreconditionFailed, RangeNotSatisfiable, TransferFailed
+
+_PART: Final = 8 << 20
+_AT_ONCE: Final = 4
+"""Parts that are held in memory if the first of them comes last."""
 
 
 class Reader:
@@ -29,8 +40,12 @@ class Reader:
         """Bytes of the whole."""
 
     def know(self, etag: str, size: int) -> None:
-        """Take what is known from elsewhere."""
+        """Read only these bytes, which are known from elsewhere."""
         self.etag, self.size = etag, size
+
+    def expect(self, content: Content) -> None:
+        """Read only bytes of which an answer says the same as one did before."""
+        self._content, self.size = content, content.total or 0
 
     async def open(self) -> None:
         """Ask which bytes there are.
@@ -69,7 +84,7 @@ class Reader:
         arrived: list[bytes] = []
         attempts, renewed = Attempts(self._http.retry), False
         while (following := start + sum(map(len, arrived))) < stop:
-            endpoint = await self._endpoints.current()
+            endpoint, before = await self._endpoints.current(), len(arrived)
             try:
                 await self._fetch(endpoint, following, stop, arrived)
             except (PreconditionFailed, RangeNotSatisfiable):
@@ -81,25 +96,60 @@ class Reader:
                     renewed = True
                     continue
                 self._endpoints.failed(fault)
+                if len(arrived) > before:
+                    attempts.progressed()
                 await attempts.wait_after(fault)
         return arrived[0] if len(arrived) == 1 else b"".join(arrived)
 
+    async def parts(self, start: int) -> AsyncGenerator[bytes]:
+        """Give all bytes from `start` on, in order, with several parts on their way at once."""
+        coming: deque[asyncio.Task[bytes]] = deque()
+        try:
+            while start < self.size or coming:
+                while start < self.size and len(coming) < _AT_ONCE:
+                    stop = min(start + _PART, self.size)
+                    coming.append(asyncio.ensure_future(self.read(start, stop)))
+                    start = stop
+                yield await coming.popleft()
+        finally:
+            for one in coming:
+                one.cancel()
+            await asyncio.gather(*coming, return_exceptions=True)
+
     async def _fetch(self, endpoint: str, start: int, stop: int, arrived: list[bytes]) -> None:
-        headers = {"Range": f"bytes={start}-{stop - 1}"}
-        if self.etag is not None:
-            headers["If-Match"] = f'"{self.etag}"'
-        async with self._http.open("GET", endpoint, headers=headers, credential=False) as response:
-            first = self._verify(response)
+        wanted = {"Range": f"bytes={start}-{stop - 1}"}
+        condition = {} if self.etag is None else {"If-Match": f'"{self.etag}"'}
+        async with AsyncExitStack() as stack:
+            response = await stack.enter_async_context(
+                self._http.open("GET", endpoint, headers=wanted | condition, credential=False, follow=self.etag is None)
+            )
+            elsewhere = response.headers.get("Location")
+            if response.status in REDIRECTS and elsewhere is not None:
+                # The condition holds. Who is told there calls the same bytes by another name.
+                elsewhere = urljoin(endpoint, elsewhere)
+                response = await stack.enter_async_context(
+                    self._http.open("GET", elsewhere, headers=wanted, credential=False)
+                )
+            first = self._verify(response, named=elsewhere is None)
             if first > start:
                 raise TransferFailed(f"{self._what}: the service sent another range than was asked for")
             await _take(response, arrived, skip=start - first, count=stop - start)
 
-    def _verify(self, response: aiohttp.ClientResponse) -> int:
-        """Find out whether these are bytes of the right version; gives the position of the first one."""
+    def _verify(self, response: aiohttp.ClientResponse, *, named: bool) -> int:
+        """Find out whether these are bytes of the right version; gives the position of the first one.
+
+        Parameters
+        ----------
+        named
+            Whether the answer calls the version as it was called before.
+        """
         content, first = described(response)
-        self._content = self._content or content
-        other = content.etag is not None and self.etag not in {None, content.etag.strip('"')}
-        if other or content.total != self.size or not content.same(self._content):
+        if named:
+            self._content = self._content or content
+            other = self.etag is not None and content.etag not in {None, f'"{self.etag}"'}
+            if other or not content.same(self._content):
+                raise self._changed()
+        if content.total != self.size:
             raise self._changed()
         return first
 

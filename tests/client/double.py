@@ -177,7 +177,8 @@ class Double:
         return self.announced or Digests(hashlib.md5(data).digest(), hashlib.sha256(data).digest())
 
     def headers(self) -> dict[str, str]:
-        return {**self.digests().headers(), "ETag": f'"{hashlib.sha256(self.content).hexdigest()}"'}
+        etag = f'"{hashlib.sha256(self.content).hexdigest()}"'
+        return {**self.digests().headers(), "ETag": etag, "Accept-Ranges": "bytes"}
 
     async def deliver(self, request: web.Request) -> web.StreamResponse:
         """Take or give the file as a storage server should."""

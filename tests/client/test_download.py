@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from pyvospace.client import ContentChanged, Retry, ServiceUnreachable
+from pyvospace.client import ContentChanged, Retry, ServiceUnreachable, download, reader
 from pyvospace.client.digests import Digests
 from pyvospace.client.parts import Part
 from pyvospace.model.faults import ChecksumMismatch, InvalidArgument, NodeNotFound, RangeNotSatisfiable, TransferFailed
+from pyvospace.model.ranges import ByteRange, parse_range
 from tests.client.double import Double, answers, hangs_up
 from tests.client.test_upload import Meter
 
@@ -335,3 +336,87 @@ async def test_the_longest_name_has_room_for_its_part(double: Double, target: Pa
     async with double.space() as space:
         await space.pull("vos:x", long)
     assert hashlib.sha256(long.read_bytes()).digest() == hashlib.sha256(double.content).digest()
+
+
+@pytest.fixture
+def parts_of_a_mebibyte(double: Double, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "AT_ONCE", 2 << 20)
+    monkeypatch.setattr(reader, "_PART", 1 << 20)
+    double.content = os.urandom((7 << 20) + 11)
+
+
+@pytest.mark.usefixtures("parts_of_a_mebibyte")
+async def test_parts_of_a_large_file_come_at_once(double: Double, target: Path) -> None:
+    meter = Meter()
+    async with double.space() as space:
+        await space.pull("vos:x", target, progress=meter)
+        assert target.read_bytes() == double.content
+        assert (meter.total, meter.moved) == (len(double.content), len(double.content))
+        assert len(double.storage.of("GET")) == 1 + 8
+        double.content = double.content[: (2 << 20) - 1]
+        await space.pull("vos:x", target)
+        assert target.read_bytes() == double.content
+    assert len(double.storage.of("GET")) == 1 + 8 + 1
+
+
+@pytest.mark.usefixtures("parts_of_a_mebibyte")
+async def test_parts_that_break_off_are_continued_in_this_run_and_in_the_next(double: Double, target: Path) -> None:
+    async def give_the_beginning(request: web.Request) -> web.StreamResponse:
+        span = parse_range(request.headers.get("Range"), len(double.content))
+        gone = isinstance(span, ByteRange) and span.start >= 3 << 20
+        return await (hangs_up if gone else double.deliver)(request)
+
+    async with double.space(retry=Retry(attempts=3, first=0.001)) as space:
+        double.storage.usual = give_the_beginning
+        double.storage.plan = [double.deliver, *[double.cut_after(300_000)] * 4]
+        with pytest.raises(ServiceUnreachable):
+            await space.pull("vos:x", target)
+        [part] = parts(target)
+        assert part.read_bytes() == double.content[: 3 << 20]
+        double.storage.usual = double.deliver
+        double.storage.seen.clear()
+        await space.pull("vos:x", target)
+    assert target.read_bytes() == double.content
+    starts = [int(one.headers["Range"][6:].partition("-")[0]) for one in double.storage.seen if "Range" in one.headers]
+    assert min(starts) == 3 << 20
+
+
+@pytest.mark.usefixtures("parts_of_a_mebibyte")
+async def test_a_large_file_that_changes_between_its_parts_is_fetched_anew(double: Double, target: Path) -> None:
+    async def change(request: web.Request) -> web.StreamResponse:
+        double.content = os.urandom(len(double.content))
+        return await double.deliver(request)
+
+    async with double.space() as space:
+        double.storage.plan = [double.deliver, double.deliver, double.deliver, change]
+        await space.pull("vos:x", target)
+    assert target.read_bytes() == double.content
+
+
+@pytest.mark.usefixtures("parts_of_a_mebibyte")
+async def test_a_large_file_that_a_store_elsewhere_gives(double: Double, target: Path) -> None:
+    whole, elsewhere = double.content, double.storage.url("/bucket/object")
+
+    async def send_away(request: web.Request) -> web.StreamResponse:
+        if request.path == "/bucket/object":
+            assert "If-Match" not in request.headers
+            span = parse_range(request.headers.get("Range"), len(whole))
+            if not isinstance(span, ByteRange):
+                return web.Response(body=whole, headers={"ETag": '"1-7"', "Accept-Ranges": "bytes"})
+            headers = {"Content-Range": span.content_range(len(whole)), "ETag": '"1-7"', "Accept-Ranges": "bytes"}
+            return web.Response(status=206, body=whole[span.start : span.stop], headers=headers)
+        if request.method == "HEAD" or request.headers.get("If-Match", etag) != etag:
+            return await double.deliver(request)
+        raise web.HTTPTemporaryRedirect(elsewhere)
+
+    etag = double.headers()["ETag"]
+    double.storage.usual = send_away
+    async with double.space() as space:
+        await space.pull("vos:x", target)
+        opened = await space.reader("vos:x")
+        assert f'"{opened.etag}"' == etag
+        assert await opened.read(5, 3 << 20) == whole[5 : 3 << 20]
+        opened.etag = "0" * 64
+        with pytest.raises(ContentChanged):
+            await opened.read(0, 1)
+    assert target.read_bytes() == whole

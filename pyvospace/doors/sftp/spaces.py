@@ -6,7 +6,8 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from pyvospace.client import Space
-from pyvospace.client.download import Content, Reading
+from pyvospace.client.content import Content
+from pyvospace.client.download import Reading
 from pyvospace.client.failures import ContentChanged
 from pyvospace.model.vocabulary import Direction
 from pyvospace.storage.windows import Windows
