@@ -270,7 +270,11 @@ class Operations(pyfuse3.Operations):
             older = self._volume.cache.find(node.path)
             if older is not None and older.version != _version(node):
                 await older.discard()  # handles of the version before go on with that
-        return self._opened(node, self._local(node))
+        opened = self._opened(node, self._local(node))
+        if flags & os.O_TRUNC:
+            # The kernel takes that for done: it asks for no truncation of its own.
+            await self._local(node).truncate(0)
+        return opened
 
     @answered
     async def create(
