@@ -20,6 +20,7 @@ from pyvospace.model.uris import NodeUri
 
 _AT_ONCE = 32
 """Requests of one call at once; a client has so many connections."""
+_BLOCK = 4 << 20
 _SECRETS = ("token", "password")
 
 
@@ -28,7 +29,6 @@ class Base(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no types
 
     protocol: ClassVar[tuple[str, ...]] = PROTOCOLS
     root_marker = ROOT
-    blocksize = 1 << 22
 
     def __init__(
         self,
@@ -40,6 +40,9 @@ class Base(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no types
         authority: str | None = None,
         ca_file: str | os.PathLike[str] | None = None,
         auto_mkdir: bool = True,
+        block_size: int | None = None,
+        cache_type: str = "readahead",
+        cache_options: dict[str, Any] | None = None,
         use_listings_cache: bool = False,
         listings_expiry_time: float | None = None,
         max_paths: int | None = None,
@@ -56,6 +59,9 @@ class Base(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no types
             max_paths=max_paths,
         )
         self.auto_mkdir = auto_mkdir
+        self.blocksize = block_size or _BLOCK
+        self.cache_type = cache_type
+        self.cache_options = cache_options
         trusted = None if ca_file is None else Path(ca_file).expanduser()
         try:
             options = Access(url=url, token=token, user=user, password=password, authority=authority, ca_file=trusted)

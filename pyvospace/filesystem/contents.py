@@ -190,7 +190,9 @@ class Contents(Nodes):
         mode: str = "rb",
         block_size: int | None = None,
         autocommit: bool = True,
+        *,
         cache_options: dict[str, Any] | None = None,
+        cache_type: str | None = None,
         **options: Any,
     ) -> Any:
         kind = ReadFile if mode == "rb" else WriteFile
@@ -200,7 +202,8 @@ class Contents(Nodes):
             mode,
             block_size or self.blocksize,
             autocommit=autocommit,
-            cache_options=cache_options,
+            cache_type=cache_type or self.cache_type,
+            cache_options=cache_options or self.cache_options,
             **options,
         )
 

@@ -49,6 +49,8 @@ class VOSpaceFileSystem(Contents):
         Certificates (PEM) to trust besides the system's.
     auto_mkdir
         Whether containers that are missing above a new file are made, as stores of objects have it.
+    block_size, cache_type, cache_options
+        How open files read ahead and what they keep, unless they are opened with something else.
     use_listings_cache
         Whether listings are kept, for `listings_expiry_time` seconds (None: until this object changes something there):
         only for spaces that nobody else changes.
