@@ -37,18 +37,17 @@ class Changes:
         self._require_writable(parent)
         path = (*parent.path, text_of(name))
         inode = self._tree.add(parent, name, stat.S_IFREG)
-        inode.local = self._cache.file(path, None, mtime_ns=inode.mtime_ns, mode=kept_mode(mode, None))
+        inode.local = self._cache.file(path, None, mtime_ns=inode.mtime_ns, mode=kept_mode(mode))
         return inode
 
     async def new_directory(self, parent: Inode, name: bytes, mode: int) -> Inode:
         """Make a directory; it is known to be empty."""
         self._require_writable(parent)
         path = (*parent.path, text_of(name))
-        await self._remote.create(path, NodeType.CONTAINER)
+        await self._remote.create(path, NodeType.CONTAINER, mode=kept_mode(mode))
         inode = self._tree.add(parent, name, stat.S_IFDIR)
+        inode.kept = kept_mode(mode)
         inode.in_space = True
-        if not mode & stat.S_IWUSR:
-            await self.set_mode(inode, mode)
         return inode
 
     async def new_link(self, parent: Inode, name: bytes, target: bytes) -> Inode:
@@ -161,10 +160,10 @@ class Changes:
     # ------------------------------------------------------------------ describing
 
     async def set_mode(self, inode: Inode, mode: int) -> None:
-        """Keep what of a mode can be kept, and let the rest be as it is."""
+        """Keep a mode."""
         before = inode.kept if inode.local is None or inode.local.mode is None else inode.local.mode
-        kept = kept_mode(mode, before)
-        if kept is None or kept == before or inode.kind == stat.S_IFLNK:
+        kept = kept_mode(mode)
+        if kept == before or inode.kind == stat.S_IFLNK:
             return
         if inode.local is None or not inode.local.touch(mode=kept):
             await self._remote.describe(inode.path, _TYPES[inode.kind], mode=kept)
@@ -175,8 +174,6 @@ class Changes:
         """Set when a file was changed."""
         local = inode.local
         if mtime_ns == (inode.mtime_ns if local is None else local.mtime_ns):
-            return
-        if inode.kind == stat.S_IFLNK:
             return
         if local is None or not local.touch(mtime_ns=mtime_ns):
             if not inode.gone:

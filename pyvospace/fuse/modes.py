@@ -1,8 +1,8 @@
-"""Permissions as the mount shows them: what the caller may do in the space, and what ``chmod`` has set.
+"""Permissions as the mount shows them: what programs have set, as far as the space grants it.
 
-Bits of the owner say what the user of the mount may do: the service has decided it. Bits of group and others say
-whether everybody may read the node in the space. Execution bits of files, and a write bit that was taken away, are kept
-in the property ``ivo://pyvospace#mode``; no ``chmod`` changes who may do what.
+A mode that ``chmod`` or the maker of a file has set is kept in the property ``ivo://pyvospace#mode`` and comes back
+whole, so that archives and copies through the mount lose nothing. No ``chmod`` changes who may do what in the space:
+bits that the space does not grant are taken away, and a node that everybody may read shows that.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import stat
 from typing import Final
 
-_EXECUTE: Final = 0o111
-_OTHERS: Final = 0o055
-_USUAL: Final = 0o644
+_ALL: Final = 0o777
+_READ: Final = 0o444
+_WRITE: Final = 0o222
+_SEARCH: Final = 0o111
 
 
 def shown_mode(kind: int, *, readable: bool, writable: bool, public: bool, kept: int | None) -> int:
@@ -22,25 +23,24 @@ def shown_mode(kind: int, *, readable: bool, writable: bool, public: bool, kept:
     ----------
     kind
         S_IFREG, S_IFDIR or S_IFLNK.
+    readable, writable
+        What the user of the mount may do.
     kept
-        What ``chmod`` has set; None: nothing.
+        What was set; None: nothing, then there are bits for the user of the mount alone.
     """
     if kind == stat.S_IFLNK:
-        return kind | 0o777
-    mode = 0o400 if readable else 0
-    if writable and (kept is None or kept & 0o200):
-        mode |= 0o200
-    if kind == stat.S_IFDIR:
-        mode |= 0o100
-    elif kept is not None:
-        mode |= kept & 0o100
+        return kind | _ALL
+    is_directory = kind == stat.S_IFDIR
+    mode = (0o700 if is_directory else 0o600) if kept is None else kept & _ALL
     if public:
-        mode |= (mode >> 3 | mode >> 6) & _OTHERS
+        mode |= _READ | _SEARCH if is_directory else _READ
+    if not writable:
+        mode &= ~_WRITE
+    if not readable:
+        mode &= ~_READ
     return kind | mode
 
 
-def kept_mode(asked: int, kept: int | None) -> int | None:
-    """Give what to keep of a mode that a program asks for; None: nothing, it is as files usually are."""
-    bits = asked & 0o777
-    usual = bits & 0o200 and not bits & _EXECUTE
-    return None if usual and kept is None else (bits if not usual else _USUAL)
+def kept_mode(asked: int) -> int:
+    """Give what is kept of a mode that a program asks for."""
+    return asked & _ALL

@@ -64,8 +64,9 @@ def is_possible(name: bytes) -> bool:
 class Links:
     """Targets of symbolic links and of link nodes.
 
-    Inside the mount a target is relative on this side and a ``vos:`` URI in the space. A path of this machine outside
-    the mount becomes a ``file:`` URI, and comes back as that path. Any other URI is shown as it is.
+    What a symbolic link of this mount leads to is a ``vos:`` URI in the space, and a ``file:`` URI if it is outside of the
+    mount. A link that another client has made is shown as a relative path if it leads into the mount; any other URI is
+    shown as it is.
 
     Parameters
     ----------
@@ -82,8 +83,8 @@ class Links:
     def uri_of(self, target: bytes, parent: Names) -> str:
         """Give what a link node is to lead to whose symbolic link would stand in `parent`.
 
-        Where the URI would come back as another text (``./a``, ``a//b``), the text stands behind it as a fragment,
-        which the service does not look at.
+        The text stands behind the URI as a fragment, which the service does not look at: it comes back as it was, also
+        when a directory above is moved.
 
         Raises
         ------
@@ -96,8 +97,7 @@ class Links:
             raise OSError(errno.EILSEQ, "the target of a link is no UTF-8") from None
         if "://" in text and urlsplit(text).scheme.isalnum():
             return text
-        uri = self._leads_to(text, parent)
-        return uri if self.target_of(uri, parent) == target else f"{uri}{_TEXT}{quote(text, safe=_URI_SAFE)}"
+        return f"{self._leads_to(text, parent)}{_TEXT}{quote(text, safe=_URI_SAFE)}"
 
     def _leads_to(self, text: str, parent: Names) -> str:
         inside = posixpath.normpath(posixpath.join(self._directory, *parent, text))

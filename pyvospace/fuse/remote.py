@@ -75,7 +75,7 @@ class Remote:
         """Give a node with its properties."""
         return await self._patiently(lambda: self._space.get_node(self.uri(path), detail=Detail.FULL, limit=0))
 
-    async def create(self, path: Names, kind: NodeType, *, target: str | None = None) -> None:
+    async def create(self, path: Names, kind: NodeType, *, target: str | None = None, mode: int | None = None) -> None:
         """Make a container or a link.
 
         Raises
@@ -83,13 +83,14 @@ class Remote:
         DuplicateNode
             There is something already.
         """
+        properties = () if mode is None else (Property(FILE_MODE, write_mode(mode)),)
         tries = 0
 
         async def make() -> None:
             nonlocal tries
             tries += 1
             try:
-                await self._space.create_node(Node(self.uri(path), kind, target=target))
+                await self._space.create_node(Node(self.uri(path), kind, properties, target=target))
             except DuplicateNode:
                 # The answer to an earlier try may have been lost.
                 if tries == 1 or (await self._space.entry(self.uri(path))).type is not kind:

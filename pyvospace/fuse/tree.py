@@ -303,7 +303,7 @@ class Tree:
         inode.etag = entry.etag or entry.md5
         inode.kept = entry.mode
         inode.readable = entry.readable
-        inode.writable = entry.writable and not entry.locked and not self.view.read_only
+        inode.writable = entry.writable and not entry.locked
         inode.public = entry.public
         inode.in_space = True
         inode.fresh_until = time.monotonic() + self.view.fresh
