@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pyvospace.cli.completing import nodes
 from pyvospace.cli.reach import ConfigOption, DataOption, Reach, with_database
 from pyvospace.cli.space_commands import CaOption, JsonOption, TokenOption, UrlOption, run_on_spaces
 
@@ -16,7 +17,9 @@ def register(app: typer.Typer) -> None:
 
 
 def audit(
-    uri: Annotated[str | None, typer.Argument(metavar="[URI]", help="What happened to this node.")] = None,
+    uri: Annotated[
+        str | None, typer.Argument(metavar="[URI]", autocompletion=nodes, help="What happened to this node.")
+    ] = None,
     *,
     recursive: Annotated[bool, typer.Option("-r", "--recursive", help="And to all below it.")] = False,
     user: Annotated[str | None, typer.Option(metavar="NAME", help="What this user did.")] = None,

@@ -14,6 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 import pyvospace
+from pyvospace.cli.completing import VARIABLE, complete
 from pyvospace.cli.lazy import Commands
 from pyvospace.model.faults import Fault
 from pyvospace.supervisor import SupervisorError
@@ -46,8 +47,8 @@ def make_app() -> typer.Typer:
 
 
 def main() -> None:
-    """Run a command and leave with its exit code."""
-    sys.exit(run())
+    """Run a command and leave with its exit code; or say to a shell how a line may go on."""
+    sys.exit(complete(run) if VARIABLE in os.environ else run())
 
 
 def run(arguments: list[str] | None = None) -> int:

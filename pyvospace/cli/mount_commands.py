@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pyvospace.cli.completing import nodes
 from pyvospace.cli.space_commands import CaOption, JsonOption, TokenOption, UrlOption
 
 
@@ -17,7 +18,10 @@ def register(app: typer.Typer) -> None:
 
 
 def mount(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="The container; vos: is your home, vos:/ everything.")],
+    uri: Annotated[
+        str,
+        typer.Argument(metavar="URI", autocompletion=nodes, help="The container; vos: is your home, vos:/ everything."),
+    ],
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="An empty directory.")],
     *,
     foreground: Annotated[bool, typer.Option("-f", "--foreground", help="Stay until it is unmounted.")] = False,

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pyvospace.cli.completing import nodes
 from pyvospace.cli.desk import ask, reaching, write, write_list
 from pyvospace.cli.quantities import read_size
 from pyvospace.cli.reach import Reach
@@ -145,7 +146,8 @@ def _allocation(one: Any) -> str:
 
 def df(
     uris: Annotated[
-        list[str] | None, typer.Argument(metavar="URI", help="Containers. Default: your home, vos:")
+        list[str] | None,
+        typer.Argument(metavar="URI", autocompletion=nodes, help="Containers. Default: your home, vos:"),
     ] = None,
     *,
     as_json: JsonOption = False,

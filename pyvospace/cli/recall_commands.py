@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pyvospace.cli.completing import nodes
 from pyvospace.cli.space_commands import CaOption, JsonOption, TokenOption, UrlOption, run_on_spaces
 
 
@@ -15,7 +16,10 @@ def register(app: typer.Typer) -> None:
 
 
 def recall(
-    uris: Annotated[list[str], typer.Argument(metavar="URI", help="Nodes; containers with all that is in them.")],
+    uris: Annotated[
+        list[str],
+        typer.Argument(metavar="URI", autocompletion=nodes, help="Nodes; containers with all that is in them."),
+    ],
     *,
     as_json: JsonOption = False,
     url: UrlOption = None,

@@ -78,8 +78,9 @@ class Session:
         """
         if not is_uri(text):
             raise InvalidURI(f"{text!r} is no URI of a node: write vos:path, vos:/path or vos://authority/path")
-        space = await self.space(authority_of(text))
-        return Place(space, await space.uri(text))
+        authority = authority_of(text)
+        space = await self.space(authority)
+        return Place(space, await space.uri(await in_home(text, self._spaces.of(authority))))
 
     async def places(self, text: str) -> list[Place]:
         """As `place`, but the last name may hold ``*``; a star that is meant as such is written %2A.
@@ -135,6 +136,19 @@ class Session:
                 if near is not None:
                     return near
         return hints.hint(error, anonymous=anonymous)
+
+
+async def in_home(text: str, access: Access) -> str:
+    """Put a relative URI into the home that the service knows, if nobody has said where that is."""
+    if access.home is not None or text[4:5] == "/":
+        return text
+    from pyvospace.client.administration import Administration
+
+    with suppress(Fault):
+        async with Administration.of(access) as service:
+            home = (await service.ask("GET", "/profile")).get("home")
+            return f"{home}/{text[4:]}" if home else text
+    return text
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pyvospace.cli.completing import nodes
+
 if TYPE_CHECKING:
     from pyvospace.cli.session import Session
 
@@ -29,7 +31,10 @@ CaOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, one object a line.")]
 HumanOption = Annotated[bool, typer.Option("-h", "--human", help="Write sizes as 1.5G, of 1024 times 1024.")]
-Uris = Annotated[list[str], typer.Argument(metavar="URI", help="Nodes: vos://authority/path, vos:/path or vos:path.")]
+Uris = Annotated[
+    list[str],
+    typer.Argument(metavar="URI", autocompletion=nodes, help="Nodes: vos://authority/path, vos:/path or vos:path."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -64,7 +69,9 @@ def run_on_spaces(
 
 
 def ls(
-    uris: Annotated[list[str] | None, typer.Argument(metavar="URI", help="Nodes. Default: your home, vos:")] = None,
+    uris: Annotated[
+        list[str] | None, typer.Argument(metavar="URI", autocompletion=nodes, help="Nodes. Default: your home, vos:")
+    ] = None,
     *,
     long: Annotated[bool, typer.Option("-l", "--long", help="Show rights, owner, size and date.")] = False,
     human: HumanOption = False,
@@ -100,10 +107,16 @@ def ls(
 
 def cp(
     sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE", help="URIs, local paths or web addresses; - is standard input.")
+        list[str],
+        typer.Argument(
+            metavar="SOURCE", autocompletion=nodes, help="URIs, local paths or web addresses; - is standard input."
+        ),
     ],
     destination: Annotated[
-        str, typer.Argument(metavar="DESTINATION", help="A URI, local path or web address; - is standard output.")
+        str,
+        typer.Argument(
+            metavar="DESTINATION", autocompletion=nodes, help="A URI, local path or web address; - is standard output."
+        ),
     ],
     *,
     recursive: Annotated[
@@ -137,9 +150,14 @@ def cp(
 
 
 def mv(
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", help="Nodes.")],
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", autocompletion=nodes, help="Nodes.")],
     destination: Annotated[
-        str, typer.Argument(metavar="DESTINATION", help="A container to move into, or what a node is to be called.")
+        str,
+        typer.Argument(
+            metavar="DESTINATION",
+            autocompletion=nodes,
+            help="A container to move into, or what a node is to be called.",
+        ),
     ],
     *,
     background: BackgroundOption = False,
@@ -205,8 +223,14 @@ def rm(
 
 
 def ln(
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="Where the link leads: a node or any other URI.")],
-    link: Annotated[str, typer.Argument(metavar="LINK", help="The node to make, or the container to make it in.")],
+    target: Annotated[
+        str,
+        typer.Argument(metavar="TARGET", autocompletion=nodes, help="Where the link leads: a node or any other URI."),
+    ],
+    link: Annotated[
+        str,
+        typer.Argument(metavar="LINK", autocompletion=nodes, help="The node to make, or the container to make it in."),
+    ],
     *,
     url: UrlOption = None,
     token: TokenOption = None,
@@ -237,7 +261,7 @@ def cat(
 
 
 def tag(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="The node.")],
+    uri: Annotated[str, typer.Argument(metavar="URI", autocompletion=nodes, help="The node.")],
     assignments: Annotated[
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="Properties, by their URIs or the short names of the standard."),
@@ -294,7 +318,9 @@ def why(
     asked: Annotated[
         list[str],
         typer.Argument(
-            metavar="[RIGHT] URI", help="read, write, set, share, create, delete, ...; default: all rights."
+            metavar="[RIGHT] URI",
+            autocompletion=nodes,
+            help="read, write, set, share, create, delete, ...; default: all rights.",
         ),
     ],
     *,
@@ -318,7 +344,9 @@ def why(
 
 
 def find(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="Where to look: a container.")] = "vos:",
+    uri: Annotated[
+        str, typer.Argument(metavar="URI", autocompletion=nodes, help="Where to look: a container.")
+    ] = "vos:",
     *,
     name: Annotated[str | None, typer.Option(metavar="PATTERN", help="Name, such as '*.fits'.")] = None,
     kind: Annotated[str | None, typer.Option("--type", metavar="file|folder|link", help="Type of node.")] = None,
@@ -368,7 +396,10 @@ FormatOption = Annotated[
 
 
 def pack(
-    uris: Annotated[list[str], typer.Argument(metavar="URI", help="The container, or several nodes of any kind.")],
+    uris: Annotated[
+        list[str],
+        typer.Argument(metavar="URI", autocompletion=nodes, help="The container, or several nodes of any kind."),
+    ],
     archive: Annotated[
         str, typer.Argument(metavar="ARCHIVE", help="File to write: .tar, .tar.gz, .tgz or .zip; or -.")
     ],
@@ -389,7 +420,9 @@ def pack(
 
 def unpack(
     archive: Annotated[str, typer.Argument(metavar="ARCHIVE", help="File to read: .tar, .tar.gz, .tgz or .zip; or -.")],
-    uri: Annotated[str, typer.Argument(metavar="URI", help="The container; it is made if it is not there.")],
+    uri: Annotated[
+        str, typer.Argument(metavar="URI", autocompletion=nodes, help="The container; it is made if it is not there.")
+    ],
     *,
     form: FormatOption = None,
     quiet: QuietOption = False,
@@ -406,7 +439,7 @@ def unpack(
 
 
 def share(
-    uris: Annotated[list[str] | None, typer.Argument(metavar="URI", help="Nodes.")] = None,
+    uris: Annotated[list[str] | None, typer.Argument(metavar="URI", autocompletion=nodes, help="Nodes.")] = None,
     *,
     life: Annotated[
         str | None, typer.Option("--for", metavar="DURATION", help="How long: 12h, 7d. Default: what the service says.")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperCommand
 
+from pyvospace.cli.completing import nodes
 from pyvospace.cli.space_commands import (
     CaOption,
     JsonOption,
@@ -41,9 +42,14 @@ PatternOption = list[str] | None
 def sync(
     ctx: typer.Context,
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="The folder: a local path, or the URI of a container.")
+        str,
+        typer.Argument(
+            metavar="SOURCE", autocompletion=nodes, help="The folder: a local path, or the URI of a container."
+        ),
     ],
-    destination: Annotated[str, typer.Argument(metavar="DESTINATION", help="The folder to hold the same afterwards.")],
+    destination: Annotated[
+        str, typer.Argument(metavar="DESTINATION", autocompletion=nodes, help="The folder to hold the same afterwards.")
+    ],
     *,
     delete: Annotated[bool, typer.Option("--delete", help="Delete from DESTINATION what SOURCE has not.")] = False,
     force: Annotated[

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pyvospace.cli.completing import nodes
 from pyvospace.cli.space_commands import (
     BackgroundOption,
     CaOption,
@@ -17,7 +18,9 @@ from pyvospace.cli.space_commands import (
     run_on_spaces,
 )
 
-_Containers = Annotated[list[str] | None, typer.Argument(metavar="URI", help="Containers. Default: your home, vos:")]
+_Containers = Annotated[
+    list[str] | None, typer.Argument(metavar="URI", autocompletion=nodes, help="Containers. Default: your home, vos:")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -47,7 +50,9 @@ def tree(
 
 
 def du(
-    uris: Annotated[list[str] | None, typer.Argument(metavar="URI", help="Nodes. Default: your home, vos:")] = None,
+    uris: Annotated[
+        list[str] | None, typer.Argument(metavar="URI", autocompletion=nodes, help="Nodes. Default: your home, vos:")
+    ] = None,
     *,
     summary: Annotated[bool, typer.Option("-s", "--summarize", help="Show only what is named.")] = False,
     depth: Annotated[int | None, typer.Option("-d", "--depth", min=0, help="Levels to go down.")] = None,
@@ -70,9 +75,14 @@ def du(
 
 
 def copy(
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", help="Nodes.")],
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", autocompletion=nodes, help="Nodes.")],
     destination: Annotated[
-        str, typer.Argument(metavar="DESTINATION", help="A container to copy into, or what the copy is to be called.")
+        str,
+        typer.Argument(
+            metavar="DESTINATION",
+            autocompletion=nodes,
+            help="A container to copy into, or what the copy is to be called.",
+        ),
     ],
     *,
     background: BackgroundOption = False,

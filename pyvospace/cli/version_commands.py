@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pyvospace.cli.completing import nodes
 from pyvospace.cli.space_commands import CaOption, JsonOption, TokenOption, UrlOption, run_on_spaces
 from pyvospace.model.faults import InvalidArgument
 
@@ -16,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def versions(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="The data node.")],
+    uri: Annotated[str, typer.Argument(metavar="URI", autocompletion=nodes, help="The data node.")],
     *,
     get: Annotated[
         tuple[int, str] | None, typer.Option(metavar="NUMBER FILE", help="Fetch a version; - is standard output.")

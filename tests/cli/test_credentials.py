@@ -115,7 +115,8 @@ def test_at_the_database_tokens_have_an_owner(pair: Pair, environment: dict[str,
 @pytest.mark.parametrize(
     "words",
     [
-        ("login",), ("login", "--oidc", "--user", "x"), ("token", "revoke", "x"), ("token", "revoke", "1", "2", "3"),
+        ("login", "--browser", "--device"), ("login", "--oidc", "--user", "x"),
+        ("token", "revoke", "x"), ("token", "revoke", "1", "2", "3"),
         ("token", "create", "--path", "/x"), ("token", "create", "--right", "all"),
     ],
 )  # fmt: skip
