@@ -9,7 +9,14 @@ from pyvospace.client.jobs import JobList, Jobs, Watch
 from pyvospace.client.nodes import XML, Nodes
 from pyvospace.client.retry import Attempts
 from pyvospace.client.transfers import copy_of, destination_of, move_of
-from pyvospace.model.faults import ContainerNotFound, DuplicateNode, Fault, NodeNotFound, TransferFailed
+from pyvospace.model.faults import (
+    ContainerNotFound,
+    DuplicateNode,
+    Fault,
+    InvalidArgument,
+    NodeNotFound,
+    TransferFailed,
+)
 from pyvospace.model.jobs import Job
 from pyvospace.model.nodes import Node
 from pyvospace.model.transfers import Transfer
@@ -45,7 +52,9 @@ class Moves(Nodes, Jobs):
         Raises
         ------
         DuplicateNode
-            There is something already.
+            There is something already, which may not be replaced, or is of another kind.
+        InvalidArgument
+            The container that was to be replaced is not empty.
         """
         return await self._move(await self.uri(source), await self.uri(destination), replace=replace, watch=watch)
 
@@ -106,7 +115,7 @@ class Moves(Nodes, Jobs):
         if there.type is NodeType.CONTAINER:
             async with aclosing(self.list(destination, detail=Detail.MIN)) as children:
                 async for child in children:
-                    raise DuplicateNode(f"{destination} is not empty: {child.uri.name}")
+                    raise InvalidArgument(f"{destination} is not empty: {child.uri.name}")
         await self.delete_node(destination)
 
     async def _itself(self, uri: NodeUri) -> Node | None:
