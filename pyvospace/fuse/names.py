@@ -64,7 +64,7 @@ def is_possible(name: bytes) -> bool:
 class Links:
     """Targets of symbolic links and of link nodes.
 
-    What a symbolic link of this mount leads to is a ``vos:`` URI in the space, and a ``file:`` URI if it is outside of the
+    A symbolic link of this mount leads to a ``vos:`` URI in the space, or to a ``file:`` URI if it leads out of the
     mount. A link that another client has made is shown as a relative path if it leads into the mount; any other URI is
     shown as it is.
 
