@@ -69,8 +69,9 @@ def _commands(command: Any, name: str, context: typer.Context) -> list[str]:
     for child in command.list_commands(context) if hasattr(command, "list_commands") else ():
         found = command.get_command(context, child)
         lines += _commands(found, f"{name} {child}", typer.Context(found, info_name=child, parent=context))
-    if lines:
+    if lines and not command.invoke_without_command:
         return lines
+    below, lines = lines, []
     usage = " ".join(command.collect_usage_pieces(context))
     lines += [f"## {name}", "", f"`{name} {usage}`", "", (command.help or "").strip(), ""]
     rows = [row for one in command.get_params(context) if (row := one.get_help_record(context))]
@@ -78,7 +79,7 @@ def _commands(command: Any, name: str, context: typer.Context) -> list[str]:
         lines += ["| option | meaning |", "| --- | --- |"]
         lines += [f"| `{_cell(option)}` | {_cell(meaning)} |" for option, meaning in rows]
         lines.append("")
-    return lines
+    return lines + below
 
 
 def _cell(text: str) -> str:

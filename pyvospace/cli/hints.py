@@ -60,6 +60,8 @@ def hint(error: Exception, *, anonymous: bool | None = None) -> str | None:
         return _LOGIN
     if isinstance(error, faults.NotAuthenticated):
         return _REFUSED
+    if isinstance(error, faults.PermissionDenied) and "administrator" in error.detail:
+        return "pyvospace whoami says who you are"
     if error.code == "ServiceUnreachable":
         return _CERTIFICATE if "certificate not trusted" in error.detail else _UNREACHABLE
     return _HINTS.get(error.code)

@@ -24,13 +24,13 @@ GroupOption = Annotated[
 
 _PANEL = "Administer a space"
 
-_quota = typer.Typer(no_args_is_help=True, help="Quotas of containers, users and groups.")
+_quota = typer.Typer()
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(rich_help_panel="Use a space")(df)
-    app.add_typer(_quota, name="quota", rich_help_panel=_PANEL)
+    app.add_typer(_quota, name="quota", rich_help_panel="Use a space")
     app.command(rich_help_panel=_PANEL)(reaching(allocate))
     app.command(rich_help_panel=_PANEL)(reaching(allocations))
 
@@ -52,6 +52,23 @@ def _subject(path: str | None, user: str | None, group: str | None) -> dict[str,
     if len(found) != 1:
         raise InvalidArgument("say whose quota it is: PATH, --user NAME or --group URI")
     return found
+
+
+@_quota.callback(invoke_without_command=True)
+def own_quota(
+    context: typer.Context,
+    *,
+    as_json: JsonOption = False,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    ca_file: CaOption = None,
+) -> None:
+    """Show what you use and may use at most; with a command: quotas of containers, users and groups."""
+    if context.invoked_subcommand is not None:
+        return
+    from pyvospace.cli import quota_actions
+
+    run_on_spaces(url, token, ca_file, lambda session: quota_actions.own(session, as_json=as_json))
 
 
 @_quota.command("show")

@@ -68,6 +68,10 @@ class Session:
             self._open[access] = await self._stack.enter_async_context(Space.of(access))
         return self._open[access]
 
+    def access(self) -> Access:
+        """Tell how the default space is reached."""
+        return self._spaces.default
+
     async def place(self, text: str) -> Place:
         """Find the space and the node that a URI names.
 

@@ -50,6 +50,10 @@ ViewOption = Annotated[
         metavar="VIEW", help="What the bytes are to be, such as fits-headers or fits-hdu,extname=SCI; see /views."
     ),
 ]
+JobsOption = Annotated[
+    int | None,
+    typer.Option("-j", "--jobs", min=1, max=32, help="Files to copy at once. Default: 4, or jobs in client.toml."),
+]
 BackgroundOption = Annotated[
     bool,
     typer.Option(
@@ -123,9 +127,10 @@ def cp(
         bool, typer.Option("-r", "--recursive", help="Copy folders with all that is in them.")
     ] = False,
     view: ViewOption = None,
-    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, max=32, help="Files to copy at once.")] = 4,
+    jobs: JobsOption = None,
     background: BackgroundOption = False,
     quiet: QuietOption = False,
+    as_json: JsonOption = False,
     url: UrlOption = None,
     token: TokenOption = None,
     ca_file: CaOption = None,
@@ -142,9 +147,15 @@ def cp(
     link, and nothing that is there is replaced.
     """
     from pyvospace.cli import byte_actions, transfer_actions
+    from pyvospace.cli.defaults import defaults
 
     options = transfer_actions.Options(
-        recursive=recursive, parallel=jobs, background=background, quiet=quiet, view=view
+        recursive=recursive,
+        parallel=jobs or defaults().jobs,
+        background=background,
+        quiet=quiet,
+        as_json=as_json,
+        view=view,
     )
     run_on_spaces(url, token, ca_file, lambda session: byte_actions.cp(session, sources, destination, options))
 
