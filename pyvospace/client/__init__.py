@@ -8,7 +8,7 @@ from pyvospace.client.jobs import Counts, JobList, JobReference
 from pyvospace.client.reader import Reader
 from pyvospace.client.retry import Retry
 from pyvospace.client.shares import Share
-from pyvospace.client.space import Space
+from pyvospace.client.space import Space, connect
 from pyvospace.client.upload import Stored
 
 __all__ = [
@@ -27,5 +27,6 @@ __all__ = [
     "Spaces",
     "Stored",
     "Timeouts",
+    "connect",
     "find_spaces",
 ]

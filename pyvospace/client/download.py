@@ -123,10 +123,8 @@ class Reading:
     async def pieces_at_once(self) -> AsyncGenerator[bytes]:
         """Give the bytes as `pieces` does, of a large file in parts of which several are on their way at once."""
         content = self._content or await self.open()
-        if content.etag is None or content.total is None or not content.in_ranges or self._stop is not None:
-            at_once = False
-        else:
-            at_once = content.total - self._next >= AT_ONCE
+        whole = self._stop is None and not self._credential and content.in_ranges and content.etag is not None
+        at_once = whole and content.total is not None and content.total - self._next >= AT_ONCE
         source = self._parts(content) if at_once else self.pieces()
         async with aclosing(source) as pieces_of:
             async for piece in pieces_of:

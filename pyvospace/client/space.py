@@ -7,12 +7,15 @@ from contextlib import aclosing
 from datetime import timedelta
 from urllib.parse import urlencode
 
+from pyvospace.client.access import Access, find_spaces
 from pyvospace.client.auditing import Auditing
 from pyvospace.client.contents import Contents
 from pyvospace.client.entries import Entries
+from pyvospace.client.http import Timeouts
 from pyvospace.client.jobs import FORM, Counts, JobList, Watch
 from pyvospace.client.moves import Moves
 from pyvospace.client.negotiation import negotiate
+from pyvospace.client.retry import Retry
 from pyvospace.client.searching import search_pages, search_query, walk
 from pyvospace.client.shares import Share, share, shares
 from pyvospace.client.transfers import pull_of, push_of
@@ -193,3 +196,19 @@ class Space(Auditing, Versions, Entries, Contents, Moves):
         body = render_node(Node(node.uri, node.type, tuple(properties), target=node.target))
         job = await self.create_job(JobList.PROPERTIES, body, "text/xml", dry_run=dry_run)
         return await self.count(job, watch=watch)
+
+
+def connect(authority: str | None = None, *, timeouts: Timeouts | None = None, retry: Retry | None = None) -> Space:
+    """Make the client of a space that the environment, ``client.toml`` and a login name.
+
+    Parameters
+    ----------
+    authority
+        Which one, if several are known; None: the default one.
+
+    Raises
+    ------
+    InvalidArgument, InvalidURI
+        None is named, or not this one, or a setting is wrong.
+    """
+    return Space.of(find_spaces(Access()).of(authority), timeouts=timeouts, retry=retry)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, TypeVar, cast
 
 from pyvospace.client import reader, space
-from pyvospace.client.access import Access
+from pyvospace.client.access import Access, find_spaces
 from pyvospace.client.conditions import Condition
 from pyvospace.client.http import Timeouts
 from pyvospace.client.jobs import Counts, JobList, JobReference, Watch
@@ -19,7 +19,9 @@ from pyvospace.client.progress import SILENT, Progress
 from pyvospace.client.retry import Retry
 from pyvospace.client.shares import Share
 from pyvospace.client.upload import Stored
+from pyvospace.client.versions import Version
 from pyvospace.model.archives import TAR, ArchiveFormat
+from pyvospace.model.audit import ALL, Filters
 from pyvospace.model.entries import Entry
 from pyvospace.model.jobs import Job
 from pyvospace.model.nodes import Node, Property, View
@@ -214,6 +216,10 @@ class Space:
             )
         )
 
+    def has_entries(self) -> bool:
+        """Say whether the service has entries by itself."""
+        return self._wait(self._space.has_entries())
+
     def entry(self, uri: NodeUri | str) -> Entry:
         """Tell of one node what a file system wants to know."""
         return self._wait(self._space.entry(uri))
@@ -248,6 +254,10 @@ class Space:
     ) -> None:
         """Fetch the bytes of a node into a file."""
         self._wait(self._space.pull(uri, target, view=view, progress=progress))
+
+    def pull_file(self, uri: NodeUri | str, target: Path, *, progress: Progress = SILENT) -> None:
+        """Fetch the bytes of a node into a file, in place of what stands there, a symbolic link too."""
+        self._wait(self._space.pull_file(uri, target, progress=progress))
 
     def pull_archive(
         self,
@@ -322,6 +332,32 @@ class Space:
         """Set properties of a node and of all below it."""
         return self._wait(self._space.set_properties(uri, properties, dry_run=dry_run, watch=watch))
 
+    def recall(self, uri: NodeUri | str, *, watch: Watch | None = None) -> Counts:
+        """Have bytes brought back from cold storages, and wait for them."""
+        return self._wait(self._space.recall(uri, watch=watch))
+
+    def versions(self, uri: NodeUri | str) -> Iterator[Version]:
+        """Give what a data node held before."""
+        return self._iterate(self._space.versions(uri))
+
+    def pull_version(
+        self, uri: NodeUri | str, number: int, target: Path | BinaryIO, *, progress: Progress = SILENT
+    ) -> None:
+        """Fetch the bytes of a version into a file."""
+        self._wait(self._space.pull_version(uri, number, target, progress=progress))
+
+    def restore_version(self, uri: NodeUri | str, number: int) -> None:
+        """Give a node the bytes that it had before."""
+        self._wait(self._space.restore_version(uri, number))
+
+    def delete_version(self, uri: NodeUri | str, number: int) -> None:
+        """Forget a version."""
+        self._wait(self._space.delete_version(uri, number))
+
+    def audit(self, uri: NodeUri | str | None = None, filters: Filters = ALL) -> Iterator[Mapping[str, Any]]:
+        """Give rows of the audit log that the caller may see, oldest first."""
+        return self._iterate(self._space.audit(uri, filters))
+
     def start(self, wanted: Transfer, *, run_id: str | None = None) -> str:
         """Make a job of a transfer, called `run_id` in lists; gives its URL."""
         return self._wait(self._space.start(wanted, run_id=run_id))
@@ -372,6 +408,11 @@ class Space:
     def delete_job(self, url: str) -> None:
         """Let the service forget a job."""
         self._wait(self._space.delete_job(url))
+
+
+def connect(authority: str | None = None, *, timeouts: Timeouts | None = None, retry: Retry | None = None) -> Space:
+    """Make the client of a space that environment and configuration name; see `pyvospace.client.connect`."""
+    return Space.of(find_spaces(Access()).of(authority), timeouts=timeouts, retry=retry)
 
 
 async def _stream(pieces: Iterable[bytes]) -> AsyncGenerator[bytes]:
