@@ -77,7 +77,7 @@ EXAMPLES = {
     "fsck": "fsck",
 }
 AT_DATABASE = {"migrate", "usage", "fsck"}
-MAY_FIND_NOTHING = {"trash list", "config check", "mounts", "migrate", "usage", "fsck", "queue list"}
+MAY_FIND_NOTHING = {"trash list", "config check", "mounts", "migrate", "usage", "fsck", "queue list", "group list"}
 ELSEWHERE = {"trash restore", "sync"}
 """Tried where there is something to restore, or to make alike."""
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGtQ2fSpcqnwnIAE8SRE8pMOhS5SZ1p3Zq8kgvlOFBCv {comment}"
@@ -110,6 +110,7 @@ def test_what_is_printed_is_json(
     shell.space.push(b"new", "vos:a/file")
     group = environment["VOSPACE_HOME"].rpartition("/")[2]
     assert shell("group", "add", group) == 0, shell.err
+    assert shell("group", "join", group, "alice") == 0, shell.err
     Path("key.pub").write_text(KEY.format(comment=group))
     known = {"home": environment["VOSPACE_HOME"], "group": group}
     for name, line in EXAMPLES.items():
