@@ -19,7 +19,7 @@ from pyvospace.client.media import content_type_of
 from pyvospace.client.progress import SILENT, Progress
 from pyvospace.client.reader import Reader
 from pyvospace.filesystem.failures import failure_of, plain, translated
-from pyvospace.filesystem.files import AsyncReadFile, AsyncWriteFile, ReadFile, WriteFile
+from pyvospace.filesystem.files import AsyncReadFile, AsyncWriteFile, ReadFile, WriteFile, Writing
 from pyvospace.filesystem.information import Info, described
 from pyvospace.filesystem.nodes import Nodes
 from pyvospace.model.faults import ContainerNotFound, Fault, NodeNotFound, PreconditionFailed, RangeNotSatisfiable
@@ -215,9 +215,8 @@ class Contents(Nodes):
         if mode == "rb":
             reader, info = await self._reader(path, options.get("etag"))
             return AsyncReadFile(self, path, reader=reader, info=info, **options)
-        made = AsyncWriteFile(self, path, mode, **options)
-        await made.begin()
-        return made
+        writing = Writing(self, path, mode)
+        return AsyncWriteFile(self, path, writing, await writing.begin())
 
 
 async def _lacks_container(push: Callable[[], Awaitable[object]], *, excused: bool) -> bool:

@@ -34,7 +34,7 @@ class ReadFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no typ
         return found
 
 
-class _Writing:
+class Writing:
     """What is written to one node, until it is sent."""
 
     def __init__(self, fs: Contents, path: str, mode: str) -> None:
@@ -95,7 +95,7 @@ class WriteFile(AbstractBufferedFile):  # type: ignore[misc]  # as above
 
     def __init__(self, fs: Contents, path: str, mode: str, block_size: int, **options: Any) -> None:
         self.closed = True  # if what follows fails there is nothing to be sent
-        self._writing = _Writing(fs, path, mode)
+        self._writing = Writing(fs, path, mode)
         before = sync(fs.loop, self._writing.begin)
         options.pop("size", None)
         super().__init__(fs, path, mode, block_size, **options)
@@ -132,13 +132,10 @@ class AsyncReadFile(AbstractAsyncStreamedFile):  # type: ignore[misc]  # as abov
 class AsyncWriteFile(AbstractAsyncStreamedFile):  # type: ignore[misc]  # as above
     """The same to write."""
 
-    def __init__(self, fs: Contents, path: str, mode: str, **_: Any) -> None:
-        self._writing = _Writing(fs, path, mode)
-        super().__init__(fs, path, "wb")  # it knows no other one to write
-
-    async def begin(self) -> None:
-        """Look at what is there."""
-        self.loc = await self._writing.begin()
+    def __init__(self, fs: Contents, path: str, writing: Writing, before: int) -> None:
+        self._writing = writing
+        super().__init__(fs, path, "wb")  # it knows no other mode to write
+        self.loc = before
 
     async def _upload_chunk(self, final: bool = False) -> bool:
         self._writing.add(self.buffer.getvalue())

@@ -233,12 +233,16 @@ class Nodes(Base):
         **_: Any,
     ) -> None:
         """Delete files; with `recursive` trees, each by one request."""
+        at_once = batch_size or self.batch_size
         if not recursive or maxdepth is not None:
-            await super()._rm(path, recursive=recursive, batch_size=batch_size, maxdepth=maxdepth)
+            doomed = await self._expand_path(path, recursive=recursive, maxdepth=maxdepth)
+            for depth in sorted({one.count("/") for one in doomed}, reverse=True):
+                level = [self._rm_file(one) for one in doomed if one.count("/") == depth]
+                await _run_coros_in_chunks(level, batch_size=at_once)
             return
         tops = await self._expand_path(path)
         doomed = [one for one in tops if not any(one.startswith(f"{top}/") for top in tops)]
-        await _run_coros_in_chunks([self._rm_tree(one) for one in doomed], batch_size=batch_size or self.batch_size)
+        await _run_coros_in_chunks([self._rm_tree(one) for one in doomed], batch_size=at_once)
 
     async def _rm_tree(self, path: str) -> None:
         space, uri = await self._place(path)

@@ -70,12 +70,13 @@ class VOSpaceFileSystem(Contents):
         path1, path2 = self._strip_protocol(path1), self._strip_protocol(path2)
         if path1 == path2:
             return
-        source, uri, entry = await self._end(path1)
+        source = await self._end(path1)
+        uri, entry = source[1:]
         if entry.type is NodeType.CONTAINER:
             await self._makedirs(path2, exist_ok=True)
             return
         space, target = await self._place(path2)
-        if space is not source:
+        if uri.authority != target.authority:
             await self._carry(path1, path2)
             return
         with translated(path2):
@@ -131,9 +132,9 @@ class VOSpaceFileSystem(Contents):
 
     async def _copied_tree(self, path1: str, path2: str) -> bool:
         """Copy a container with all that is in it, unless something is there, or it is another space."""
-        source, uri, _ = await self._end(path1)
+        uri = (await self._end(path1))[1]
         space, target = await self._place(path2)
-        if space is not source:
+        if uri.authority != target.authority:
             return False
         with translated(path2):
             if await self._type_of(space, target) is not None:
@@ -153,9 +154,9 @@ class VOSpaceFileSystem(Contents):
         path1, path2 = self._strip_protocol(path1), self._strip_protocol(path2)
         if path1 == path2:
             return
-        source, uri = await self._place(path1)
+        uri = (await self._place(path1))[1]
         space, target = await self._place(path2)
-        if space is not source:
+        if uri.authority != target.authority:
             await self._copy(path1, path2, recursive=True, on_error="raise")
             await self._rm(path1, recursive=True)
             return
