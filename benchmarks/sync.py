@@ -3,7 +3,8 @@
     python -m benchmarks.sync [--files N] [--size BYTES] [--large N] [--large-size BYTES] [--rounds N] [--json FILE]
 
 Many small files, then a few large ones; each round, each client sends to a container of its own, and then once more
-when nothing has changed. A run of vsync that leaves files behind counts as it is, and the table says so. rclone copies from folder to folder, checks no digest and waits for no disk: it is there to show the disk.
+when nothing has changed. A run of vsync that leaves files behind counts as it is, and the table says so. rclone copies
+from folder to folder, checks no digest and waits for no disk: it is there to show the disk.
 """
 
 from __future__ import annotations

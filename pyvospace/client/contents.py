@@ -104,15 +104,17 @@ class Contents(Nodes):
         self, source: Source, target: NodeUri, about: About, view: View | None, progress: Progress
     ) -> Stored:
         endpoints = await self._endpoints(target, Direction.PUSH_TO_VOSPACE, view)
+        md5 = not await self._offers(STANDARD_ENTRIES)  # a service of ours tells SHA-256
         if isinstance(source, PathSource) and view is None and about.condition is None and source.is_large:
             url = await self._url(STANDARD_SYNC, STANDARD_SYNC_20)
             begins = partial(negotiate_resumable, self._http, url, target)
             stored = await push_in_parts(
-                self._http, begins, source, endpoints, what=target, about=about, progress=progress
+                self._http, begins, source, endpoints, what=target, about=about, md5=md5, progress=progress
             )
             if stored is not None:
                 return stored
-        return await Upload(self._http, endpoints, source, what=target, about=about, progress=progress).run()
+        upload = Upload(self._http, endpoints, source, what=target, about=about, md5=md5, progress=progress)
+        return await upload.run()
 
     async def _require(self, target: NodeUri, condition: Condition) -> None:
         """Look whether a condition holds, for a service that knows none."""

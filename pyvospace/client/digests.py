@@ -35,6 +35,16 @@ class Digests:
             told["Repr-Digest"] = f"sha-256=:{base64.b64encode(self.sha256).decode()}:"
         return told
 
+    def agree(self, other: Digests) -> bool:
+        """Say whether one is known here and there, and none is different."""
+        pairs = [(self.md5, other.md5), (self.sha256, other.sha256)]
+        known = [mine == others for mine, others in pairs if mine is not None and others is not None]
+        return bool(known) and all(known)
+
+    def filled(self, other: Digests) -> Digests:
+        """Add what is known elsewhere of the same bytes."""
+        return Digests(self.md5 or other.md5, self.sha256 or other.sha256)
+
     def require(self, found: Digests, what: object) -> None:
         """Compare with the digests of the bytes that came; what is unknown here or there is not compared.
 
@@ -71,25 +81,36 @@ def _decode(value: str) -> bytes:
 
 
 class Digester:
-    """Both digests of one stream, computed in threads so that the network never waits for them."""
+    """Both digests of one stream, computed in threads so that the network never waits for them.
 
-    def __init__(self) -> None:
-        self._md5 = hashlib.md5(usedforsecurity=False)
+    Parameters
+    ----------
+    md5
+        Whether MD5 is wanted. It takes longer than all else that is done with bytes here, and tells nothing that a
+        service which knows SHA-256 does not tell by that.
+    """
+
+    def __init__(self, *, md5: bool = True) -> None:
+        self._md5 = hashlib.md5(usedforsecurity=False) if md5 else None
         self._sha256 = hashlib.sha256(usedforsecurity=False)
         self.size = 0
         """Bytes so far."""
 
     def copy(self) -> Digester:
         """Give the same, to be gone on with."""
-        other = Digester()
-        other._md5, other._sha256, other.size = self._md5.copy(), self._sha256.copy(), self.size
+        other = Digester(md5=False)
+        other._md5 = None if self._md5 is None else self._md5.copy()
+        other._sha256, other.size = self._sha256.copy(), self.size
         return other
 
-    def add(self, data: bytes) -> None:
+    def add(self, data: bytes | memoryview) -> None:
         """Add the next bytes, in the caller's thread."""
         self.size += len(data)
-        self._md5.update(data)
-        self._sha256.update(data)
+        for one in self._wanted():
+            one.update(data)
+
+    def _wanted(self) -> list[hashlib._Hash]:
+        return [self._sha256] if self._md5 is None else [self._md5, self._sha256]
 
     async def update(self, data: bytes) -> None:
         """Add the next bytes, in threads if there are many."""
@@ -97,11 +118,8 @@ class Digester:
             self.add(data)
             return
         self.size += len(data)
-        await asyncio.gather(
-            asyncio.to_thread(self._md5.update, data),
-            asyncio.to_thread(self._sha256.update, data),
-        )
+        await asyncio.gather(*(asyncio.to_thread(one.update, data) for one in self._wanted()))
 
     def digests(self) -> Digests:
         """Tell the digests of all that was added."""
-        return Digests(self._md5.digest(), self._sha256.digest())
+        return Digests(None if self._md5 is None else self._md5.digest(), self._sha256.digest())

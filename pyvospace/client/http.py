@@ -37,7 +37,7 @@ _GATEWAY: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT}
 
 Authorization = str | Callable[[], Awaitable[str]]
 """Value of the header, or what gives the one of the moment."""
-Body = bytes | Callable[[], AsyncIterable[bytes]]
+Body = bytes | Callable[[], AsyncIterable[bytes] | aiohttp.Payload]
 """What is sent; a stream is made anew for each time that it is sent."""
 
 

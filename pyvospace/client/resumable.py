@@ -55,9 +55,15 @@ async def push_in_parts(
     *,
     what: object,
     about: About,
+    md5: bool,
     progress: Progress,
 ) -> Stored | None:
     """Push a file so that it is resumed where it breaks off, in this run or a later one.
+
+    Parameters
+    ----------
+    md5
+        As for `Upload`.
 
     Returns
     -------
@@ -73,7 +79,7 @@ async def push_in_parts(
                 return None
         where = _Begins(negotiate, begins)
         return await ResumableUpload(
-            http, where.current, source, unfinished, what=what, metadata=about.metadata(), progress=progress
+            http, where.current, source, unfinished, what=what, metadata=about.metadata(), md5=md5, progress=progress
         ).run()
 
 
@@ -101,6 +107,7 @@ class _Rest(Source):
         self._source = source
         self._start = start
         self.size = (source.size or 0) - start
+        self.part = source.part_from(start)
 
     async def pieces(self) -> AsyncGenerator[bytes]:
         """Read it."""
@@ -131,9 +138,11 @@ class ResumableUpload:
         *,
         what: object,
         metadata: str = "",
+        md5: bool = True,
         progress: Progress = SILENT,
     ) -> None:
         self._http = http
+        self._md5 = md5
         self._begins = begins
         self._source = source
         self._size = source.size or 0
@@ -199,7 +208,7 @@ class ResumableUpload:
         if self._offset < self._size or told is None:
             return await self._send(self._url, digester)
         told.require(digester.digests(), self._what)
-        return Stored(self._size, digester.digests())
+        return Stored(self._size, digester.digests().filled(told))
 
     async def _begin(self) -> str:
         headers = {**_VERSION, "Upload-Length": str(self._size)}
@@ -234,7 +243,7 @@ class ResumableUpload:
 
     async def _digest(self) -> Digester:
         """Have the digests of what was sent before."""
-        digester = Digester()
+        digester = Digester(md5=self._md5)
         if not self._offset:
             return digester
         async with aclosing(self._source.pieces()) as found:
@@ -270,11 +279,11 @@ class ResumableUpload:
         ) as response:
             if _offset(response.headers) != self._size:
                 raise ServiceUnreachable(f"{self._what}: the service took a part only")
-            digests = (await sending.stored()).digests
-            told_digests(response.headers).require(digests, self._what)
+            digests, told = (await sending.stored()).digests, told_digests(response.headers)
+            told.require(digests, self._what)
             async for _ in pieces(response, limit=_WORDS):
                 pass
-        return Stored(self._size, digests)
+        return Stored(self._size, digests.filled(told))
 
 
 def _offset(headers: Mapping[str, str]) -> int:

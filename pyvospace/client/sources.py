@@ -7,8 +7,9 @@ import hashlib
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +25,18 @@ RESUMABLE = 64 << 20
 """From this size on a file is sent so that it can be resumed, to services that know how."""
 
 
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A file from a byte to its end."""
+
+    path: Path
+    start: int
+    size: int
+    """Bytes from there on."""
+    require_unchanged: Callable[[os.stat_result], None]
+    """Raises ContentChanged if the file is not what it was."""
+
+
 class Source(ABC):
     """Bytes to be pushed."""
 
@@ -33,6 +46,9 @@ class Source(ABC):
     """Whether `pieces` can be asked for a second time."""
     digests: Digests | None = None
     """If they are known beforehand."""
+
+    part: FilePart | None = None
+    """Where a thread can read it by itself; None: nowhere."""
 
     @abstractmethod
     def pieces(self) -> AsyncGenerator[bytes]:
@@ -80,6 +96,11 @@ class PathSource(Source):
         self._path = path
         self._state = state
         self.size = state.st_size
+        self.part = self.part_from(0)
+
+    def part_from(self, start: int) -> FilePart:
+        """Give the file from a byte on."""
+        return FilePart(self._path, start, self._state.st_size - start, self._require_unchanged)
 
     @property
     def is_large(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Final
 
 from pyvospace.client.conditions import About
 from pyvospace.client.digests import Digester, Digests, told_digests
+from pyvospace.client.direct import FileBody
 from pyvospace.client.failures import ContentChanged, ServiceUnreachable
 from pyvospace.client.http import Http, pieces
 from pyvospace.client.negotiation import Endpoints
@@ -76,19 +77,36 @@ class Sending:
         self.error: Exception | None = None
         """Why the source could not be read; aiohttp tells it as a broken connection."""
 
-    def body(self) -> AsyncGenerator[bytes]:
-        """Give the pieces to aiohttp, from the beginning."""
+    def body(self) -> AsyncGenerator[bytes] | FileBody:
+        """Give the bytes to aiohttp, from the beginning."""
         self._digester = self._begun.copy()
         self._progress.advance(-self.sent)
         self.sent = 0
-        self._body = self._pieces()
-        return self._body
+        return self.pieces() if self._source.part is None else FileBody(self._source.part, self, self._digester)
 
     async def close(self) -> None:
         """Let go of the source."""
         if self._body is not None:
             with suppress(RuntimeError):  # aiohttp is still at it and will drop it
                 await self._body.aclose()
+
+    def pieces(self) -> AsyncGenerator[bytes]:
+        """Give the bytes piece by piece."""
+        self._body = self._pieces()
+        return self._body
+
+    def account(self, count: int, *, last: bool) -> None:
+        """Note bytes that a thread is about to send."""
+        self.begun = True
+        self.sent += count
+        self._move(self._times.read)
+        self._progress.advance(count)
+        if last:
+            self._end()
+
+    def fail(self, error: Exception) -> None:
+        """Note that the source cannot be read."""
+        self.error = error
 
     async def _pieces(self) -> AsyncGenerator[bytes]:
         try:
@@ -107,14 +125,9 @@ class Sending:
         """Note a piece before aiohttp gets it: behind the last one it does not ask for more if it knows the size."""
         await self.settle()
         self._hashing = asyncio.ensure_future(self._digester.update(piece))  # while it is sent
-        self.begun = True
-        self.sent += len(piece)
-        self._move(self._times.read)
-        self._progress.advance(len(piece))
+        self.account(len(piece), last=self.sent + len(piece) == self._source.size)
         if self._source.size is not None and self.sent > self._source.size:
             raise ContentChanged(f"the source has more than the {self._source.size} bytes that were announced")
-        if self.sent == self._source.size:
-            self._end()
 
     def _end(self) -> None:
         self.complete = True
@@ -136,7 +149,13 @@ class Sending:
 
 
 class Upload:
-    """A push of one source to the endpoints of one node."""
+    """A push of one source to the endpoints of one node.
+
+    Parameters
+    ----------
+    md5
+        Whether MD5 is to be compared; a service of ours tells SHA-256.
+    """
 
     def __init__(
         self,
@@ -146,9 +165,11 @@ class Upload:
         *,
         what: object,
         about: About,
+        md5: bool = True,
         progress: Progress = SILENT,
     ) -> None:
         self._http = http
+        self._md5 = md5
         self._endpoints = endpoints
         self._source = source
         self._what = what
@@ -183,7 +204,7 @@ class Upload:
 
     async def _try(self, endpoint: str) -> Stored:
         async with watched(self._http) as watch:
-            sending = Sending(self._source, watch, self._http, self._progress)
+            sending = Sending(self._source, watch, self._http, self._progress, Digester(md5=self._md5))
             try:
                 return await self._send(endpoint, sending)
             except BaseException:
@@ -208,11 +229,11 @@ class Upload:
         ) as response:
             if not sending.complete:
                 raise TransferFailed(f"{self._what}: the service was content before it had all bytes")
-            stored = await sending.stored()
-            told_digests(response.headers).require(stored.digests, self._what)
+            stored, told = await sending.stored(), told_digests(response.headers)
+            told.require(stored.digests, self._what)
             async for _ in pieces(response, limit=_WORDS):
                 pass
-        return stored
+        return Stored(stored.size, stored.digests.filled(told))
 
     async def _arrived(self, endpoint: str, sent: Stored) -> bool:
         """Find out whether the bytes are there, though the answer was lost."""
@@ -222,7 +243,7 @@ class Upload:
         except Fault as failure:
             log.info("cannot ask whether the bytes have arrived: %s", failure)
             return False
-        return bool(told) and told in {sent.digests, Digests(md5=sent.digests.md5), Digests(sha256=sent.digests.sha256)}
+        return told.agree(sent.digests)
 
     async def _wait(self, attempts: Attempts, fault: Fault) -> None:
         again = self._source.repeatable or not self._begun

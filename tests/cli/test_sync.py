@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pyvospace.client.mirror import mirror, sides
+from pyvospace.client.mirror import carriers
 from pyvospace.client.mirror.batches import BatchSender
 from pyvospace.client.space import Space
 from pyvospace.model.faults import InvalidData, PermissionDenied
@@ -123,7 +123,7 @@ def test_nothing_is_deleted_if_the_source_was_not_listed(shell: Shell, monkeypat
     summary(shell, "here", "vos:there")
     write("new", {"a.txt": b"alpha", "sub/new": b"new"})
     with monkeypatch.context() as changed:
-        changed.setattr(sides.os, "scandir", _failing_below("sub", os.scandir))
+        changed.setattr(os, "scandir", _failing_below("sub", os.scandir))
         assert summary(shell, "new", "vos:there", "--delete", code=1) == {"failed": 1, "unchanged": 1}
     assert "nothing is deleted" in shell.err
     assert shell.lines("ls", "vos:there/sub") == ["c.txt", "deep/"]
@@ -221,7 +221,7 @@ def test_failures_are_named(shell: Shell) -> None:
 def test_small_files_travel_together(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     write("here", {f"d{number % 3}/f{number:03}": b"%d" % number for number in range(60)})
     with monkeypatch.context() as changed:
-        changed.setattr(mirror.Upwards, "copy", None)
+        changed.setattr(carriers.Upwards, "copy", None)
         assert summary(shell, "here", "vos:there") == {"files": 60, "bytes": 110, "folders": 4}
     assert summary(shell, "here", "vos:there") == {"unchanged": 60}
     write("here", {f"d0/f{number:03}": b"-%d" % number for number in range(0, 60, 3)})
