@@ -9,7 +9,7 @@ from pyvospace.client import ContentChanged, Reader
 from pyvospace.fuse.cache.blocks import Held
 from pyvospace.fuse.cache.changes import Base
 from pyvospace.fuse.cache.ranges import Ranges
-from pyvospace.fuse.cache.records import Limits
+from pyvospace.fuse.cache.records import Limits, Names
 from pyvospace.fuse.cache.remote import Remote
 
 _GRAIN: Final = 256 << 10
@@ -67,6 +67,11 @@ class Fetching:
             found[first - start : end - start] = fetched[first - begin : end - begin]
             wanted.remove(first, end)
         return bytes(found)
+
+    def move(self, path: Names) -> None:
+        """Read it under another name."""
+        self.base = Base(path, self.base.version)
+        self._opening = None
 
     def close(self) -> None:
         """Fetch no more."""

@@ -246,7 +246,7 @@ class LocalFile:
 
     def _copy_small(self, made: Changes) -> None:
         fetching = self._fetching or self._fetch()
-        data = fetching.read_now(0, made.size) if made.size <= _COPY else None
+        data = fetching.read_now(0, made.size) if made.size <= min(_COPY, self._shelf.limits.block) else None
         if data is not None:
             made.fill(0, data)
 
@@ -375,7 +375,7 @@ class LocalFile:
             if changes.base is not None and changes.base.path == old:
                 changes.base = Base(path, changes.base.version)
         if self._fetching is not None and self._fetching.base.path == old:
-            self._fetching.base = Base(path, self._fetching.base.version)
+            self._fetching.move(path)
 
     @property
     def outgoing(self) -> Changes | None:
