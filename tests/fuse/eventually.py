@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-_PATIENCE = 60.0
+_PATIENCE = 30.0
 
 
 def eventually(look: Callable[[], T], expected: T) -> None:

@@ -23,7 +23,8 @@ def refused(*numbers: int) -> Iterator[None]:
         told = errno.errorcode.get(error.errno or 0)
     else:
         told = "nothing"
-    assert told in {errno.errorcode[number] for number in numbers}
+    expected = {errno.errorcode[number] for number in numbers}
+    assert told in expected, f"{told} instead of {expected}"
 
 
 def renameat2(old: Path, new: Path, flags: int) -> None:

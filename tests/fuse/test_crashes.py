@@ -76,16 +76,18 @@ def test_what_was_synced_arrives_after_kill_9(late: Mount, space: Space, pair: P
     (here / "directory").rename(here / "moved")
     write_and_sync(here / "deleted", b"unwanted")
     (here / "deleted").unlink()
-    with (here / "changed").open("r+b", buffering=0) as file:
-        os.pwrite(file.fileno(), b"xy", 4)
-        os.fsync(file.fileno())
-        assert stored(space, pair.uri(f"{folder}/new")) is None
-        late.kill()
-        expected: dict[str, bytes | None] = {
-            "new": b"acknowledged", "large": large, "replaced": b"renamed over", "moved/inner": b"in a new directory",
-            "changed": b"0123xy6789",
-        }  # fmt: skip
-        late.start("--write-back", "0.1")
+    file = os.open(here / "changed", os.O_RDWR)
+    os.pwrite(file, b"xy", 4)
+    os.fsync(file)
+    assert stored(space, pair.uri(f"{folder}/new")) is None
+    late.kill()
+    with refused(errno.ENOTCONN):
+        os.close(file)
+    expected: dict[str, bytes | None] = {
+        "new": b"acknowledged", "large": large, "replaced": b"renamed over", "moved/inner": b"in a new directory",
+        "changed": b"0123xy6789",
+    }  # fmt: skip
+    late.start("--write-back", "0.1")
     assert {name: (here / name).read_bytes() for name in expected} == expected
     eventually(lambda: {name: stored(space, pair.uri(f"{folder}/{name}")) for name in expected}, expected)
     names = {entry.name for entry in space.entries(pair.uri(folder))}
@@ -122,12 +124,11 @@ def test_killed_while_programs_write(late: Mount, space: Space, pair: Pair, fold
         "    print(number, flush=True)\n"
     )
     command = [sys.executable, "-S", "-c", script, str(late.path / folder)]
-    program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert program.stdout is not None
-    acknowledged = [int(program.stdout.readline()) for _ in range(30)]
-    late.kill()
-    acknowledged += [int(line) for line in program.stdout]
-    program.wait()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as program:
+        assert program.stdout is not None
+        acknowledged = [int(program.stdout.readline()) for _ in range(30)]
+        late.kill()
+        acknowledged += [int(line) for line in program.stdout]
     late.start("--write-back", "0")
     for number in acknowledged:
         assert (late.path / folder / f"{number}").read_bytes() == b"%d " % number * 500
@@ -137,12 +138,21 @@ def test_killed_while_programs_write(late: Mount, space: Space, pair: Pair, fold
 
 
 @pytest.fixture(scope="module")
-def mortal(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def mortals(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """Servers that tests may kill."""
     with postgres_server.clone() as name:
         dsn, storage_dsn = postgres_server.dsn(name), postgres_server.dsn(name, STORAGE_ROLE)
         with running_pair(dsn, tmp_path_factory.mktemp("mortal"), storage_dsn=storage_dsn) as running:
             yield running
+
+
+@pytest.fixture
+def mortal(mortals: Pair) -> Iterator[Pair]:
+    """The same, running before and after."""
+    yield mortals
+    for name, process in mortals.processes.items():
+        if process.poll() is not None:
+            mortals.start(name)
 
 
 class Meanwhile:
@@ -178,12 +188,15 @@ def test_operations_wait_for_servers_that_come_back(mortal: Pair, tmp_path: Path
         assert (mount.path / "waiting").read_bytes() == b"before" * 1000
         for name in ("metadata", "storage"):
             mortal.kill(name)
-        (mount.path / "unsent").write_bytes(b"written without servers")
         started = [
             Meanwhile((mount.path / "unread").read_bytes),
             Meanwhile((mount.path / "directory").mkdir),
             Meanwhile(lambda: (mount.path / "another").write_bytes(b"another")),
         ]
+        # What is here needs nobody.
+        assert (mount.path / "waiting").read_bytes() == b"before" * 1000
+        with (mount.path / "waiting").open("ab") as file:
+            file.write(b"written without servers")
         time.sleep(1.5)
         assert started[0].busy()
         assert started[1].busy()
@@ -194,7 +207,7 @@ def test_operations_wait_for_servers_that_come_back(mortal: Pair, tmp_path: Path
         assert (mount.path / "directory").is_dir()
         assert mount.stop() == 0
     with Space(mortal.url, token=mortal.token) as space:
-        assert stored(space, mortal.uri("unsent")) == b"written without servers"
+        assert stored(space, mortal.uri("waiting")) == b"before" * 1000 + b"written without servers"
         assert stored(space, mortal.uri("another")) == b"another"
 
 
@@ -208,10 +221,10 @@ def test_patience_ends_with_an_error_and_the_mount_goes_on(mortal: Pair, tmp_pat
         with refused(errno.EIO, errno.ETIMEDOUT, errno.EHOSTDOWN):
             (mount.path / "later").read_bytes()
         with refused(errno.EIO, errno.ETIMEDOUT, errno.EHOSTDOWN):
-            (mount.path / "directory").mkdir()
+            (mount.path / "without patience").mkdir()
         mortal.start()
         eventually((mount.path / "later").read_bytes, b"later" * 1000)
-        (mount.path / "directory").mkdir(exist_ok=True)
+        (mount.path / "without patience").mkdir(exist_ok=True)
         assert mount.stop() == 0
 
 
