@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import typer
+from client_reference import client_page
 
 from pyvospace.cli.main import make_app
 from pyvospace.config.reference import heading, reference, sections
@@ -143,6 +145,7 @@ PAGES = {
     "commands.md": commands_page,
     "faults.md": faults_page,
     "permissions.md": permissions_page,
+    "client.md": partial(client_page, _NOTE),
 }
 
 

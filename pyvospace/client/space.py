@@ -53,6 +53,8 @@ class Space(Auditing, Versions, Entries, Contents, Moves):
         Container in which relative URIs (``vos:path``) begin, as a path or a URI.
     ca_file
         Certificates (PEM) to trust besides the system's or those of SSL_CERT_FILE.
+    timeouts, retry
+        How patient the client is; None: as usual.
     connections
         Most connections at once.
 
