@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 class _Sql(QueryFile, file="jobs.sql"):
     insert: ClassVar[str]
+    begin: ClassVar[str]
     insert_pull: ClassVar[str]
     await_recall: ClassVar[str]
     insert_push: ClassVar[str]
@@ -414,6 +415,41 @@ async def delete(database: Database, job: str) -> None:
 async def claim(database: Database, kinds: Sequence[str], *, attempt: str, lease: float) -> Claimed | None:
     """Take the oldest job that waits for a worker; None: there is none."""
     return claimed_of(await database.fetchrow(_Sql.claim, kinds, attempt, lease))
+
+
+async def begin(
+    database: Database,
+    job: str,
+    *,
+    owner: Owner,
+    list_: str,
+    kind: str,
+    request: dict[str, Any],
+    destruction: float,
+    attempt: str,
+    lease: float,
+    epoch: int,
+) -> Claimed | None:
+    """Keep a new job that a worker has begun.
+
+    None: the state of the service does not let it, or its owner was identified at another epoch.
+    """
+    return claimed_of(
+        await database.fetchrow(
+            _Sql.begin,
+            job,
+            owner.id,
+            list_,
+            kind,
+            json.dumps(request),
+            destruction,
+            *owner.credential,
+            attempt,
+            lease,
+            on_behalf_of.get(),
+            epoch,
+        )
+    )
 
 
 async def take_over(

@@ -56,7 +56,7 @@ from pyvospace.service.standing import PATIENCE, StandingWatch, within
 from pyvospace.service.throttle import forget_for_ever
 from pyvospace.service.trusted import Trusted
 from pyvospace.uws.jobs import MetadataQueue, tidy_for_ever
-from pyvospace.uws.runner import Runner
+from pyvospace.uws.runner import Runner, Work
 from pyvospace.uws.waiting import Waiting
 from pyvospace.wire.nodes import render_node
 from pyvospace.wire.xml import Limits
@@ -91,19 +91,21 @@ def make_service(settings: Settings, database: Database) -> Service:
     listener = Listener(database)
     watch = StandingWatch(database, listener)
     writer = AuditWriter(partial(audit.note, database))
-    return Service(settings, database, signer, limits, listener, watch, Waiting(listener), writer)
+    doing: dict[str, Work] = {}
+    runner = Runner(MetadataQueue(database, settings.jobs), doing, at_once=settings.jobs.at_once, listener=listener)
+    service = Service(settings, database, signer, limits, listener, watch, Waiting(listener), writer, runner)
+    doing.update(works(service))
+    return service
 
 
 def background(service: Service) -> list[Callable[[], Coroutine[None, None, None]]]:
     """Give what a process does besides answering requests, each until it is cancelled."""
     database, settings = service.database, service.settings.jobs
-    queue = MetadataQueue(database, settings)
-    runner = Runner(queue, works(service), at_once=settings.at_once, listener=service.listener)
     counting = partial(count_for_ever, database, service.settings.quotas)
     keeping = partial(keep_for_ever, database, service.settings.placement), partial(empty_for_ever, database)
     forgetting = partial(tidy_for_ever, database, settings), partial(forget_for_ever, database)
     logging_ = service.audit.run, partial(prune_for_ever, database, service.settings.audit)
-    return [service.listener.run, service.watch.follow, counting, *keeping, *forgetting, *logging_, runner.run]
+    return [service.listener.run, service.watch.follow, counting, *keeping, *forgetting, *logging_, service.runner.run]
 
 
 def make_app(settings: Settings, database: Database) -> web.Application:

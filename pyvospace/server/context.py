@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pyvospace.service.audit import AuditWriter
     from pyvospace.service.endpoints import EndpointSigner
     from pyvospace.service.standing import StandingWatch
+    from pyvospace.uws.runner import Runner
     from pyvospace.uws.waiting import Waiting
     from pyvospace.wire.xml import Limits
 
@@ -45,6 +46,8 @@ class Service:
     """Those who wait for jobs."""
     audit: AuditWriter
     """Takes what the audit log is told of, besides changes."""
+    runner: Runner
+    """Does jobs in this process."""
 
     @property
     def authority(self) -> str:

@@ -158,6 +158,27 @@ async def create(
     return job
 
 
+async def begin(
+    database: Database, settings: JobSettings, caller: Caller, *, list_: str, kind: Kind, request: dict[str, Any]
+) -> Claimed | None:
+    """Keep a new job that is in our hands at once.
+
+    None: the state of the service does not let it begin, or the caller has changed since he was identified.
+    """
+    return await jobs.begin(
+        database,
+        new_id(),
+        owner=_owner(caller),
+        list_=list_,
+        kind=kind,
+        request=request,
+        destruction=settings.destruction,
+        attempt=secrets.token_hex(16),
+        lease=settings.lease,
+        epoch=caller.epoch,
+    )
+
+
 async def agree_pull(
     database: Database,
     settings: Settings,

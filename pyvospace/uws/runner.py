@@ -88,6 +88,15 @@ class Runner:
             if job in {"", execution.job}:
                 execution.look()
 
+    @property
+    def full(self) -> bool:
+        """Say whether there is no room for another job."""
+        return len(self._running) >= self._at_once
+
+    async def do(self, claimed: Claimed, *, seconds: float) -> None:
+        """Do a job that is in our hands already; return when it has ended, or after some seconds."""
+        await asyncio.wait([self._begin(claimed)], timeout=seconds)
+
     async def run(self) -> None:
         """Work until cancelled; what is not done then is given back."""
         try:
@@ -111,25 +120,27 @@ class Runner:
         """Take as many jobs as there is room for, those of dead workers first: they have waited long enough."""
         kinds = list(self._works)
         for lost in (True, False):
-            while len(self._running) < self._at_once:
+            while not self.full:
                 claimed = await self._queue.claim(kinds, lost=lost)
                 if claimed is None:
                     break
                 self._begin(claimed)
 
-    def _begin(self, claimed: Claimed) -> None:
+    def _begin(self, claimed: Claimed) -> asyncio.Task[None]:
         crash_point("job-claimed")
         log.info("job %s: %s begins", claimed.id[:8], claimed.kind)
         execution = _Execution(self._queue, self._works[claimed.kind], claimed)
         self._running.add(execution)
         JOBS_OPEN.inc()
         execution.task.add_done_callback(lambda task: self._ended(execution, task))
+        return execution.task
 
     def _ended(self, execution: _Execution, task: asyncio.Task[None]) -> None:
+        if self.full:  # else there was room, and nothing waits that we were told of
+            self._woken.set()
         self._running.discard(execution)
         JOBS_OPEN.dec()
         JOBS_ENDED.labels(execution.kind, execution.outcome).inc()
-        self._woken.set()
         if not task.cancelled() and (defect := task.exception()):
             log.error("job %s: nobody was told of its end", execution.job[:8], exc_info=defect)
 

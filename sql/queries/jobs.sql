@@ -16,6 +16,18 @@ select $1, $2::bigint, $3, $4, $5::jsonb, $6, $7, now() + make_interval(secs => 
        end < $9
 returning id;
 
+-- name: begin
+-- A job of the kind $4 in the list $3 for the owner $2 (token $7 with the scope $8), which the attempt $9 does at once,
+-- under a lease of $10 seconds. No row: the state of the service does not let jobs of that kind begin, or the owner was
+-- identified at another epoch than $12.
+insert into jobs (id, owner_id, list, kind, request, phase, destruction, token_id, scope, client, started, attempt,
+                  attempts, until)
+select $1, $2::bigint, $3, $4, $5::jsonb, 'EXECUTING', now() + make_interval(secs => $6), $7, $8::jsonb,
+       case when $2::bigint is null then $11::text end, now(), $9, 1, now() + make_interval(secs => $10)
+ where $4 = any (open_kinds(array[$4::text])) and ($2::bigint is null or (select epoch from space) = $12::bigint)
+returning id, kind, owner_id, request, node_id, parent_id, name, node_uri, attempt, attempts, started,
+          execution_duration, now() as "now", bytes_done, bytes_total, files_done, files_total, token_id, scope;
+
 -- name: insert_pull
 -- A negotiated pull of the node $4: a new job, or one that waited to be run, from the best server that has its bytes,
 -- or from any if there are none ($8: the storage that has them). One that is shared with others ($9) is not forgotten

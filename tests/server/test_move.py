@@ -7,6 +7,7 @@ import asyncio
 import asyncpg
 import pytest
 
+from pyvospace.db.pool import Database
 from pyvospace.model.vocabulary import CADC, CORE
 from tests.server.conftest import STAFF
 from tests.support.agents import Agent, children_of, properties_of, type_of, uri_of
@@ -171,6 +172,17 @@ async def test_sync(alice: Agent, folder: str) -> None:
     details = answer.assert_status(303).location
     (await alice.send("GET", details)).assert_status(200)
     (await ended(alice, details.removesuffix("/results/transferDetails"))).assert_moved(f"{folder}/b")
+
+
+async def test_sync_of_a_caller_who_has_changed(alice: Agent, catalogue: Database, folder: str) -> None:
+    """He is identified again before anything is done, so that it is done once."""
+    await alice.make(f"{folder}/a")
+    await catalogue.fetch("update space set epoch = epoch + 1")
+    answer = await alice.send("POST", "/synctrans", transfer(f"{folder}/a", f"{folder}/b", keep=False))
+    job = answer.assert_status(303).location.removesuffix("/results/transferDetails")
+    (await ended(alice, job)).assert_moved(f"{folder}/b")
+    rows = await catalogue.fetch("select from audit where action = 'moveNode' and path = $1", f"{folder}/a")
+    assert len(rows) == 1
 
 
 @pytest.mark.parametrize("keep", [False, True])

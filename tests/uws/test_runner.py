@@ -67,6 +67,33 @@ async def test_each_job_is_done_once_by_one_of_several(queue: MemoryQueue, telle
     assert queue.jobs["foreign"].state == "queued"
 
 
+async def test_a_job_that_is_begun_elsewhere_is_done_here(queue: MemoryQueue, teller: Teller) -> None:
+    """It takes a place among the others; who waits for it goes when it has ended, or when his time is over."""
+    free = asyncio.Event()
+
+    async def work(claimed: Claimed) -> None:
+        await free.wait()
+        assert queue.complete(claimed)
+
+    runner = Runner(queue, {"work": work}, at_once=1, listener=teller)
+    task = asyncio.create_task(runner.run())
+    await asyncio.sleep(0)
+    full = [runner.full]
+    queue.add("direct")
+    claimed = await queue.claim(["work"], lost=False)
+    assert claimed is not None
+    await runner.do(claimed, seconds=0.01)
+    assert [*full, runner.full] == [False, True]
+    queue.add("waits")
+    await asyncio.sleep(0.05)
+    assert queue.jobs["waits"].state == "queued"
+    free.set()
+    for name in ("direct", "waits"):
+        await queue.until(name, "completed")
+    task.cancel()
+    await asyncio.wait([task])
+
+
 async def test_faults_and_defects_end_the_job(
     queue: MemoryQueue, teller: Teller, caplog: pytest.LogCaptureFixture
 ) -> None:

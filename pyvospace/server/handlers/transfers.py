@@ -83,11 +83,7 @@ async def _negotiate(ctx: Context, wanted: Transfer) -> str:
 
 async def _move_or_copy(ctx: Context, wanted: Transfer) -> str:
     """Run a move or a copy at once, and wait for its end for a while (rulings of A-34)."""
-    kind = jobs.kind_of(wanted)
-    job = await operations.create(ctx, operations.TRANSFERS, kind, pack(wanted), run_id=None)
-    await operations.start(ctx, await operations.find(ctx, operations.TRANSFERS, job))
-    await operations.await_end(ctx, operations.TRANSFERS, job, seconds=ctx.service.settings.jobs.wait)
-    return job
+    return await operations.do(ctx, operations.TRANSFERS, jobs.kind_of(wanted), pack(wanted))
 
 
 async def create(request: web.Request) -> NewJob:

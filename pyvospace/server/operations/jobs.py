@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+from pyvospace.db import identities
 from pyvospace.model.audit import Action
-from pyvospace.model.faults import Fault, PermissionDenied
+from pyvospace.model.faults import Fault, PermissionDenied, ServiceBusy
 from pyvospace.model.jobs import Job, Kind, Progress, Result
 from pyvospace.model.vocabulary import Direction, Phase
+from pyvospace.model.vosi import CLOSED_FOR
 from pyvospace.server.operations import service_driven, transfers
 from pyvospace.uws import jobs
 from pyvospace.uws.transfers import unpack
@@ -64,6 +66,30 @@ async def create(context: Context, list_: str, kind: Kind, request: dict[str, An
     return await jobs.create(
         context.database, settings, context.caller, list_=list_, kind=kind, request=request, run_id=run_id
     )
+
+
+async def do(context: Context, list_: str, kind: Kind, request: dict[str, Any]) -> str:
+    """Make a job that is done at once; give its id when it has ended, or has taken as long as anybody waits.
+
+    This process does it, unless it has enough to do: then any worker does.
+    """
+    service = context.service
+    seconds = service.settings.jobs.wait
+    if service.runner.full:
+        job = await create(context, list_, kind, request, run_id=None)
+        await start(context, await find(context, list_, job))
+        await await_end(context, list_, job, seconds=seconds)
+        return job
+    _require_open(context, kind)
+    claimed = await jobs.begin(
+        context.database, service.settings.jobs, context.caller, list_=list_, kind=kind, request=request
+    )
+    if claimed is None:
+        context.policy.check_epoch(await identities.epoch(context.database))
+        raise ServiceBusy("the service is closed to changes", retry_after=CLOSED_FOR)
+    context.policy.settled()
+    await service.runner.do(claimed, seconds=seconds)
+    return claimed.id
 
 
 async def start(context: Context, row: JobRow) -> None:
