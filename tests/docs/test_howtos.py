@@ -21,6 +21,7 @@ PAGES = {
     "json.md": "pyvospace cp image.fits vos:",
     "archives.md": "pyvospace mkdir vos:survey; pyvospace cp image.fits vos:survey/",
     "structured-data.md": "true",
+    "command-line.md": "true",
     "credentials.md": "true",
     "third-party.md": "true",
     "trash-and-versions.md": "true",
