@@ -33,7 +33,7 @@ class Base(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no types
     def __init__(
         self,
         *,
-        url: str | None = None,
+        endpoint_url: str | None = None,
         token: str | None = None,
         user: str | None = None,
         password: str | None = None,
@@ -64,7 +64,9 @@ class Base(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no types
         self.cache_options = cache_options
         trusted = None if ca_file is None else Path(ca_file).expanduser()
         try:
-            options = Access(url=url, token=token, user=user, password=password, authority=authority, ca_file=trusted)
+            options = Access(
+                url=endpoint_url, token=token, user=user, password=password, authority=authority, ca_file=trusted
+            )
             self._spaces = OpenSpaces(options)
         except Fault as fault:
             raise ValueError(fault.detail) from None

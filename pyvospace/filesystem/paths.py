@@ -47,7 +47,7 @@ def _decoded(rest: str) -> str:
     if "@" in authority:
         raise ValueError("user and password do not belong into a URL: give them as storage options")
     if ":" in authority:
-        raise ValueError(f"{authority} is no name of a space: name a service by the storage option url")
+        raise ValueError(f"{authority} is no name of a space: name a service by the storage option endpoint_url")
     try:
         space = normalise_authority(authority) if authority else ""
         return "/".join([space, *(_decoded_name(one) for one in path.split("/"))])

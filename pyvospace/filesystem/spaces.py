@@ -62,7 +62,7 @@ class OpenSpaces:
         of_loop = self._open.setdefault(asyncio.get_running_loop(), {})
         if access.url is None:
             raise ValueError(
-                f"no service is named: set VOSPACE_URL, or the storage option url, or write {config_file()}"
+                f"no service is named: set VOSPACE_URL, or the storage option endpoint_url, or write {config_file()}"
             )
         if access not in of_loop:
             of_loop[access] = Space.of(access)

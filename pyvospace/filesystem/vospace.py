@@ -37,7 +37,7 @@ class VOSpaceFileSystem(Contents):
 
     Parameters
     ----------
-    url
+    endpoint_url
         Base URL of the service of the default space. If this and what follows is not given, it is found as the
         command line finds it: in the environment (VOSPACE_URL, VOSPACE_TOKEN and so on), in
         ``~/.config/pyvospace/client.toml`` and among kept logins.

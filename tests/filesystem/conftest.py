@@ -16,7 +16,7 @@ def fs(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VOSpace
     """One of alice, which finds all it needs in its options."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VOSPACE_CLIENT_CONFIG", str(tmp_path_factory.mktemp("fsspec") / "client.toml"))
-        made = VOSpaceFileSystem(url=pair.url, token=pair.token, skip_instance_cache=True)  # type: ignore[call-arg]  # taken by its metaclass
+        made = VOSpaceFileSystem(endpoint_url=pair.url, token=pair.token, skip_instance_cache=True)  # type: ignore[call-arg]  # taken by its metaclass
         yield made
         made.close()
 

@@ -158,7 +158,7 @@ def _break_off(fs: VOSpaceFileSystem, file: str) -> None:
 
 
 def test_containers_are_not_made(pair: Pair, top: str) -> None:
-    strict = VOSpaceFileSystem(url=pair.url, token=pair.token, auto_mkdir=False)
+    strict = VOSpaceFileSystem(endpoint_url=pair.url, token=pair.token, auto_mkdir=False)
     with pytest.raises(FileNotFoundError):
         strict.pipe(f"{top}/none/file", b"")
     with pytest.raises(FileNotFoundError):

@@ -132,7 +132,7 @@ def test_what_is_made(fs: VOSpaceFileSystem, top: str) -> None:
 
 
 def test_what_may_not_be_seen(fs: VOSpaceFileSystem, tree: str, pair: Pair) -> None:
-    other = VOSpaceFileSystem(url=pair.url, token=pair.add_user(f"u{uuid4().hex}"))
+    other = VOSpaceFileSystem(endpoint_url=pair.url, token=pair.add_user(f"u{uuid4().hex}"))
     for call in (other.ls, other.info, other.cat, other.open):
         with pytest.raises((PermissionError, FileNotFoundError)):
             call(f"{tree}/a/one.fits")
@@ -144,7 +144,7 @@ def test_what_may_not_be_seen(fs: VOSpaceFileSystem, tree: str, pair: Pair) -> N
 
 
 def test_listings_that_are_kept(fs: VOSpaceFileSystem, tree: str, pair: Pair) -> None:
-    keeping = VOSpaceFileSystem(url=pair.url, token=pair.token, use_listings_cache=True)
+    keeping = VOSpaceFileSystem(endpoint_url=pair.url, token=pair.token, use_listings_cache=True)
     assert len(keeping.ls(tree)) == 3
     fs.touch(f"{tree}/later")
     assert len(keeping.ls(tree)) == 3

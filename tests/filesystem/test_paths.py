@@ -60,7 +60,7 @@ def test_urls_that_name_no_space(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["vos:///a%2Fb", "vos:///a%FF", "pyvospace://host:8443/x"])
 def test_urls_that_name_no_node(url: str) -> None:
-    with pytest.raises(ValueError, match=r"slash|encoded|option url"):
+    with pytest.raises(ValueError, match=r"slash|encoded|endpoint_url"):
         path_of(url)
 
 
