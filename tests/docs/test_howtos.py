@@ -19,6 +19,7 @@ PAGES = {
     "permissions.md": "true",
     "audit.md": "true",
     "json.md": "pyvospace cp image.fits vos:",
+    "entries.md": "pyvospace cp image.fits vos:",
     "archives.md": "pyvospace mkdir vos:survey; pyvospace cp image.fits vos:survey/",
     "structured-data.md": "true",
     "command-line.md": "true",
