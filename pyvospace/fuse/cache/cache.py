@@ -62,11 +62,14 @@ class Cache:
         user = user or _login()
         remote = Remote(space, root.authority, limits.patience)
         slot = await asyncio.to_thread(take, directory)
+        sender = None
         try:
             shelf = Shelf(slot.directory, remote, root.path, limits)
             sender = shelf.sender = Sender(shelf, remote, user)
             found = await asyncio.to_thread(_left, shelf, slot, directory, user)
         except BaseException:
+            if sender is not None:
+                await sender.close()
             slot.release()
             raise
         for changes in found:

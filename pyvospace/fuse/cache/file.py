@@ -94,9 +94,14 @@ class LocalFile:
         return self._shelf.sender.is_under_way(self)
 
     @property
+    def is_open(self) -> bool:
+        """Whether anybody has it open."""
+        return self._handles > 0
+
+    @property
     def in_use(self) -> bool:
         """Whether it must not be forgotten."""
-        return self._handles > 0 or self.dirty
+        return self.is_open or self.dirty
 
     @property
     def unsent(self) -> UnsentFile:
@@ -442,22 +447,31 @@ class LocalFile:
         self._shelf.forget(changes)
         return Sent(etag=etag, size=changes.size, mtime_ns=changes.mtime_ns, mode=changes.mode)
 
-    def refused(self, changes: Changes, fault: Fault) -> None:
-        """Take note that the space does not want it. If there is something newer, only that matters."""
+    def refused(self, fault: Fault) -> None:
+        """Take note that the space does not want what was to be sent. If there is something newer, only that matters.
+
+        Raises
+        ------
+        OSError
+            The disk is full: the next mount tries it without knowing of this.
+        """
+        changes = self._sealed or self._changes
+        if changes is None:
+            return
+        top = self._changes
+        if top is not None and top is not changes and top.handed:
+            if top.below is changes:
+                for _ in top.fill_from(changes):
+                    pass
+            self._sealed = None
+            self._shelf.keep(top, instead=changes)
+            return
         self.failure = fault
         changes.failure = str(fault)
-        top = self._changes
-        if top is None or not top.handed:
-            changes.sealed = False
-            if top is None:
-                self._changes, self._sealed = changes, None
-            self._shelf.keep(changes)
-            return
-        if top.below is changes:
-            for _ in top.fill_from(changes):
-                pass
-        self._sealed = None
-        self._shelf.keep(top, instead=changes)
+        changes.sealed = False
+        if top is None:
+            self._changes, self._sealed = changes, None
+        self._shelf.keep(changes)
 
     def found(self, changes: list[Changes]) -> None:
         """Take over what another process has left."""

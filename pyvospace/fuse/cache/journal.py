@@ -15,8 +15,9 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
+from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
@@ -91,6 +92,9 @@ class Row:
         return Version(self.etag, self.known_size or 0) if self.known else None
 
 
+_VALUES: Final = attrgetter(*(column.name for column in fields(Row)))
+
+
 def write_path(path: Names) -> str:
     """Write a path for a row."""
     return json.dumps(path, ensure_ascii=False)
@@ -148,7 +152,7 @@ class Journal:
             The disk is full; what was said before holds.
         """
         with full_disk():
-            self._database.execute(_KEEP, astuple(row))
+            self._database.execute(_KEEP, _VALUES(row))
         self._statements += 1
 
     def drop(self, number: int) -> None:

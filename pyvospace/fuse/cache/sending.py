@@ -35,13 +35,21 @@ from pyvospace.model.vocabulary import NodeType
 
 log = logging.getLogger(__name__)
 
-_PASSING: Final = (NodeBusy, UploadBusy, EndpointUsed, ChecksumMismatch, TooManyAttempts, InternalFault)
+_PASSING: Final = (
+    NodeBusy,
+    UploadBusy,
+    EndpointUsed,
+    ChecksumMismatch,
+    PreconditionFailed,
+    TooManyAttempts,
+    InternalFault,
+)
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
 _TRIES: Final = 8
 """How often the space may say in a row that something else is there than it said before."""
 _SMALL: Final = 4 * MIB
-_SOON: Final = 5.0
+_SOON: Final = 2.0
 """Seconds that somebody waits who deletes what is being sent."""
 
 
@@ -120,7 +128,7 @@ class Sender:
 
     def _ended(self, file: LocalFile) -> None:
         del self._tasks[file]
-        if not file.in_use:
+        if not file.is_open:
             file.rest()
             self._shelf.unregister(file)
         if file in self._due:  # somebody asked for it meanwhile
@@ -161,15 +169,16 @@ class Sender:
         self._notify(self.on_sent, file.path, sent)
 
     async def _push(self, file: LocalFile, changes: Changes) -> str | None:
-        for left in reversed(range(_TRIES)):
+        tries = 0
+        while True:
             try:
                 return await self._remote.push(changes)
             except PreconditionFailed:
-                if not left:
+                tries += 1
+                if tries == _TRIES or file.discarded:
                     raise
             if await self._is_there(file, changes):
                 return await asyncio.to_thread(etag_of, changes.location)
-        raise AssertionError
 
     async def _is_there(self, file: LocalFile, changes: Changes) -> bool:
         """Look at what is in the way; say whether these are just our bytes.
@@ -204,10 +213,10 @@ class Sender:
             return
         if not _passes(fault):
             log.error("/%s is kept here, the space does not take it: %s", name, fault)
-            with suppress(OSError):  # the disk is full: the next mount tries it without knowing of this
-                if file.outgoing is not None:
-                    file.refused(file.outgoing, fault)
-            file.failure = fault
+            try:
+                file.refused(fault)
+            except OSError as error:
+                log.warning("the journal cannot be written: %s", error)
             return
         file.trouble = fault
         failures = self._pauses[file] = self._pauses.get(file, 0) + 1

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -28,7 +29,7 @@ class Node:
     mtime: int | None = None
     mode: int | None = None
 
-    @property
+    @cached_property
     def etag(self) -> str:
         return hashlib.sha256(self.data).hexdigest()
 

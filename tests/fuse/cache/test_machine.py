@@ -47,7 +47,7 @@ class CacheMachine(RuleBasedStateMachine):
     @initialize(data=DATA, there=st.booleans())
     def begin(self, data: bytes, there: bool) -> None:
         self.cache: Cache = self.run(self._open(self.base / "0"))
-        self.path = PATH
+        self.path: tuple[str, ...] = PATH
         self.model = bytearray(data if there else b"")
         """As who has it open sees it."""
         self.handed: bytes | None = bytes(self.model)
