@@ -96,6 +96,8 @@ class Http:
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
         self._trusted: ssl.SSLContext | None = None
+        self._proxies: dict[tuple[str, str | None], str | None] = {}
+        """By scheme and host: to look through the environment takes as long as much of a request."""
 
     def authorize(self, authorization: Authorization | None) -> None:
         """Use another credential from now on."""
@@ -217,8 +219,9 @@ class Http:
         if credential and self._authorization is not None and url.origin() == self._origin:
             found = self._authorization
             sent["Authorization"] = found if isinstance(found, str) else await found()
-        log.debug("%s %s", method, shown(url))
-        proxy = _proxy(url)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s %s", method, shown(url))
+        proxy = self._proxy(url)
         with translated(url):
             return await self._open_session().request(
                 method,
@@ -260,6 +263,15 @@ class Http:
                 middlewares=(send_once,),
             )
         return self._session
+
+    def _proxy(self, url: URL) -> str | None:
+        """Find the proxy that the environment names (``https_proxy``, ``no_proxy`` and so on)."""
+        asked = url.scheme, url.host
+        if asked not in self._proxies:
+            proxies = getproxies()
+            bypassed = not proxies or proxy_bypass(url.host or "")
+            self._proxies[asked] = None if bypassed else proxies.get(url.scheme) or proxies.get("all")
+        return self._proxies[asked]
 
     def _tls(self) -> ssl.SSLContext:
         if self._trusted is not None:
@@ -328,21 +340,25 @@ def _words_of(body: bytes, content_type: str) -> str:
 @contextmanager
 def translated(url: URL) -> Iterator[None]:
     """Turn what aiohttp and the network raise into ServiceUnreachable."""
-    where = shown(url)
     try:
         yield
-    except HiddenError as broken:
-        raise ServiceUnreachable(f"{where}: {_words(broken.__cause__ or broken)}") from broken.__cause__
-    except aiohttp.ClientConnectorError as error:
-        raise _not_connected(where, error) from error
-    except aiohttp.ConnectionTimeoutError as error:
-        raise ServiceUnreachable(f"{where}: no connection in time", sent=False) from error
-    except TimeoutError as error:
-        raise ServiceUnreachable(f"{where}: no answer in time") from error
-    except aiohttp.InvalidURL as error:
-        raise ServiceUnreachable(f"{where}: {_words(error)}", sent=False, permanent=True) from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise ServiceUnreachable(f"{where}: {_words(error)}") from error
+    except (aiohttp.ClientError, HiddenError, OSError) as error:  # TimeoutError is an OSError
+        raise _translation(shown(url), error) from (error.__cause__ if isinstance(error, HiddenError) else error)
+
+
+def _translation(where: str, error: Exception) -> ServiceUnreachable:
+    match error:
+        case HiddenError():
+            return ServiceUnreachable(f"{where}: {_words(error.__cause__ or error)}")
+        case aiohttp.ClientConnectorError():
+            return _not_connected(where, error)
+        case aiohttp.ConnectionTimeoutError():
+            return ServiceUnreachable(f"{where}: no connection in time", sent=False)
+        case TimeoutError():
+            return ServiceUnreachable(f"{where}: no answer in time")
+        case aiohttp.InvalidURL():
+            return ServiceUnreachable(f"{where}: {_words(error)}", sent=False, permanent=True)
+    return ServiceUnreachable(f"{where}: {_words(error)}")
 
 
 def _not_connected(where: str, error: aiohttp.ClientConnectorError) -> ServiceUnreachable:
@@ -382,11 +398,3 @@ def _joined(base: URL, location: str) -> URL:
     if target.scheme not in {"http", "https"} or not target.host:
         raise TransferFailed(f"{shown(base)} leads to {location[:200]!r}, which is no web address")
     return target
-
-
-def _proxy(url: URL) -> str | None:
-    """Find the proxy that the environment names (``https_proxy``, ``no_proxy`` and so on)."""
-    proxies = getproxies()
-    if not proxies or proxy_bypass(url.host or ""):
-        return None
-    return proxies.get(url.scheme) or proxies.get("all")
