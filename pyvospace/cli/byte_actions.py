@@ -18,13 +18,14 @@ from typing import Final, TypeVar, cast
 
 from pyvospace.cli import transfer_actions
 from pyvospace.cli.display import Display
+from pyvospace.cli.globs import matching_files, matching_nodes
 from pyvospace.cli.session import Place, Session
 from pyvospace.cli.transfer_actions import Options, leads_into, require_different
 from pyvospace.cli.views import accepted_view, provided_view
 from pyvospace.client.http import PIECE
 from pyvospace.client.locations import is_uri
 from pyvospace.client.media import content_type_of
-from pyvospace.client.trees import Copier, pushable_name
+from pyvospace.client.trees import Copier, Existing, Manner, pushable_name
 from pyvospace.model.faults import InvalidArgument
 from pyvospace.model.nodes import View
 from pyvospace.model.uris import AUTO
@@ -53,10 +54,25 @@ async def cp(session: Session, sources: Sequence[str], destination: str, options
         raise InvalidArgument("files, nodes and web addresses are to be copied by commands of their own")
     if options.view is not None and _Kind.FILE not in {*kinds, _Kind.of(destination)}:
         raise InvalidArgument("views are for bytes that come from this machine or go to it")
+    if options.of_files and _Kind.FILE not in {*kinds, _Kind.of(destination)}:
+        raise InvalidArgument("--preserve, --no-clobber and --update are for copies from and to this machine")
     copy = _WAYS.get((kinds.pop(), _Kind.of(destination)))
     if copy is None:
         raise InvalidArgument("one side must be in a space: vos:path (cp copies from file to file)")
     await copy(session, sources, destination, options)
+
+
+def existing(*, no_clobber: bool, update: bool) -> Existing:
+    """Say what becomes of files that are there.
+
+    Raises
+    ------
+    InvalidArgument
+        Both options are given.
+    """
+    if no_clobber and update:
+        raise InvalidArgument("--no-clobber and --update do not go together")
+    return Existing.KEEP if no_clobber else Existing.UPDATE if update else Existing.REPLACE
 
 
 class _Kind(Enum):
@@ -75,6 +91,7 @@ class _Kind(Enum):
 
 
 async def _push(session: Session, sources: Sequence[str], destination: str, options: Options) -> None:
+    sources = [one for text in sources for one in await asyncio.to_thread(matching_files, text)]
     place = await session.place(destination)
     there = await place.space.find(place.uri)
     into = leads_into(there, destination, len(sources))
@@ -123,7 +140,7 @@ async def standard_input() -> AsyncGenerator[bytes]:
 
 
 async def _pull(session: Session, sources: Sequence[str], destination: str, options: Options) -> None:
-    places = [place for one in sources for place in await session.places(one)]
+    places = [place for one in sources for place in await matching_nodes(session, one)]
     if destination == STREAM:
         await _write_out(session, places, view=options.view)
         return
@@ -201,8 +218,9 @@ def read_range(text: str) -> tuple[int, int | None]:
 
 @asynccontextmanager
 async def _copying(session: Session, options: Options, view: View | None) -> AsyncIterator[Copier]:
-    with Display(session, quiet=options.quiet) as display:
-        async with Copier(display, parallel=options.parallel, view=view) as copier:
+    manner = Manner(preserve=options.preserve, existing=options.existing, view=view)
+    with Display(session, quiet=options.quiet or options.as_json, as_json=options.as_json) as display:
+        async with Copier(display, parallel=options.parallel, manner=manner) as copier:
             yield copier
 
 

@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from pyvospace.cli.defaults import shows_progress
-from pyvospace.cli.session import Session, complain, printable
+from pyvospace.cli.node_actions import write_json
+from pyvospace.cli.session import Session, complain, printable, words
 from pyvospace.client.progress import SILENT
 from pyvospace.model.faults import Fault
 
@@ -25,8 +26,9 @@ _WORTH_A_BAR: Final = 1 << 20
 class Display:
     """Shows how copies go: bars if standard error is a terminal, failures always."""
 
-    def __init__(self, session: Session, *, quiet: bool = False) -> None:
+    def __init__(self, session: Session, *, quiet: bool = False, as_json: bool = False) -> None:
         self._session = session
+        self._as_json = as_json
         self._bars = _make_bars() if shows_progress(quiet=quiet) else None
         self._all: TaskID | None = None
         self._files = 0
@@ -59,13 +61,28 @@ class Display:
         finally:
             bar.remove()
 
+    def copied(self, source: object, target: object) -> None:
+        """Tell that a file is copied."""
+        self._write("copy", source=source, target=target)
+
+    def kept(self, target: object, why: str) -> None:
+        """Tell that a file is not copied, since there is one already."""
+        self._write("keep", target=target, reason=why)
+
+    def _write(self, action: str, **told: object) -> None:
+        if self._as_json:
+            members = {name: str(value) for name, value in told.items()}
+            write_json({"action": action, **members})
+
     def skipped(self, what: object, why: str) -> None:
         """Say that something is left out."""
         complain(f"{what} is left out: {why}")
+        self._write("leave-out", source=what, reason=why)
 
     def failed(self, what: object, error: Fault | OSError) -> None:
         """Say that something could not be copied."""
         self._session.note(error, what)
+        self._write("fail", source=what, reason=words(error))
 
 
 class _Bar:

@@ -102,7 +102,7 @@ class Session:
         container = await self.place(start)
         space = container.space
         async with aclosing(space.list(container.uri, detail=Detail.MIN)) as children:
-            found = [Place(space, child.uri) async for child in children if _fits(child.uri.name, name)]
+            found = [Place(space, child.uri) async for child in children if fits(child.uri.name, name)]
         if not found:
             raise NodeNotFound(f"{container.uri}: nothing is called {name}")
         return found
@@ -166,7 +166,8 @@ def _split(text: str) -> tuple[str, str]:
     return start, name
 
 
-def _fits(name: str, pattern: str) -> bool:
+def fits(name: str, pattern: str) -> bool:
+    """Say whether a name fits a pattern with ``*``; what is percent-encoded in the pattern is meant as it is."""
     if name.startswith(".") and not pattern.startswith("."):
         return False
     expression = ".*".join(re.escape(unquote(part)) for part in pattern.split(_WILD))

@@ -126,6 +126,9 @@ def cp(
     recursive: Annotated[
         bool, typer.Option("-r", "--recursive", help="Copy folders with all that is in them.")
     ] = False,
+    preserve: Annotated[bool, typer.Option("-p", "--preserve", help="Let copies have the times of the files.")] = False,
+    no_clobber: Annotated[bool, typer.Option("-n", "--no-clobber", help="Replace nothing that is there.")] = False,
+    update: Annotated[bool, typer.Option("-u", "--update", help="Replace only what is older.")] = False,
     view: ViewOption = None,
     jobs: JobsOption = None,
     background: BackgroundOption = False,
@@ -139,8 +142,9 @@ def cp(
 
     A container or folder as destination means into it. A file that is there is
     replaced once the new bytes are complete and their checksums right; a download
-    that broke off is continued from its .part file. Links inside of folders are
-    left out.
+    that broke off is continued from its .part file, and an upload of a large file
+    where it was. Links inside of folders are left out. Between quotes, * stands for
+    any letters of a name and ** for any folders: 'vos:survey/**/*.fits'.
 
     Between nodes, and to and from http:// and https://, the service itself copies:
     the bytes do not come through this machine. Between nodes a link is copied as a
@@ -156,6 +160,8 @@ def cp(
         quiet=quiet,
         as_json=as_json,
         view=view,
+        preserve=preserve,
+        existing=byte_actions.existing(no_clobber=no_clobber, update=update),
     )
     run_on_spaces(url, token, ca_file, lambda session: byte_actions.cp(session, sources, destination, options))
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import typer
-
 from pyvospace.cli.display import Display
+from pyvospace.cli.node_actions import write_json, write_line
 from pyvospace.cli.quantities import write_size
 from pyvospace.cli.session import Session, printable, words
 from pyvospace.client.locations import is_uri
@@ -108,25 +106,25 @@ class _Teller:
         """Tell what was done."""
         if self._shown.as_json:
             told = {"action": event.act, "path": event.path, "bytes": event.size, "reason": event.reason}
-            _write({name: value for name, value in told.items() if value is not None})
+            write_json({name: value for name, value in told.items() if value is not None})
         elif event.act is Act.LEAVE_OUT:
             self._display.skipped(event.path, event.reason or "")
         elif self._shown.verbose or (self._dry_run and not self._shown.quiet):
             size = "" if event.size is None else f" ({write_size(event.size)})"
-            typer.echo(f"{_WORDS.get(event.act, event.act)} {printable(event.path)}{size}")
+            write_line(f"{_WORDS.get(event.act, event.act)} {printable(event.path)}{size}")
 
     def failed(self, what: str, path: str, error: Fault | OSError) -> None:
         """Tell what failed."""
         self._display.failed(what, error)
         if self._shown.as_json:
-            _write({"action": Act.FAIL, "path": path, "reason": words(error)})
+            write_json({"action": Act.FAIL, "path": path, "reason": words(error)})
 
     def end(self, summary: Summary) -> None:
         """Tell what came of it."""
         if self._shown.as_json:
-            _write({"action": "summary", **asdict(summary), "seconds": round(summary.seconds, 3)})
+            write_json({"action": "summary", **asdict(summary), "seconds": round(summary.seconds, 3)})
         elif not self._shown.quiet:
-            typer.echo(_sentence(summary, dry_run=self._dry_run))
+            write_line(_sentence(summary, dry_run=self._dry_run))
 
 
 def _sentence(summary: Summary, *, dry_run: bool) -> str:
@@ -142,7 +140,3 @@ def _sentence(summary: Summary, *, dry_run: bool) -> str:
     }
     parts += [f"{count} {name}" for name, count in further.items() if count]
     return ", ".join(parts) + f"; {summary.seconds:.1f} s"
-
-
-def _write(told: dict[str, object]) -> None:
-    typer.echo(json.dumps(told, ensure_ascii=False))

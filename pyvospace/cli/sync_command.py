@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 from pyvospace.cli.completing import nodes
 from pyvospace.cli.space_commands import (
     CaOption,
+    JobsOption,
     JsonOption,
     QuietOption,
     TokenOption,
@@ -67,7 +68,7 @@ def sync(
     dry_run: Annotated[
         bool, typer.Option("-n", "--dry-run", help="Change nothing; name what would be copied and deleted.")
     ] = False,
-    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, max=32, help="Files to copy at once.")] = 8,
+    jobs: JobsOption = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Name each file that is copied or deleted.")] = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -85,6 +86,7 @@ def sync(
     Patterns are those of rsync; the first one that fits decides, in the order given.
     """
     from pyvospace.cli import sync_actions
+    from pyvospace.cli.defaults import defaults
 
     wanted = sync_actions.Wanted(
         rules=_rules(ctx.meta.get(_ORDER, ()), include, exclude),
@@ -92,7 +94,7 @@ def sync(
         force=force,
         checksum=checksum,
         dry_run=dry_run,
-        parallel=jobs,
+        parallel=jobs or defaults().jobs,
     )
     shown = sync_actions.Shown(verbose=verbose, quiet=quiet, as_json=as_json)
     run_on_spaces(url, token, ca_file, lambda session: sync_actions.sync(session, source, destination, wanted, shown))

@@ -16,7 +16,7 @@ from pyvospace.cli.session import Place, Session, printable
 from pyvospace.client import ServiceUnreachable, Space
 from pyvospace.client.jobs import Watch
 from pyvospace.client.transfers import copy_of, destination_of, move_of, pull_of, push_of
-from pyvospace.client.trees import pushable_name
+from pyvospace.client.trees import Existing, pushable_name
 from pyvospace.model.faults import DuplicateNode, Fault, InvalidArgument, NodeNotFound, NotAuthenticated, TransferFailed
 from pyvospace.model.jobs import Job
 from pyvospace.model.nodes import Node
@@ -47,6 +47,13 @@ class Options:
     """Write what was made as JSON: the job, or where something is now."""
     view: str | None = None
     """In which bytes come from this machine or go to it."""
+    preserve: bool = False
+    existing: Existing = Existing.REPLACE
+
+    @property
+    def of_files(self) -> bool:
+        """Say whether anything is wanted that only files of this machine have."""
+        return self.preserve or self.existing is not Existing.REPLACE
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, aclosing, contextmanager
+from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
 from itertools import islice
@@ -19,10 +20,11 @@ from pyvospace.client.failures import ServiceUnreachable
 from pyvospace.client.media import content_type_of
 from pyvospace.client.progress import Progress
 from pyvospace.client.space import Space
+from pyvospace.model.entries import Entry
 from pyvospace.model.faults import Fault, InsufficientStorage, InvalidURI, NotAuthenticated
-from pyvospace.model.nodes import Node, View
+from pyvospace.model.nodes import View
 from pyvospace.model.uris import RESERVED, NodeUri, check_name
-from pyvospace.model.vocabulary import Detail, NodeType
+from pyvospace.model.vocabulary import NodeType
 
 _BATCH: Final = 1000
 """Entries of a directory that are read in one go."""
@@ -36,11 +38,56 @@ class Observer(Protocol):
     def file(self, name: str) -> AbstractContextManager[Progress]:
         """Hear that a file is begun, and with the end of the context that it is done or has failed."""
 
+    def copied(self, source: object, target: object) -> None:
+        """Hear that a file is copied."""
+
+    def kept(self, target: object, why: str) -> None:
+        """Hear that a file is not copied, as it was wanted, since there is one already."""
+
     def skipped(self, what: object, why: str) -> None:
         """Hear that something is left out."""
 
     def failed(self, what: object, error: Fault | OSError) -> None:
         """Hear that something could not be copied; the rest goes on."""
+
+
+class Existing(Enum):
+    """What becomes of files that are there already."""
+
+    REPLACE = auto()
+    KEEP = auto()
+    UPDATE = auto()
+    """Replaced if the new one was changed later."""
+
+    def keeps(self, there: int | None, new: int) -> str | None:
+        """Say why a file is kept; None: it is not.
+
+        Parameters
+        ----------
+        there, new
+            When the file that is there and the new one were changed, in nanoseconds; None: there is none.
+        """
+        if there is None or self is Existing.REPLACE:
+            return None
+        if self is Existing.KEEP:
+            return "it is there already"
+        return "it is no older" if there >= new else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How files are copied."""
+
+    preserve: bool = False
+    """Copies have the times of what they are copies of."""
+    existing: Existing = Existing.REPLACE
+    view: View | None = None
+    """In which all of them are brought, or single ones are fetched; None: as they are."""
+
+    @property
+    def looks(self) -> bool:
+        """Say whether times matter."""
+        return self.preserve or self.existing is not Existing.REPLACE
 
 
 class Copier:
@@ -53,13 +100,13 @@ class Copier:
     ----------
     parallel
         Most files at once.
-    view
-        In which all of them are brought, or single ones are fetched; None: as they are.
+    manner
+        How it is done.
     """
 
-    def __init__(self, observer: Observer, *, parallel: int = 4, view: View | None = None) -> None:
+    def __init__(self, observer: Observer, *, parallel: int = 4, manner: Manner | None = None) -> None:
         self._observer = observer
-        self._view = view
+        self._manner = manner or Manner()
         self._free = asyncio.Semaphore(parallel)
         self._group = asyncio.TaskGroup()
         self.failure: Fault | OSError | None = None
@@ -86,7 +133,7 @@ class Copier:
 
     async def pull(self, space: Space, source: NodeUri, target: Path) -> None:
         """Copy the bytes of a node to a file, as soon as there is room for another one."""
-        await self._start(source, partial(self._pull, partial(space.pull, view=self._view), source, target))
+        await self._start(source, partial(self._pull, space, source, target))
 
     async def push_tree(self, space: Space, source: Path, target: NodeUri) -> None:
         """Copy a folder into a space as the container `target`; containers that are there are used.
@@ -131,21 +178,22 @@ class Copier:
             with self.excused(container):
                 if folder != target:
                     await asyncio.to_thread(_make_folder, folder)
-                async with aclosing(space.list(container, detail=Detail.MIN)) as children:
+                async with aclosing(space.entries(container)) as children:
                     async for child in children:
-                        await self._pull_child(space, child, folder, containers)
+                        await self._pull_child(space, container, child, folder, containers)
 
     async def _pull_child(
-        self, space: Space, child: Node, folder: Path, containers: list[tuple[NodeUri, Path]]
+        self, space: Space, container: NodeUri, child: Entry, folder: Path, containers: list[tuple[NodeUri, Path]]
     ) -> None:
-        with self.excused(child.uri):
-            path = folder / check_name(child.uri.name)
+        uri = container.child(child.name)
+        with self.excused(uri):
+            path = folder / check_name(child.name)
             if child.type is NodeType.CONTAINER:
-                containers.append((child.uri, path))
+                containers.append((uri, path))
             elif child.type is NodeType.LINK:
-                self._observer.skipped(child.uri, "it is a link")
+                self._observer.skipped(uri, "it is a link")
             else:
-                await self._start(child.uri, partial(self._pull, space.pull_file, child.uri, path))
+                await self._start(uri, partial(self._pull, space, uri, path, child))
 
     async def _start(self, what: object, work: Callable[[], Awaitable[None]]) -> None:
         await self._free.acquire()
@@ -159,14 +207,44 @@ class Copier:
             self._free.release()
 
     async def _push(self, space: Space, source: Path, target: NodeUri) -> None:
+        manner, mtime = self._manner, None
+        if manner.looks:
+            mtime = (await asyncio.to_thread(source.stat)).st_mtime_ns
+            there = None if manner.existing is Existing.REPLACE else await _entry(space, target)
+            if self._keeps(target, None if there is None else there.mtime_ns, mtime):
+                return
         with self._observer.file(source.name) as progress:
             await space.push(
-                source, target, content_type=content_type_of(target.name), view=self._view, progress=progress
+                source,
+                target,
+                content_type=content_type_of(target.name),
+                view=manner.view,
+                mtime=mtime if manner.preserve else None,
+                progress=progress,
             )
+        self._observer.copied(source, target)
 
-    async def _pull(self, pull: _Pull, source: NodeUri, target: Path) -> None:
+    async def _pull(self, space: Space, source: NodeUri, target: Path, listed: Entry | None = None) -> None:
+        """Fetch a file; in a tree, as it was `listed`, no symbolic link is followed."""
+        manner, entry = self._manner, listed
+        if manner.looks:
+            entry = entry or await _entry(space, source)
+            if entry is not None and self._keeps(target, await asyncio.to_thread(_mtime_of, target), entry.mtime_ns):
+                return
         with self._observer.file(source.name) as progress:
-            await pull(source, target, progress=progress)
+            if listed is None:
+                await space.pull(source, target, view=manner.view, progress=progress)
+            else:
+                await space.pull_file(source, target, progress=progress)
+        if manner.preserve and entry is not None:
+            await asyncio.to_thread(os.utime, target, ns=(entry.mtime_ns, entry.mtime_ns))
+        self._observer.copied(source, target)
+
+    def _keeps(self, target: object, there: int | None, new: int) -> bool:
+        why = self._manner.existing.keeps(there, new)
+        if why is not None:
+            self._observer.kept(target, why)
+        return why is not None
 
     @contextmanager
     def excused(self, what: object) -> Iterator[None]:
@@ -180,8 +258,17 @@ class Copier:
             self._observer.failed(what, error)
 
 
-class _Pull(Protocol):
-    async def __call__(self, uri: NodeUri, target: Path, *, progress: Progress) -> None: ...
+async def _entry(space: Space, uri: NodeUri) -> Entry | None:
+    """Tell of a file, or of the one that a link leads to; None: there is none."""
+    node = await space.find(uri)
+    return None if node is None else await space.entry(node.uri)
+
+
+def _mtime_of(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def ends_all(error: Fault | OSError) -> bool:

@@ -27,6 +27,7 @@ class Notes:
 
     def __init__(self) -> None:
         self.files: list[str] = []
+        self.copies: dict[str, str] = {}
         self.left_out: dict[str, str] = {}
         self.failures: dict[str, Fault | OSError] = {}
         self.most = 0
@@ -39,6 +40,12 @@ class Notes:
         self.files.append(name)
         yield SILENT
         self._now -= 1
+
+    def copied(self, source: object, target: object) -> None:
+        self.copies[str(source)] = str(target)
+
+    def kept(self, target: object, why: str) -> None:
+        self.left_out[str(target)] = why
 
     def skipped(self, what: object, why: str) -> None:
         self.left_out[str(what)] = why
