@@ -44,13 +44,24 @@ def start(wanted: Wanted, *, debug: bool) -> None:
         cwd="/",
     )
     try:
-        said, _ = process.communicate(pickle.dumps((wanted, debug)))
+        said = _told(process, pickle.dumps((wanted, debug)))
     except KeyboardInterrupt:
         process.terminate()
         raise
+    process.returncode = 0  # it goes on, and nobody waits for it
     failure = pickle.loads(said) if said else OSError(f"the mount ended at once; {wanted.log} says why")  # noqa: S301 (our own child)
     if failure is not None:
         raise failure
+
+
+def _told(process: subprocess.Popen[bytes], wanted: bytes) -> bytes:
+    """Give what the process says of its beginning; it closes its output then."""
+    if process.stdin is None or process.stdout is None:
+        return b""
+    with process.stdin as channel:
+        channel.write(wanted)
+    with process.stdout as channel:
+        return channel.read()
 
 
 def _log_of(wanted: Wanted) -> int:
