@@ -53,6 +53,12 @@ class Contents(Nodes):
         except Fault as fault:
             raise await self._refused(fault, path) from fault
 
+    async def _cat(self, path: str | list[str], recursive: bool = False, **options: Any) -> Any:
+        """Read whole files; with `recursive` all that are below containers, which fsspec would try to read too."""
+        if recursive:
+            path = [file for top in await self._expand_path(path) for file in await self._find(top)]
+        return await super()._cat(path, **options)
+
     async def _refused(self, fault: Fault, path: str) -> OSError:
         """Find out why a node cannot be read: it may hold no bytes."""
         if not isinstance(fault, NodeNotFound) and await self._isdir(path):

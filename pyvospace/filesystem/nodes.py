@@ -43,6 +43,16 @@ class Nodes(Base):
         link = {"islink": True, "destination": itself.target} if itself.type is NodeType.LINK else {}
         return described(path, end) | link
 
+    async def _exists(self, path: str, **_: Any) -> bool:
+        """Say whether there is a node; what can be no name of one is nowhere."""
+        try:
+            await self._info(path)
+        except OSError as error:
+            if error.errno in {errno.ENOENT, errno.EINVAL}:
+                return False
+            raise
+        return True
+
     async def _end(self, path: str) -> tuple[Space, NodeUri, Entry]:
         """Give the node at a path, or the one that it leads to if it is a link."""
         space, uri = await self._place(path)

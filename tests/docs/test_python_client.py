@@ -20,11 +20,15 @@ def test_the_page_works(
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     fits.PrimaryHDU(data=[[0.0] * 64] * 64).writeto(tmp_path / "image.fits")
-    blocks = [text for language, text in blocks_of("howto/python-client.md") if language == "python"]
-    names: dict[str, object] = {}
-    for number, text in enumerate(blocks):
-        exec(compile(text, f"block {number} of python-client.md", "exec"), names)
+    run_blocks("python-client.md")
     printed = capsys.readouterr().out
     assert "somebody was quicker" in printed
     assert "there is one already" in printed
     assert (tmp_path / "copy.fits").read_bytes() == (tmp_path / "image.fits").read_bytes()
+
+
+def run_blocks(page: str) -> None:
+    names: dict[str, object] = {}
+    for number, (language, text) in enumerate(blocks_of(f"howto/{page}")):
+        if language == "python":
+            exec(compile(text, f"block {number} of {page}", "exec"), names)

@@ -26,7 +26,7 @@ def test_what_is_told(fs: VOSpaceFileSystem, tree: str, pair: Pair) -> None:
     assert (info["owner"], info["public"], info["content_type"]) == (pair.user, False, "text/plain")
     assert fs.isdir(f"{tree}/b")
     assert fs.isfile(f"{tree}/b/three.txt")
-    assert not fs.exists(f"{tree}/c")
+    assert not any(fs.exists(f"{tree}/{name}") for name in ("c", "..", "x" * 300))
     assert fs.ls(f"{tree}/b/three.txt") == [info]
     assert fs.ls(f"{tree}/empty") == []
     assert fs.created(f"{tree}/b") <= fs.modified(f"{tree}/b/three.txt") <= datetime.now(UTC)
@@ -49,6 +49,7 @@ def test_what_is_below(fs: VOSpaceFileSystem, tree: str) -> None:
     )
     assert fs.find(f"{tree}/a/one.fits") == [f"{tree}/a/one.fits"]
     assert fs.find(f"{tree}/none") == []
+    assert fs.cat(f"{tree}/a", recursive=True) == {files[0]: b"22", files[1]: b"1"}
     assert fs.du(tree) == 6
     assert fs.du(tree, total=False)[files[0]] == 2
     assert [folder for folder, _, _ in fs.walk(tree)] == [
