@@ -53,8 +53,10 @@ class About:
         return told
 
     def metadata(self) -> str:
-        """Give it, without the condition, as TUS says it; empty: there is nothing to say."""
+        """Give it as TUS says it; empty: there is nothing to say. The condition is an extension of our own."""
+        condition = {} if self.condition is None else self.condition.headers()
         told = {
+            **{name.lower(): value for name, value in condition.items()},
             "filetype": self.content_type,
             "mtime": None if self.mtime is None else write_seconds(self.mtime),
             "mode": None if self.mode is None else write_mode(self.mode),

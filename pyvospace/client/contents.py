@@ -105,7 +105,7 @@ class Contents(Nodes):
     ) -> Stored:
         endpoints = await self._endpoints(target, Direction.PUSH_TO_VOSPACE, view)
         md5 = not await self._offers(STANDARD_ENTRIES)  # a service of ours tells SHA-256
-        if isinstance(source, PathSource) and view is None and about.condition is None and source.is_large:
+        if isinstance(source, PathSource) and view is None and source.is_large:
             url = await self._url(STANDARD_SYNC, STANDARD_SYNC_20)
             begins = partial(negotiate_resumable, self._http, url, target)
             stored = await push_in_parts(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Final
 from urllib.parse import urljoin
 
@@ -26,6 +26,7 @@ from pyvospace.model.faults import (
     NotFound,
     OffsetMismatch,
     PermissionDenied,
+    PreconditionFailed,
     TransferFailed,
     UploadBusy,
 )
@@ -163,17 +164,28 @@ class ResumableUpload:
         Raises
         ------
         Fault
-            It does not take it; ChecksumMismatch if it stored other bytes than were sent.
+            It does not take it; ChecksumMismatch if it stored other bytes than were sent, PreconditionFailed if the
+            condition does not hold.
         """
         self._progress.expect(self._size)
         while True:
             try:
                 stored = await self._try()
+            except PreconditionFailed:
+                self._unfinished.remember(None)
+                await self._drop()
+                raise
             except Fault as fault:
                 await self._wait(fault)
             else:
                 self._unfinished.remember(None)
                 return stored
+
+    async def _drop(self) -> None:
+        """Tell the service that the bytes are of no use."""
+        if self._url is not None:
+            with suppress(Fault):
+                await self._http.ask("DELETE", self._url, headers=_VERSION, credential=False)
 
     async def _wait(self, fault: Fault) -> None:
         if self._url is not None and not self._new and isinstance(fault, _OVER):

@@ -1,29 +1,26 @@
 """GET, HEAD and PUT of pre-authorised endpoints: ``/files/{token}/{name}``."""
 
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final, Protocol
 
 from aiohttp import web
 
 from pyvospace.config import Settings
-from pyvospace.model.claims import DownloadClaim, EndpointClaims, UploadClaim
+from pyvospace.model.claims import DownloadClaim, EndpointClaims
 from pyvospace.model.entries import MTIME_HEADER
 from pyvospace.model.faults import (
     InvalidArgument,
     MethodNotAllowed,
     PermissionDenied,
-    PreconditionFailed,
 )
-from pyvospace.model.ranges import Version
 from pyvospace.service.audit import AuditWriter
 from pyvospace.service.content import facts_of
 from pyvospace.storage.archives.serving import ARCHIVES, UNPACK, Archives
 from pyvospace.storage.auditing import CLAIMS
 from pyvospace.storage.backend import StorageBackend
 from pyvospace.storage.catalogue import Catalogue
+from pyvospace.storage.conditions import require
 from pyvospace.storage.deliver import Deliverer, Delivery, answer_head, conditions_of
 from pyvospace.storage.hashing import Announced, announced
 from pyvospace.storage.intake import Intake
@@ -44,8 +41,6 @@ REPLICA: Final = "replica"
 _DRAIN: Final = 25.0
 """Seconds that transfers of other protocols get at most, after those of HTTP had theirs."""
 _METHODS: Final = frozenset({"GET", "HEAD", "PUT"})
-_NO_DATE: Final = datetime.fromtimestamp(0, UTC)
-"""Writers compare entity tags; who comes with a date is not refused (RFC 9110, section 13.1.4)."""
 
 
 class Verifier(Protocol):
@@ -165,7 +160,7 @@ class Files:
             raise PermissionDenied("this endpoint is for reading")
         digests, facts = _acceptable(request), facts_of(request.headers)
         claim = await self.intake.claim(claims, size=request.content_length)
-        await self._check_conditions(request, claim)
+        await require(conditions_of(request), claim, self._catalogue)
         body = HttpBody(
             request,
             workers=self._workers,
@@ -191,16 +186,6 @@ class Files:
         if claims.operation != PUT:
             raise PermissionDenied("this endpoint is not for bytes of a file")
         return await transactions.start(request, claims)
-
-    async def _check_conditions(self, request: web.Request, claim: UploadClaim) -> None:
-        """Honour If-Match and If-None-Match: nobody else writes while we hold the lease."""
-        current = claim.current
-        version = Version(current.sha256.hex(), _NO_DATE) if current is not None else None
-        conditions = replace(conditions_of(request), if_unmodified_since=None)
-        if conditions.evaluate(version, reading=False) is not None:
-            failure = PreconditionFailed("the bytes are not those of the condition")
-            await self._catalogue.release(claim, reason=str(failure))
-            raise failure
 
 
 def _acceptable(request: web.Request) -> Announced:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pyvospace.client import Space, sources
+from pyvospace.client import Condition, Space, sources
 from pyvospace.client.retry import Retry
 from pyvospace.client.unfinished import state_directory
-from pyvospace.model.faults import Fault
+from pyvospace.model.faults import Fault, PreconditionFailed
 from tests.support.resumable import CutPair
 
 QUICK = Retry(first=0.01, longest=0.02)
@@ -87,3 +87,18 @@ async def test_what_is_remembered_may_be_gone(space: Space, cut_pair: CutPair, l
     remembered.write_text(text.replace(text[-20:-2], "0" * 18))
     await space.push(large, "vos:gone")
     assert await digest(space, "gone") == hashlib.sha256(large.read_bytes()).hexdigest()
+
+
+async def test_a_condition_is_kept_through_cuts(space: Space, cut_pair: CutPair, large: Path) -> None:
+    cut_pair.proxy.cut(2, after=2_000_000)
+    stored = await space.push(large, "vos:conditional", condition=Condition.new(), mtime=1_500_000_000, mode=0o600)
+    entry = await space.entry("vos:conditional")
+    assert (entry.etag, entry.mtime_ns, entry.mode) == (stored.etag, 1_500_000_000, 0o600)
+    with pytest.raises(PreconditionFailed):
+        await space.push(large, "vos:conditional", condition=Condition.new())
+    assert not list(state_directory().iterdir())
+    small = await space.push(b"small", "vos:conditional", condition=Condition.matching(stored.etag or ""))
+    with pytest.raises(PreconditionFailed):
+        await space.push(large, "vos:conditional", condition=Condition.matching(stored.etag or ""))
+    await space.push(large, "vos:conditional", condition=Condition.matching(small.etag or ""))
+    assert await digest(space, "conditional") == stored.etag

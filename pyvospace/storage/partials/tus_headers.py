@@ -13,6 +13,7 @@ from pyvospace.model.claims import Facts
 from pyvospace.model.entries import MODE_HEADER, MTIME_HEADER
 from pyvospace.model.faults import InvalidArgument
 from pyvospace.model.partials import partial_id
+from pyvospace.model.ranges import Conditions
 from pyvospace.service.content import file_facts
 from pyvospace.storage.partials.incoming import Checksum
 
@@ -96,6 +97,12 @@ def facts(header: str) -> Facts:
     """
     told = {key: value.decode("latin-1") for key, value in metadata(header).items()}
     return file_facts(told.get("filetype"), told.get("mtime"), told.get("mode"))
+
+
+def conditions(header: str) -> Conditions:
+    """Read what Upload-Metadata says must be true of the node: ``if-match`` and ``if-none-match``, as headers would."""
+    told = {key: value.decode("latin-1") for key, value in metadata(header).items()}
+    return Conditions(if_match=told.get("if-match"), if_none_match=told.get("if-none-match"))
 
 
 def checksum(header: str | None) -> Checksum | None:

@@ -18,11 +18,12 @@ from pyvospace.model.claims import Facts
 from pyvospace.model.crash import crash_point
 from pyvospace.model.faults import EndpointUsed, Fault, RequestEntityTooLarge
 from pyvospace.model.partials import Piece, partial_id
+from pyvospace.storage.conditions import require
 from pyvospace.storage.hashing import Announced, Digests, Hasher, Hashes
 from pyvospace.storage.jobs import ClaimedUpload, Place, carry_out
 from pyvospace.storage.partials.incoming import Checksum, Incoming, SegmentBody
 from pyvospace.storage.partials.joining import JoinedBody, KnownBody, Turning, pieces_of
-from pyvospace.storage.partials.tus_headers import facts
+from pyvospace.storage.partials.tus_headers import conditions, facts
 from pyvospace.storage.waiting import run
 
 if TYPE_CHECKING:
@@ -263,6 +264,7 @@ class Uploads:
             if not found.finished:
                 raise
             return found
+        await require(conditions(partial.metadata), claim, self._catalogue)
         place, body = await self._plan(claim, partial)
         try:
             told = replace(facts(partial.metadata), content_type=partial.content_type)
