@@ -55,6 +55,8 @@ class Sources:
     """What is written to the mounts."""
 
     large: Path
+    other: Path
+    """As large, and changed whenever it is brought somewhere: what a mount reads it has never seen."""
     archive: Path
     tree_files: int
     tree_bytes: int
@@ -121,10 +123,11 @@ def _options() -> argparse.Namespace:
 def _sources(folder: Path, sizes: Sizes) -> Sources:
     """Make a large file and an archive of a source tree, the same bytes each time."""
     chance = random.Random(6)
-    large = folder / "large"
-    with large.open("wb") as file:
-        for _ in range(sizes.large // _MIB):
-            file.write(chance.randbytes(_MIB))
+    large, other = folder / "large", folder / "other"
+    for path in (large, other):
+        with path.open("wb") as file:
+            for _ in range(sizes.large // _MIB):
+                file.write(chance.randbytes(_MIB))
     archive, written = folder / "tree.tar", 0
     with tarfile.open(archive, "w") as tar:
         for number in range(sizes.tree):
@@ -134,7 +137,7 @@ def _sources(folder: Path, sizes: Sizes) -> Sources:
             member.size, member.mtime, member.mode = len(content), 1_700_000_000 + number, 0o644
             tar.addfile(member, BytesIO(content))
             written += len(content)
-    return Sources(large, archive, sizes.tree, written)
+    return Sources(large, other, archive, sizes.tree, written)
 
 
 def _timed(work: Callable[[], object]) -> float:
@@ -156,18 +159,19 @@ def _large(one: Mounted, sources: Sources, sizes: Sizes) -> Rates:
     """Write a large file; read others that the mount has never seen, and again."""
     folder, size, megabytes = secrets.token_hex(6), sources.large.stat().st_size, sizes.large / 1e6
     one.behind.make(folder)
-    one.behind.put(folder, "random", sources.large)
     path = one.notice(folder)
     started = time.perf_counter()
     _write(sources.large, path / "written")
     closed = time.perf_counter() - started
-    _wait_for(one, folder, 2, 2 * size)
+    _wait_for(one, folder, 1, size)
     arrived = time.perf_counter() - started
     one.behind.remove(folder)
     read = secrets.token_hex(6)
     one.behind.make(read)
-    one.behind.put(read, "large", sources.large)
-    one.behind.put(read, "random", sources.large)
+    for name in ("large", "random"):
+        with sources.other.open("r+b") as file:
+            file.write(os.urandom(16))
+        one.behind.put(read, name, sources.other)
     path = one.notice(read)
     large, other = path / "large", path / "random"
     cold = _timed(lambda: _read(large, size))
