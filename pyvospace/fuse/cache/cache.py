@@ -38,6 +38,7 @@ class Cache:
         self._slot = slot
         self._shelf = shelf
         self._sender = sender
+        self._closed = False
         self._ticking = asyncio.create_task(self._tick())
 
     @classmethod
@@ -148,6 +149,9 @@ class Cache:
 
     async def close(self) -> None:
         """Let go of everything; what is unsent is sent by whoever opens a cache there next."""
+        if self._closed:
+            return
+        self._closed = True
         self._ticking.cancel()
         await asyncio.wait([self._ticking])
         await self._sender.close()
@@ -172,7 +176,7 @@ class Cache:
 def _left(shelf: Shelf, slot: Slot, base: Path, user: str) -> list[list[Changes]]:
     shelf.number_from(max((row.number for row in shelf.journal.rows()), default=0) + 1)
     for other in left_by_others(base, slot):
-        adopt(shelf, other.directory)
+        adopt(shelf, other.directory, user)
     return recover(shelf, user)
 
 

@@ -407,7 +407,13 @@ class LocalFile:
         return self._sent_serial >= serial or not self.dirty
 
     async def complete(self, changes: Changes) -> None:
-        """Fetch all bytes that were never written here."""
+        """Fetch all bytes that were never written here.
+
+        The journal hears of it: when it is sent the space has the old version no longer, and should the answer be lost
+        only who has the whole knows that what is there is his.
+        """
+        if not changes.missing:
+            return
         while changes.missing:
             start, stop = next(iter(changes.missing))
             stop = min(stop, start + self._shelf.limits.block)
@@ -420,6 +426,8 @@ class LocalFile:
             await asyncio.sleep(0)
         if changes.handed is Handed.SYNCED:
             await asyncio.to_thread(changes.sync)
+        if changes.written and not changes.forgotten:
+            self._shelf.keep(changes)
 
     def seal(self, changes: Changes) -> None:
         """Let nothing be written to what is being sent."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pyvospace.fuse.cache.changes import Changes
-from pyvospace.fuse.cache.journal import Handed, Journal, Row, boot_id, read_path
+from pyvospace.fuse.cache.journal import Handed, Journal, Row, boot_id, read_path, write_path
 from pyvospace.fuse.cache.naming import beside
 from pyvospace.fuse.cache.records import Names
 from pyvospace.fuse.cache.shelf import Shelf
@@ -23,9 +23,10 @@ _MOST = 2
 """Changes of one file: one that is being sent, and one on it."""
 
 
-def adopt(shelf: Shelf, other: Path) -> None:
+def adopt(shelf: Shelf, other: Path, user: str) -> None:
     """Take over what another slot has left. It is in both for a moment, so that it is always in one."""
     journal = Journal(other / "journal.db")
+    taken = {row.path for row in shelf.journal.rows()}
     numbers: dict[int, int] = {}
     try:
         for row in journal.rows():
@@ -35,7 +36,12 @@ def adopt(shelf: Shelf, other: Path) -> None:
             if old.exists():
                 os.link(old, shelf.directory / file)
             below = None if row.below is None else numbers.get(row.below)
-            shelf.journal.keep(replace(row, number=number, file=file, below=below))
+            mine = replace(row, number=number, file=file, below=below)
+            if row.path in taken:
+                path = write_path(beside(read_path(row.path), "recovered", user))
+                mine = replace(mine, path=path, known=0, etag=None, known_size=None)
+                log.warning("%s was changed by two mounts that are gone: one is kept as %s", row.path, path)
+            shelf.journal.keep(mine)
             journal.drop(row.number)
             old.unlink(missing_ok=True)
         if numbers:

@@ -134,7 +134,7 @@ class Sender:
         if file in self._due:  # somebody asked for it meanwhile
             heapq.heappush(self._queue, (self._due[file], next(self._count), file))
         elif file.outgoing is not None and file.failure is None and not file.discarded:
-            self.schedule(file)
+            self.schedule(file, 0 if file in self._news else None)
         news = self._news.pop(file, None)
         if news is not None:
             news.set()
