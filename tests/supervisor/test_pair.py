@@ -1,13 +1,11 @@
 import contextlib
 import json
 import os
-import pwd
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import time
 import urllib.error
 import urllib.request
@@ -18,25 +16,14 @@ import psutil
 import pytest
 
 from pyvospace.config import ConfigError
-from pyvospace.supervisor.accounts import Account
 from pyvospace.supervisor.data import Access, DataDirectory
 from pyvospace.supervisor.pair import Options, settings_of_pair
+from tests.support.ordinary import NOBODY, libraries, ordinary_python
 from tests.support.pair import free_ports
 from tests.support.postgres import reachable_directory
 from tests.support.up import PATIENCE, Up, running_up
 
-ROOT = Path(__file__).parents[2]
-NOBODY = Account.of(pwd.getpwnam("nobody"))
-VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
-PYTHONS = (sys.executable, f"/usr/bin/{VERSION}")
-"""The second one is for a virtual environment whose Python is in the home of root."""
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root alone can run something as another user")
-
-
-def libraries(python: str) -> dict[str, str]:
-    """Lead a Python to our packages, its own ones first: among ours is an ancient argparse that a client asks for."""
-    standard = sysconfig.get_path("stdlib") if python == sys.executable else f"/usr/lib/{VERSION}"
-    return {"PYTHONPATH": f"{ROOT}:{standard}:{sysconfig.get_path('purelib')}"}
 
 
 @pytest.fixture(scope="module")
@@ -255,30 +242,10 @@ def test_a_server_that_does_not_start_ends_it(data: Path, options: list[str]) ->
         assert "Traceback" not in up.errors()
 
 
-def may_run(python: str) -> bool:
-    """Tell whether an ordinary user can run pyvospace with this Python."""
-    try:
-        subprocess.run(
-            [python, "-c", "import pyvospace, asyncpg, pydantic_core"],
-            env=libraries(python),
-            user=NOBODY.uid,
-            group=NOBODY.gid,
-            extra_groups=[],
-            capture_output=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return False
-    return True
-
-
 @pytest.fixture
 def ordinary() -> str:
     """A Python that an ordinary user may run."""
-    python = next(filter(may_run, PYTHONS), None)
-    if python is None:
-        pytest.skip("this clone, or its Python, is closed to ordinary users")
-    return python
+    return ordinary_python()
 
 
 @pytest.fixture
