@@ -26,6 +26,7 @@ PAGES = {
     "credentials.md": "true",
     "third-party.md": "true",
     "trash-and-versions.md": "true",
+    "sync.md": "true",
 }
 """What comes before the first block."""
 
