@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 _TASKS: Final = 64
 """Requests of the kernel that are worked on at once."""
+_IDLE: Final = 4
+"""Tasks that wait for the next request; beginning one anew costs more."""
 _SWEEP: Final = 30.0
 """Seconds between two looks for what can be forgotten."""
 _READ_AHEAD: Final = 1024
@@ -206,7 +208,7 @@ class _Session:
 
     async def _serve(self, ready: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
-        main = asyncio.create_task(pyfuse3.main(max_tasks=_TASKS))
+        main = asyncio.create_task(pyfuse3.main(min_tasks=_IDLE, max_tasks=_TASKS))
         sweeper = asyncio.create_task(self._sweep())
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._leave)

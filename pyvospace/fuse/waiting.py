@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import select
-from typing import Final
+from collections import deque
+from typing import Final, Self
 
 import pyfuse3.asyncio
 
@@ -52,6 +53,38 @@ class _Readiness:
             future.set_exception(pyfuse3.asyncio.ClosedResourceError())
 
 
+class _Lock:
+    """Lets one task read requests at a time.
+
+    Whoever gives it back and comes again at once has it again, without a turn of the loop; the others get it as soon as
+    he has to wait for something.
+    """
+
+    def __init__(self) -> None:
+        self._locked = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._called = False
+
+    async def __aenter__(self) -> Self:
+        while self._locked:
+            future = asyncio.get_running_loop().create_future()
+            self._waiting.append(future)
+            await future
+        self._locked = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._locked = False
+        if self._waiting and not self._called:
+            self._called = True
+            asyncio.get_running_loop().call_soon(self._hand_on)
+
+    def _hand_on(self) -> None:
+        self._called = False
+        if not self._locked and self._waiting:
+            _wake(self._waiting.popleft())
+
+
 def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
@@ -62,4 +95,5 @@ def enable() -> None:
     pyfuse3.asyncio.enable()
     readiness = _Readiness()
     pyfuse3.asyncio.wait_readable = readiness.wait  # type: ignore[assignment]
+    pyfuse3.asyncio.Lock = _Lock  # type: ignore[assignment]
     pyfuse3.asyncio.notify_closing = readiness.close  # type: ignore[assignment]
