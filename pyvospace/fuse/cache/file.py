@@ -171,6 +171,7 @@ class LocalFile:
         """
         changes = self._writable()
         changes.mtime_ns = time.time_ns()
+        self._shelf.sender.worked()
         try:
             changes.write(offset, data)
         except OSError as error:
@@ -316,6 +317,7 @@ class LocalFile:
         self._serial += 1
         changes.serial = self._serial
         self.failure = changes.failure = None
+        self._shelf.sender.worked()
         self._shelf.sender.schedule(self)
 
     async def discard(self) -> bool:
@@ -452,7 +454,7 @@ class LocalFile:
         self.failure = self.trouble = None
         changes.close()
         self._shelf.blocks.adopt(changes.location, version)
-        self._shelf.forget(changes)
+        self._shelf.forget(changes, gone=True)
         return Sent(etag=etag, size=changes.size, mtime_ns=changes.mtime_ns, mode=changes.mode)
 
     def refused(self, fault: Fault) -> None:

@@ -48,6 +48,12 @@ _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
 _TRIES: Final = 8
 """How often the space may say in a row that something else is there than it said before."""
+_QUIET: Final = 0.3
+"""Seconds without a change after which programs count as idle; before that they get the machine."""
+_LONGEST_WAIT: Final = 15.0
+"""Seconds that a file waits for that."""
+_MANY: Final = 20_000
+"""So many do not wait for it."""
 _SMALL: Final = 4 * MIB
 _SOON: Final = 2.0
 """Seconds that somebody waits who deletes what is being sent."""
@@ -77,6 +83,8 @@ class Sender:
         self._news: dict[LocalFile, asyncio.Event] = {}
         self._held: list[tuple[Names, ...]] = []
         self._quiet_until = 0.0
+        self._settling = 0
+        self._worked = 0.0
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._running = asyncio.create_task(self._run())
@@ -92,6 +100,10 @@ class Sender:
         heapq.heappush(self._queue, (due, next(self._count), file))
         if self._queue[0][2] is file:
             self._wake.set()
+
+    def worked(self) -> None:
+        """Take note that a program changes files at this moment."""
+        self._worked = self._loop.time()
 
     def is_under_way(self, file: LocalFile) -> bool:
         """Say whether a file is being sent."""
@@ -112,12 +124,23 @@ class Sender:
             return self._quiet_until
         while self._queue and len(self._tasks) < self._shelf.limits.uploads:
             due, _, file = self._queue[0]
-            if due > now and self._due.get(file) == due:
-                return due
+            if self._due.get(file) != due:
+                heapq.heappop(self._queue)
+                continue
+            later = due if due > now else self._gives_way(now, due)
+            if later:
+                return later
             heapq.heappop(self._queue)
-            if self._due.get(file) == due:
-                self._begin(file)
+            self._begin(file)
         return None
+
+    def _gives_way(self, now: float, due: float) -> float:
+        """Give when to look again, since programs are at work and nobody waits; 0: now is the time."""
+        idle = self._worked + _QUIET
+        if self._settling or now >= idle:
+            return 0.0
+        pressing = now - due > _LONGEST_WAIT or len(self._due) > _MANY
+        return 0.0 if pressing and not self._tasks else idle
 
     def _begin(self, file: LocalFile) -> None:
         if file in self._tasks or self._is_held(file):
@@ -253,7 +276,12 @@ class Sender:
                 waited.append(self._settled(file, file.serial))
         self._quiet_until = 0.0
         self._wake.set()
-        for outcome in await asyncio.gather(*waited, return_exceptions=True):
+        self._settling += 1
+        try:
+            outcomes = await asyncio.gather(*waited, return_exceptions=True)
+        finally:
+            self._settling -= 1
+        for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
 

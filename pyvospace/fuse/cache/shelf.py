@@ -132,18 +132,19 @@ class Shelf:
 
     def note_sent(self, changes: Changes, top: Changes | None) -> None:
         """Write down that the space has a change, and of the one on it what it lies on now."""
-        with self.journal.together():
+        with nullcontext() if top is None else self.journal.together():
             self.journal.keep(replace(changes.row(), handed=int(Handed.SENT)))
             if top is not None and top.written:
                 self.journal.keep(top.row())
 
-    def forget(self, changes: Changes) -> None:
-        """Delete a change; who has it open goes on with it."""
+    def forget(self, changes: Changes, *, gone: bool = False) -> None:
+        """Delete a change; who has it open goes on with it. Its bytes may be gone from here already."""
         if changes.written:
             self.journal.drop(changes.number)
             changes.written = False
         changes.forgotten = True
-        changes.remove()
+        if not gone:
+            changes.remove()
 
     def note_unfinished(self) -> None:
         """Write down what somebody is writing, so that it is found if this process dies."""
