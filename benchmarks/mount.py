@@ -1,9 +1,9 @@
 """One command: our mount beside a passthrough mount, sshfs and rclone, in the same run and in turn.
 
-    python -m benchmarks.mount [--quick] [--rounds N] [--large BYTES] [--only NAME,...] [--json FILE]
+    python -m benchmarks.mount [--quick] [--rounds N] [--large BYTES] [--minutes N] [--only NAME;...] [--json FILE]
 
 It measures on the disk of --folder (default: the working directory). All figures are rates: more is better. Quote
-ratios and medians. A peer that is not installed is named.
+ratios and medians. A peer that is not installed is named. When the minutes are over (10) no further round begins.
 """
 
 from __future__ import annotations
@@ -24,15 +24,12 @@ from io import BytesIO
 from pathlib import Path
 
 from benchmarks.measures import Series
-from benchmarks.mounts import NAMES, OURS, PASSTHROUGH, RCLONE, RCLONE_FULL, SSHFS, Mounted, missing, mounted
+from benchmarks.mounts import NAMES, OURS, PASSTHROUGH, RCLONE, RCLONE_FULL, SLOW, SSHFS, Mounted, missing, mounted
 from benchmarks.systems import scratch, space
 
 _MIB = 1 << 20
 _BLOCK = 4096
 _PATIENCE = 300.0
-_TOO_LONG = 60.0
-"""Seconds of a measure that is not taken again of this mount."""
-_ENDLESS: set[tuple[str, Callable[..., object]]] = set()
 _WARM = "sequential read, warm"
 CEILING = 0.5
 """Of the passthrough, what we promise for warm sequential reads."""
@@ -51,15 +48,23 @@ class Sizes:
 
 
 @dataclass(frozen=True, slots=True)
+class Tree:
+    """An archive of a source tree."""
+
+    archive: Path
+    files: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sources:
     """What is written to the mounts."""
 
     large: Path
     other: Path
     """As large, and changed whenever it is brought somewhere: what a mount reads it has never seen."""
-    archive: Path
-    tree_files: int
-    tree_bytes: int
+    tree: Tree
+    few: Tree
 
 
 Rates = dict[str, tuple[str, float]]
@@ -79,7 +84,10 @@ def main() -> None:
             for number, name in enumerate(options.only)
             if name not in lacking
         ]
+        started = time.monotonic()
         for turn in range(sizes.rounds):
+            if turn and time.monotonic() - started > 60 * options.minutes:
+                break
             # Whoever is first in a round is last in the next.
             _round(mounts if turn % 2 == 0 else mounts[::-1], sources, sizes, found)
     report = _report(found, lacking, options)
@@ -89,16 +97,11 @@ def main() -> None:
 
 
 def _round(mounts: list[Mounted], sources: Sources, sizes: Sizes, found: dict[str, dict[str, Series]]) -> None:
-    """Measure everything once, in turn, but what took a mount minutes the last time."""
+    """Measure everything once, in turn."""
     for measure in (_large, _listing, _small, _untar):
         for one in mounts:
-            if (one.name, measure) in _ENDLESS:
-                continue
-            started = time.perf_counter()
             for name, (unit, rate) in measure(one, sources, sizes).items():
                 found.setdefault(name, {}).setdefault(one.name, Series(one.name, unit)).values.append(rate)
-            if time.perf_counter() - started > _TOO_LONG:
-                _ENDLESS.add((one.name, measure))
 
 
 def _options() -> argparse.Namespace:
@@ -106,7 +109,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one round of little: does it work?")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--large", type=int, help="bytes of a large file")
-    parser.add_argument("--only", default=";".join(NAMES), help="mounts, with semicolons between them")
+    parser.add_argument("--minutes", type=float, default=10.0, help="begin no further round after so many")
+    usual = ";".join(name for name in NAMES if name != RCLONE)
+    parser.add_argument("--only", default=usual, help="mounts, with semicolons between them")
     parser.add_argument("--folder", type=Path, help="where to measure (a folder on the disk in question)")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     options = parser.parse_args()
@@ -121,23 +126,28 @@ def _options() -> argparse.Namespace:
 
 
 def _sources(folder: Path, sizes: Sizes) -> Sources:
-    """Make a large file and an archive of a source tree, the same bytes each time."""
+    """Make large files and archives of source trees, the same bytes each time."""
     chance = random.Random(6)
     large, other = folder / "large", folder / "other"
     for path in (large, other):
         with path.open("wb") as file:
             for _ in range(sizes.large // _MIB):
                 file.write(chance.randbytes(_MIB))
-    archive, written = folder / "tree.tar", 0
+    tree, few = _tree(folder / "tree.tar", sizes.tree), _tree(folder / "few.tar", sizes.tree // 10)
+    return Sources(large, other, tree, few)
+
+
+def _tree(archive: Path, files: int) -> Tree:
+    chance, written = random.Random(files), 0
     with tarfile.open(archive, "w") as tar:
-        for number in range(sizes.tree):
+        for number in range(files):
             # Most files of a source tree are small, few are not.
             content = chance.randbytes(int(chance.lognormvariate(8.0, 1.2)))
             member = tarfile.TarInfo(f"tree/package{number % 40:02}/part{number % 7}/module{number:04}.py")
             member.size, member.mtime, member.mode = len(content), 1_700_000_000 + number, 0o644
             tar.addfile(member, BytesIO(content))
             written += len(content)
-    return Sources(large, other, archive, sizes.tree, written)
+    return Tree(archive, files, written)
 
 
 def _timed(work: Callable[[], object]) -> float:
@@ -246,36 +256,37 @@ def _listing(one: Mounted, _: Sources, sizes: Sizes) -> Rates:
 def _small(one: Mounted, _: Sources, sizes: Sizes) -> Rates:
     """Create files of 1 KiB, one after the other."""
     folder, content = secrets.token_hex(6), os.urandom(1024)
+    files = sizes.small // 10 if one.name in SLOW else sizes.small
     path = one.path / folder
     path.mkdir()
     started = time.perf_counter()
-    for number in range(sizes.small):
+    for number in range(files):
         (path / f"{number}.dat").write_bytes(content)
     closed = time.perf_counter() - started
-    _wait_for(one, folder, sizes.small, sizes.small * len(content))
+    _wait_for(one, folder, files, files * len(content))
     arrived = time.perf_counter() - started
     one.behind.remove(folder)
     return {
-        "small files, until closed": ("files/s", sizes.small / closed),
-        "small files, until they are there": ("files/s", sizes.small / arrived),
+        "small files, until closed": ("files/s", files / closed),
+        "small files, until they are there": ("files/s", files / arrived),
     }
 
 
 def _untar(one: Mounted, sources: Sources, _: Sizes) -> Rates:
     """Unpack a source tree."""
-    folder = secrets.token_hex(6)
+    folder, tree = secrets.token_hex(6), sources.few if one.name in SLOW else sources.tree
     path = one.path / folder
     path.mkdir()
-    command = ["tar", "-xf", str(sources.archive), "--no-same-owner", "-C", str(path)]
+    command = ["tar", "-xf", str(tree.archive), "--no-same-owner", "-C", str(path)]
     started = time.perf_counter()
     subprocess.run(command, check=True)
     returned = time.perf_counter() - started
-    _wait_for(one, folder, sources.tree_files, sources.tree_bytes)
+    _wait_for(one, folder, tree.files, tree.size)
     arrived = time.perf_counter() - started
     one.behind.remove(folder)
     return {
-        "untar, until tar returns": ("files/s", sources.tree_files / returned),
-        "untar, until all is there": ("files/s", sources.tree_files / arrived),
+        "untar, until tar returns": ("files/s", tree.files / returned),
+        "untar, until all is there": ("files/s", tree.files / arrived),
     }
 
 
