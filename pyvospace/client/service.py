@@ -123,6 +123,8 @@ class Service:
         return standard in await self._resources()
 
     async def _resources(self) -> dict[str, str]:
+        if self._urls is not None:
+            return self._urls
         async with self._finding:
             if self._urls is None:
                 try:

@@ -392,6 +392,7 @@ async def test_null_swallows(alice: Agent, bea: Agent, folder: str) -> None:
 
 async def test_files(alice: Agent, folder: str, pair: Pair) -> None:
     answer = (await alice.send("PUT", f"/files{folder}/a%20b", b"bytes")).assert_status(307)
+    assert answer.headers["Connection"] == "close"
     assert answer.location.startswith(pair.storage_url + "/files/")
     (await alice.send("PUT", answer.location, b"bytes")).assert_status(201)
     for method in ("GET", "HEAD"):
@@ -400,6 +401,9 @@ async def test_files(alice: Agent, folder: str, pair: Pair) -> None:
         assert got.headers["Content-Length"] == "5"
     assert (await alice.send("GET", answer.location)).body == b"bytes"
     (await alice.send("GET", f"/files{folder}")).assert_fault(400, "InvalidArgument")
+    asked = (await alice.send("PUT", f"/files{folder}/a%20b")).assert_status(307)
+    assert "Connection" not in asked.headers
+    (await alice.send("PUT", asked.location, b"others")).assert_status(201)
     (await alice.send("GET", f"/files{folder}/missing")).assert_fault(404, "NodeNotFound")
     (await alice.send("PUT", f"/files{folder}/missing/a", b"x")).assert_fault(404, "ContainerNotFound")
     for method in ("POST", "DELETE"):
