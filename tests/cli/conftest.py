@@ -21,6 +21,7 @@ class Shell:
         self.space = space
         self.home = home
         self._capture = capture
+        self.raw = b""
         self.out = ""
         self.err = ""
 
@@ -28,6 +29,7 @@ class Shell:
         self._capture.readouterr()
         code = run([str(one) for one in arguments])
         out, err = self._capture.readouterr()
+        self.raw = out
         self.out, self.err = out.decode(errors="replace"), err.decode()
         return code
 

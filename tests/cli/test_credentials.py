@@ -6,8 +6,6 @@ import asyncio
 import json
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 from uuid import uuid4
 
@@ -58,10 +56,8 @@ def test_login_and_tokens_of_ones_own(pair: Pair, environment: dict[str, str], u
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert "correct horse" not in kept.read_text()
     shadowed = {**environment, "VOSPACE_TOKEN": "other"}
-    done = subprocess.run(
-        [sys.executable, "-m", "pyvospace", "login", *password],
-        env=shadowed, input="correct horse\n", capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
+    done = run_here("login", *password, environment=shadowed, stdin="correct horse\n")
+    assert done.returncode == 0
     assert "VOSPACE_TOKEN" in done.stderr, "says why the next command is somebody else's"
     run(environment, "mkdir", f"{home}/box")
     options = ("--label", "laptop", "--days", "30", "--path", f"/home/{user}/box", "--right", "read")

@@ -1,12 +1,12 @@
+import asyncio
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from pyvospace.cli import main
+from tests.support.commands import Done, run_here
 from tests.support.postgres import PostgresServer
 
 SECRET = "hunter2"
@@ -63,29 +63,32 @@ def test_a_missing_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "pyvospace: /no/such/file.toml: No such file or directory\n"
 
 
-async def test_migrate(postgres_server: PostgresServer) -> None:
+def test_migrate(postgres_server: PostgresServer) -> None:
     name = "test_migrate"
     postgres_server.execute(f"create database {name} owner pyvospace")
-    command = [sys.executable, "-m", "pyvospace", "migrate"]
     environment = {
         "PYVOSPACE_DATABASE__DSN": postgres_server.dsn(name),
         "PYVOSPACE_DATABASE__CHECK_DURABILITY": "false",
         "PYVOSPACE_AUTHORITY": "example.org~vault",
     }
     try:
-        first = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        first = run_here("migrate", environment=environment)
         assert first.stdout.startswith("applied 0001_initial\n")
-        again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        assert again.stdout == ""
-        connection = await asyncpg.connect(postgres_server.dsn(name))
-        assert await connection.fetchval("select authority from space") == "example.org~vault"
-        await connection.close()
-        other = {**environment, "PYVOSPACE_AUTHORITY": "localhost~space"}
-        refused = subprocess.run(command, env=other, capture_output=True, text=True, check=False)
+        assert run_here("migrate", environment=environment) == Done(0, "", "")
+        assert asyncio.run(_authority(postgres_server.dsn(name))) == "example.org~vault"
+        refused = run_here("migrate", environment={**environment, "PYVOSPACE_AUTHORITY": "localhost~space"})
         assert refused.returncode == 1
         assert refused.stderr.splitlines()[-1].startswith("pyvospace: the database belongs to the space")
     finally:
         postgres_server.execute(f"drop database {name} with (force)")
+
+
+async def _authority(dsn: str) -> object:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetchval("select authority from space")
+    finally:
+        await connection.close()
 
 
 def test_without_a_database(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -95,13 +98,6 @@ def test_without_a_database(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
 
 @pytest.mark.parametrize(("command", "setting"), [("metadata", "database.dsn"), ("storage", "database.storage_dsn")])
 def test_a_server_without_a_database(command: str, setting: str) -> None:
-    shown = subprocess.run(
-        [sys.executable, "-m", "pyvospace", command, "--port", "48080"],
-        env={},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    shown = run_here(command, "--port", "48080", environment={"HOME": os.environ["HOME"]})
     assert shown.returncode == 1
     assert f"pyvospace: {setting} is not set\n" in shown.stderr
-    assert "Traceback" not in shown.stderr
