@@ -49,7 +49,7 @@ class EntryReader:
         *lines, self._begun = (self._begun + data).split(b"\n")
         if len(self._begun) > _LONGEST:
             raise InvalidData("the service answers with something else than entries")
-        return [parse_entry(line) for line in lines]
+        return _entries(b"[" + b",".join(lines) + b"]")  # at once: to begin costs as much as a line
 
     def close(self) -> None:
         """Say that this was all.
@@ -63,25 +63,22 @@ class EntryReader:
             raise InvalidData("the entries break off")
 
 
-def parse_entry(line: bytes) -> Entry:
-    """Read one line.
-
-    Raises
-    ------
-    InvalidData
-        It is no entry.
-    """
+def _entries(document: bytes) -> list[Entry]:
     try:
-        return _entry(json.loads(line))
-    except (ValueError, TypeError, KeyError, AttributeError, InvalidURI):
-        raise InvalidData(f"the service answers with something else than an entry: {line[:200]!r}") from None
+        return [_entry(told) for told in json.loads(document)]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, InvalidURI):
+        raise InvalidData(f"the service answers with something else than entries: {document[1:200]!r}") from None
 
 
 def _entry(told: dict[str, Any]) -> Entry:
     get = told.get
     props = get("props") or {}
-    changed = _instant(told["ctime"])
-    mtime, below = read_file_time(props.get(FILE_TIME)) or (_instant(told["mtime"]), 0)
+    changed = mtime = _instant(told["ctime"])
+    below = 0
+    if FILE_TIME in props and (at_home := read_file_time(props[FILE_TIME])) is not None:
+        mtime, below = at_home
+    elif told["mtime"] != told["ctime"]:
+        mtime = _instant(told["mtime"])
     return Entry(
         name=check_name(told["name"]) if told["name"] else "",
         type=_TYPES[told["type"]],
