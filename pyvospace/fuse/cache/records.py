@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 Names = tuple[str, ...]
 """A path below the root of a mount, or of a space."""
@@ -62,15 +62,7 @@ class UnsentFile:
     """Why it was not taken; None: nothing was said against it yet."""
 
 
-class SentListener(Protocol):
-    """Hears that a file is in the space."""
-
-    def __call__(self, path: Names, sent: Sent, /) -> None:
-        """Be told."""
-
-
-class ConflictListener(Protocol):
-    """Hears that a file was kept beside that of somebody else."""
-
-    def __call__(self, path: Names, kept: Names, /) -> None:
-        """Be told: what was to be sent as `path` is in the space as `kept`."""
+SentListener = Callable[[Names, Sent], None]
+"""Hears that a file is in the space."""
+ConflictListener = Callable[[Names, Names], None]
+"""Hears of a conflict: what was to be sent as the one is to be in the space as the other."""

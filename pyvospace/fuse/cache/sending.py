@@ -7,8 +7,9 @@ import heapq
 import itertools
 import logging
 import random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Final
 
 from pyvospace.client import ServiceUnreachable
@@ -25,6 +26,7 @@ from pyvospace.model.faults import (
     Fault,
     InternalFault,
     NodeBusy,
+    OperationNotSupported,
     PreconditionFailed,
     ServiceBusy,
     TooManyAttempts,
@@ -189,7 +191,7 @@ class Sender:
             return
         sent = file.sent(changes, etag)
         self._pauses.pop(file, None)
-        self._notify(self.on_sent, file.path, sent)
+        self._notify(partial(self.on_sent, file.path, sent))
 
     async def _push(self, file: LocalFile, changes: Changes) -> str | None:
         tries = 0
@@ -200,6 +202,12 @@ class Sender:
                 tries += 1
                 if tries == _TRIES or file.discarded:
                     raise
+            except OperationNotSupported:
+                if changes.version is None or changes.version.etag is None:
+                    raise
+                # A service that is not ours: it knows no versions, and the last writer wins there.
+                file.rebase(Version(None, changes.version.size))
+                continue
             if await self._is_there(file, changes):
                 return await asyncio.to_thread(etag_of, changes.location)
 
@@ -228,7 +236,7 @@ class Sender:
         )
         self._shelf.moved(path, kept)
         file.rebase(None)
-        self._notify(self.on_conflict, self._shelf.below_root(path), self._shelf.below_root(kept))
+        self._notify(partial(self.on_conflict, self._shelf.below_root(path), self._shelf.below_root(kept)))
 
     def _failed(self, file: LocalFile, fault: Fault) -> None:
         name = "/".join(file.path)
@@ -250,9 +258,9 @@ class Sender:
         self.schedule(file, pause)
 
     @staticmethod
-    def _notify(listener: SentListener | ConflictListener, path: Names, told: object) -> None:
+    def _notify(listener: Callable[[], None]) -> None:
         try:
-            listener(path, told)  # type: ignore[arg-type]
+            listener()
         except Exception:
             log.exception("a listener failed")
 

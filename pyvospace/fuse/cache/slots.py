@@ -27,11 +27,6 @@ class Slot:
             self.release()
             raise
 
-    @property
-    def has_unsent(self) -> bool:
-        """Whether something is there that may have to be sent."""
-        return _has_unsent(self.directory)
-
     def release(self) -> None:
         """Let others have it."""
         os.close(self._lock)
