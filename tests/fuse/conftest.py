@@ -16,12 +16,6 @@ OVER = os.environ.get("PYVOSPACE_FUSE_OVER", "space")
 """`passthrough`: the tests of one mount run against a local directory, to show that the tests are right."""
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _device() -> None:
-    if not os.access("/dev/fuse", os.F_OK):
-        pytest.skip("no /dev/fuse: nothing can be mounted here")
-
-
 @pytest.fixture(scope="module")
 def mount(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
     """The home of a user, mounted."""

@@ -245,7 +245,7 @@ def run(twins: Twins, *, operations: int | None = None, until: float | None = No
 
 
 @contextmanager
-def _mounted(over: str, folder: Path) -> Iterator[Mount]:
+def _mounted(over: str, folder: Path, life: float) -> Iterator[Mount]:
     with ExitStack() as stack:
         if over == "passthrough":
             mount = passthrough(folder / "passthrough")
@@ -256,6 +256,7 @@ def _mounted(over: str, folder: Path) -> Iterator[Mount]:
             pair = stack.enter_context(running_pair(dsn, folder, storage_dsn=storage_dsn))
             mount = of_space(pair, folder / "of space")
         stack.enter_context(cleared(mount))
+        mount.life = life
         mount.start()
         yield mount
 
@@ -267,7 +268,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1 << 30))
     parser.add_argument("--over", choices=("space", "passthrough"), default="space")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, _mounted(options.over, Path(name)) as mount:
+    life = 900 + 120 * options.minutes
+    with tempfile.TemporaryDirectory() as name, _mounted(options.over, Path(name), life) as mount:
         mounted, local = mount.path / "fsx", Path(name) / "local"
         mounted.mkdir()
         local.mkdir()

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from tests.support.pair import Pair
 
 ROOT = Path(__file__).parents[2]
 _PATIENCE = 60.0
+_LIFE = 900.0
+"""Seconds after which a mount is killed: who waits for one that hangs cannot be stopped otherwise."""
+_MISSING = [
+    what
+    for what, there in (
+        ("/dev/fuse", os.access("/dev/fuse", os.F_OK)),
+        ("fusermount3", shutil.which("fusermount3") is not None),
+        ("pyfuse3", importlib.util.find_spec("pyfuse3") is not None),
+    )
+    if not there
+]
 
 
 @dataclass
@@ -29,10 +45,14 @@ class Mount:
     environment: Mapping[str, str] = field(default_factory=dict)
     before: tuple[str, ...] = ()
     """A program that runs the command: another user, other limits."""
+    life: float = _LIFE
     process: subprocess.Popen[bytes] | None = None
+    _end: threading.Timer | None = None
 
     def start(self, *options: str) -> None:
-        """Mount and wait until it is there."""
+        """Mount and wait until it is there; skip the test where nothing can be mounted."""
+        if _MISSING:
+            pytest.skip(f"nothing can be mounted here without {', '.join(_MISSING)}")
         self.path.mkdir(exist_ok=True)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYVOSPACE_", "VOSPACE_"))}
         with self.log_file.open("ab") as log:
@@ -44,6 +64,9 @@ class Mount:
                 stdout=log,
                 stderr=log,
             )
+        self._end = threading.Timer(self.life, self.process.kill)
+        self._end.daemon = True
+        self._end.start()
         end = time.monotonic() + _PATIENCE
         while not self.path.is_mount():
             assert self.process.poll() is None, f"it ended with {self.process.returncode}:\n{self.log()}"
@@ -56,7 +79,12 @@ class Mount:
         if self.process.poll() is None:
             done = subprocess.run(["fusermount3", "-u", str(self.path)], capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"{done.stderr}\n{self.log()}"
+        self._rest()
         return self.process.wait(_PATIENCE)
+
+    def _rest(self) -> None:
+        if self._end is not None:
+            self._end.cancel()
 
     def again(self) -> None:
         """Unmount and mount again."""
@@ -66,6 +94,7 @@ class Mount:
     def kill(self) -> None:
         """Kill it with SIGKILL, and take away the mount point that nobody serves any more."""
         assert self.process is not None
+        self._rest()
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
         subprocess.run(["fusermount3", "-u", "-z", str(self.path)], check=True)
@@ -74,6 +103,7 @@ class Mount:
         """Leave nothing, whatever happened."""
         if self.process is None:
             return
+        self._rest()
         if self.process.poll() is None:
             subprocess.run(["fusermount3", "-u", "-z", str(self.path)], capture_output=True, check=False)
             with suppress(subprocess.TimeoutExpired):
