@@ -109,6 +109,16 @@ class Http:
             await self._session.close()
             self._session = None
 
+    def disown(self) -> None:
+        """Leave the connections to the process that this one was forked from.
+
+        Both have the same epoll: who closes a connection here takes it out there, and is waited for in vain.
+        """
+        if self._session is not None and self._session.connector is not None:
+            self._session.connector._closed = True  # noqa: SLF001 - nothing else keeps it from closing itself
+            self._session.detach()
+        self._session = None
+
     async def ask(
         self,
         method: str,

@@ -83,6 +83,10 @@ class Service:
         """Close the connections."""
         await self._http.close()
 
+    def disown(self) -> None:
+        """Leave the connections to the process that this one was forked from; this one makes others."""
+        self._http.disown()
+
     # ------------------------------------------------------------------ where things are
 
     async def uri(self, text: NodeUri | str) -> NodeUri:

@@ -8,13 +8,14 @@ import os
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from pyvospace.client import Access, Space, Spaces, find_spaces
 from pyvospace.client.access import PREFIX, config_file
 from pyvospace.model.faults import InvalidURI
 from pyvospace.model.uris import NodeUri
 
+_ALL: Final[WeakSet[OpenSpaces]] = WeakSet()
 _PATIENCE: Final = 2.0
 """Seconds for connections to be closed at the end of the program."""
 
@@ -32,6 +33,7 @@ class OpenSpaces:
         self._process = os.getpid()
         self._known: Spaces = self._find()
         self._open: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Access, Space]] = WeakKeyDictionary()
+        _ALL.add(self)
 
     def _find(self) -> Spaces:
         stamp = _stamp()
@@ -73,10 +75,17 @@ class OpenSpaces:
         for space in self._open.pop(asyncio.get_running_loop(), {}).values():
             await space.close()
 
+    def disown(self) -> None:
+        """Leave all connections to the process that this one was forked from."""
+        for space in [space for spaces in self._open.values() for space in spaces.values()]:
+            space.disown()
+        self._open.clear()
+        self._process = os.getpid()
+
     def abandon(self) -> None:
         """Close the connections of all loops from outside of them, at the end."""
-        if self._process != os.getpid():  # they are those of the process that this one was forked from
-            return
+        if self._process != os.getpid():
+            self.disown()
         for loop in list(self._open):
             closing = self.close()
             try:
@@ -114,3 +123,12 @@ def _stamp() -> object:
         state = file.stat()
         return said, file, state.st_mtime_ns, state.st_size, state.st_ino
     return said, file
+
+
+def _disown_all() -> None:
+    for spaces in list(_ALL):
+        spaces.disown()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disown_all)
