@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import pickle
@@ -10,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pyvospace.model.faults import Fault
 
@@ -18,11 +19,18 @@ if TYPE_CHECKING:
     from pyvospace.fuse.mounting import Wanted
 
 
+_GARBAGE: Final = 20_000
+"""New objects after which the youngest are looked through for garbage."""
+
+
 def run(wanted: Wanted, *, debug: bool, ready: Callable[[], None] = lambda: None) -> int:
     """Serve a mount in this process; gives how many files the space does not have at the end."""
     from pyvospace.fuse.mounting import serve  # noqa: PLC0415 (needs pyfuse3)
 
     _log_to(wanted.log, debug=debug)
+    # Inodes live long and are many: to look through all of them again and again finds nothing.
+    gc.freeze()
+    gc.set_threshold(_GARBAGE, 20, 100)
     return asyncio.run(serve(wanted, ready))
 
 
