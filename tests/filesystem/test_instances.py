@@ -6,6 +6,8 @@ import asyncio
 import gc
 import logging
 import pickle
+import subprocess
+import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -112,6 +114,28 @@ async def work_again(pair: Pair, top: str) -> bytes:
     async with VOSpaceFileSystem(endpoint_url=pair.url, token=pair.token, asynchronous=True) as fs:
         whole: bytes = await fs._cat_file(f"{top}/file")
         return whole
+
+
+FORKING = """
+import os, sys, fsspec
+path = sys.argv[1]
+fs = fsspec.filesystem("pyvospace")
+fs.pipe(path, b"bytes")
+if os.fork() == 0:
+    assert fsspec.filesystem("pyvospace").cat(path) == b"bytes"
+    del fs
+    sys.exit(0)
+assert os.wait()[1] == 0
+print(fs.cat(path))
+"""
+
+
+def test_a_child_leaves_the_connections_alone(configured: Path, top: str) -> None:
+    # What a child closes would be gone from the epoll that it has in common with its parent, which would wait for ever.
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING, f"{top}/file"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "b'bytes'\n", "")
 
 
 def test_nothing_is_left_open(pair: Pair, top: str) -> None:
