@@ -85,26 +85,25 @@ class Contents(Nodes):
             The file became another one while it was sent; nothing was stored.
         """
         target = await self.uri(uri)
-        bytes_of = await source_of(source, size)
+        ours = await self._offers(STANDARD_ENTRIES)
+        bytes_of = await source_of(source, size, md5=not ours)
         about = About(
             content_type=content_type,
             condition=condition,
             mtime=None if mtime is None else nanoseconds_of(mtime),
             mode=mode,
         )
-        ours = await self._offers(STANDARD_ENTRIES)
         if condition is not None and not ours:
             await self._require(target, condition)
-        stored = await self._push(bytes_of, target, about, view, progress)
+        stored = await self._push(bytes_of, target, about, view, progress, md5=not ours)
         if not ours:
             await self._keep_file_facts(target, about)
         return stored
 
     async def _push(
-        self, source: Source, target: NodeUri, about: About, view: View | None, progress: Progress
+        self, source: Source, target: NodeUri, about: About, view: View | None, progress: Progress, *, md5: bool
     ) -> Stored:
         endpoints = await self._endpoints(target, Direction.PUSH_TO_VOSPACE, view)
-        md5 = not await self._offers(STANDARD_ENTRIES)  # a service of ours tells SHA-256
         if isinstance(source, PathSource) and view is None and source.is_large:
             url = await self._url(STANDARD_SYNC, STANDARD_SYNC_20)
             begins = partial(negotiate_resumable, self._http, url, target)

@@ -58,10 +58,11 @@ class Source(ABC):
 class BytesSource(Source):
     """Bytes in memory."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, *, md5: bool) -> None:
         self._data = data
         self.size = len(data)
-        self.digests = Digests(hashlib.md5(data, usedforsecurity=False).digest(), hashlib.sha256(data).digest())
+        known = hashlib.md5(data, usedforsecurity=False).digest() if md5 else None
+        self.digests = Digests(known, hashlib.sha256(data).digest())
 
     async def pieces(self) -> AsyncGenerator[bytes]:
         """Give them in one piece."""
@@ -165,13 +166,17 @@ async def _read(file: BinaryIO) -> AsyncGenerator[bytes]:
         await asyncio.wait([reading])
 
 
-async def source_of(what: Path | bytes | BinaryIO | AsyncIterable[bytes], size: int | None = None) -> Source:
+async def source_of(
+    what: Path | bytes | BinaryIO | AsyncIterable[bytes], size: int | None = None, *, md5: bool
+) -> Source:
     """Choose how to read what is to be pushed.
 
     Parameters
     ----------
     size
         Bytes that a stream will have, if known.
+    md5
+        As for `Upload`.
 
     Raises
     ------
@@ -179,15 +184,15 @@ async def source_of(what: Path | bytes | BinaryIO | AsyncIterable[bytes], size: 
         A path leads to a directory.
     """
     if isinstance(what, bytes):
-        return BytesSource(what)
+        return BytesSource(what, md5=md5)
     if isinstance(what, Path):
-        return await asyncio.to_thread(_path_source, what)
+        return await asyncio.to_thread(_path_source, what, md5=md5)
     if isinstance(what, AsyncIterable):
         return StreamSource(what, size)
     return FileSource(what)
 
 
-def _path_source(path: Path) -> Source:
+def _path_source(path: Path, *, md5: bool) -> Source:
     # A pipe must not be opened before somebody reads it: it would wait for its writer.
     state = path.stat()
     if stat.S_ISDIR(state.st_mode):
@@ -197,5 +202,5 @@ def _path_source(path: Path) -> Source:
     if state.st_size <= SMALL:
         data = path.read_bytes()
         if len(data) <= SMALL:
-            return BytesSource(data)
+            return BytesSource(data, md5=md5)
     return PathSource(path, state)

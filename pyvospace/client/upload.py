@@ -124,7 +124,8 @@ class Sending:
     async def _account(self, piece: bytes) -> None:
         """Note a piece before aiohttp gets it: behind the last one it does not ask for more if it knows the size."""
         await self.settle()
-        self._hashing = asyncio.ensure_future(self._digester.update(piece))  # while it is sent
+        if self._source.digests is None:
+            self._hashing = asyncio.ensure_future(self._digester.update(piece))  # while it is sent
         self.account(len(piece), last=self.sent + len(piece) == self._source.size)
         if self._source.size is not None and self.sent > self._source.size:
             raise ContentChanged(f"the source has more than the {self._source.size} bytes that were announced")
@@ -145,7 +146,7 @@ class Sending:
     async def stored(self) -> Stored:
         """Tell what was sent, once it is complete."""
         await self.settle()
-        return Stored(self.sent, self._digester.digests())
+        return Stored(self.sent, self._source.digests or self._digester.digests())
 
 
 class Upload:
