@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
     from pyvospace.fuse.mounting import Wanted
     from pyvospace.fuse.places import Record
 
-_PATIENCE: Final = 15.0
-"""Seconds that a mount has to notice that it was unmounted."""
+_QUIET: Final = 0.5
+"""Seconds of waiting that need no words."""
+_REWRITTEN: Final = 0.2
+_LINES: Final = 5.0
+"""Seconds between two lines about it, on a terminal and elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,22 +159,32 @@ def _run(command: Sequence[str]) -> None:
 
 def _wait(record: Record) -> None:
     """Show what is unsent until there is nothing more, or the mount gives up."""
-    shown, last, begun = "", None, time.monotonic()
+    words, last, due = "", None, time.monotonic() + _QUIET
     try:
         for last in record.ask("wait"):
             words = _unsent_words(last["unsent"])
-            if words != shown and words and time.monotonic() - begun > 0.5:  # noqa: PLR2004
-                complain(f"waiting for {words}")
-            shown = words
+            if words and time.monotonic() >= due:
+                due = time.monotonic() + (_REWRITTEN if sys.stderr.isatty() else _LINES)
+                _show(f"waiting for {words}")
     except KeyboardInterrupt:
-        complain(f"sending goes on in the background: {shown or 'nothing'} is left; pyvospace mounts shows how far")
+        complain(f"sending goes on in the background: {words or 'nothing'} is left; pyvospace mounts shows how far")
         raise typer.Abort from None
+    _show("")
     if last is None or not last["unsent"]:
         return
     for one in last["unsent"]:
         complain(f"not sent: /{one['path']} ({write_size(one['size'])}) {one['failure'] or ''}".rstrip())
     complain(f"{_unsent_words(last['unsent'])} left in {record.cache}, sent by the next mount of this space")
     raise typer.Exit(1)
+
+
+def _show(words: str) -> None:
+    """Show a line on standard error: on a terminal in the place of the one before."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{words}\x1b[K")
+        sys.stderr.flush()
+    elif words:
+        complain(words)
 
 
 def _unsent_words(unsent: list[dict[str, Any]]) -> str:

@@ -83,7 +83,7 @@ class Operations(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         """Tell attributes."""
         node = self._tree[inode]
-        if node.fresh_until <= time.monotonic():
+        if not node.is_fresh(time.monotonic()):
             await self._volume.refresh(node)
         return self._tree.told(node)
 

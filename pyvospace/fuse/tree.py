@@ -31,6 +31,8 @@ _BLOCK: Final = 1 << 18
 """What programs are told to read and write at once."""
 _REMEMBERED: Final = 120.0
 """Seconds for which a removal is remembered: longer than a listing takes."""
+_ACTIVE: Final = 60.0
+"""Seconds for which a directory is believed in which this mount is making things."""
 NEVER: Final = float("-inf")
 """Before anything has happened."""
 
@@ -52,9 +54,9 @@ class Inode:
     """A node as the kernel knows it."""
 
     __slots__ = (
-        "attributes", "changed_ns", "children", "etag", "fresh_until", "gone", "in_space", "kept", "kind",
-        "listed_until", "local", "lookups", "mtime_ns", "name", "number", "opens", "parent", "public", "readable",
-        "removed", "since", "singles", "size", "stamp", "target", "writable",
+        "active_until", "attributes", "changed_ns", "children", "etag", "fresh_until", "gone", "in_space",
+        "kept", "kind", "listed_at", "listed_until", "local", "lookups", "mtime_ns", "name", "number", "opens",
+        "parent", "public", "readable", "removed", "since", "singles", "size", "stamp", "target", "writable",
     )  # fmt: skip
 
     def __init__(self, number: int, parent: Inode | None, name: bytes, kind: int) -> None:
@@ -62,9 +64,7 @@ class Inode:
         self.parent = parent
         self.name = name
         self.kind = kind
-        self.size = 0
-        self.mtime_ns = 0
-        self.changed_ns = 0
+        self.size = self.mtime_ns = self.changed_ns = 0
         self.etag: str | None = None
         self.stamp = 0
         """Time of change as the space told it last: another one there is a change by somebody else."""
@@ -91,6 +91,10 @@ class Inode:
         """Of a directory: names that were taken away here, and when."""
         self.listed_until = NEVER
         """Of a directory: until then `children` is believed to be all that there is."""
+        self.listed_at = NEVER
+        """When that was so for certain."""
+        self.active_until = NEVER
+        """Of a directory: until then it is one in which this mount is making things."""
         self.singles = 0
         """Of a directory: children asked for one by one since it was listed."""
         self.attributes: pyfuse3.EntryAttributes | None = None
@@ -116,6 +120,18 @@ class Inode:
     def unsent(self) -> bool:
         """Whether what is here is newer than what the space has."""
         return self.local is not None and self.local.dirty
+
+    def is_complete(self, now: float) -> bool:
+        """Say whether `children` is believed to be all that there is.
+
+        A directory in which this mount is making things is believed for longer. If somebody else makes the same name
+        there meanwhile, one of both is kept beside the other.
+        """
+        return self.listed_until > now or (self.active_until > now and self.listed_at + _ACTIVE > now)
+
+    def is_fresh(self, now: float) -> bool:
+        """Say whether its attributes are believed."""
+        return self.fresh_until > now or self.unsent or (self.active_until > now and self.since + _ACTIVE > now)
 
 
 _KINDS: Final = {NodeType.CONTAINER: stat.S_IFDIR, NodeType.LINK: stat.S_IFLNK}
@@ -199,6 +215,7 @@ class Tree:
         inode.public = parent.public
         if kind == stat.S_IFDIR:
             inode.listed_until = inode.fresh_until
+            inode.listed_at = now
         self._changed(parent)
         return inode
 
@@ -232,8 +249,8 @@ class Tree:
         inode.since = now = time.monotonic()
         inode.fresh_until = now + self.view.fresh
 
-    @staticmethod
-    def _changed(directory: Inode) -> None:
+    def _changed(self, directory: Inode) -> None:
+        directory.active_until = time.monotonic() + self.view.fresh
         directory.mtime_ns = directory.changed_ns = time.time_ns()
         directory.attributes = None
 
@@ -329,6 +346,7 @@ class Tree:
         lost = [one for name, one in parent.children.items() if name not in seen]
         lost = [one for one in lost if self.missing(parent, one.name, asked) is None]
         parent.listed_until = asked + self.view.fresh
+        parent.listed_at = asked
         parent.singles = 0
         return lost
 
@@ -353,9 +371,13 @@ class Tree:
             inode = self._idle.popleft()
             if inode.gone or inode.lookups > 0:
                 continue
-            if inode.local is not None or inode.children or max(inode.fresh_until, inode.listed_until) > now:
+            parent = inode.parent
+            kept = parent is not None and parent.is_complete(now)
+            if kept or inode.local is not None or inode.children or inode.is_fresh(now) or inode.is_complete(now):
                 self._idle.append(inode)
                 continue
+            if parent is not None:
+                parent.listed_until = parent.listed_at = NEVER
             self._detach(inode)
         for inode in self._inodes.values():
             if inode.removed:

@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SINGLES: Final = 3
+_SINGLES: Final = 1
 """Children of one directory that are asked for one by one before the directory is listed instead."""
 _WHOLE: Final = 2000
 """Most children for which that is worth while."""
+_LARGE: Final = -200
+"""Children of a directory that is larger that are asked for before somebody looks again."""
 _RECENT: Final = 1.0
 """Seconds for which a file that is opened is taken to be what it was."""
 
@@ -58,7 +60,7 @@ class Volume:
             if above is None:
                 above = self.tree.add(node, name.encode(), stat.S_IFDIR)
                 above.in_space = True
-                above.fresh_until = above.listed_until = above.since = NEVER
+                above.fresh_until = above.listed_until = above.listed_at = above.since = above.active_until = NEVER
             node = above
         inode = self.tree.add(node, left.path[-1].encode(), stat.S_IFREG)
         inode.local = self.cache.find(left.path)
@@ -71,17 +73,18 @@ class Volume:
         found = parent.children.get(name)
         now = time.monotonic()
         if found is not None:
-            if found.fresh_until > now or found.unsent or parent.listed_until > now:
+            if found.is_fresh(now) or parent.listed_until > now:
                 return found
-        elif not is_possible(name) or parent.listed_until > now:
+        elif not is_possible(name) or parent.is_complete(now):
             return None
         return await self._ask(parent, name)
 
     async def _ask(self, parent: Inode, name: bytes) -> Inode | None:
         parent.singles += 1
-        if parent.singles > _SINGLES and 0 < len(parent.children) <= _WHOLE:
+        if parent.singles > _SINGLES and len(parent.children) <= _WHOLE:
             await self.list(parent)
-            return parent.children.get(name)
+            if parent.singles == 0:
+                return parent.children.get(name)
         asked = time.monotonic()
         known = parent.children.get(name)
         try:
@@ -103,7 +106,7 @@ class Volume:
         return inode
 
     async def list(self, directory: Inode) -> None:
-        """Learn all children of a directory, in one request; who comes in the meantime waits for the same."""
+        """Learn all children of a directory that is not large, in one request that serves all who come meanwhile."""
         task = self._listing.get(directory)
         if task is None:
             task = self._listing[directory] = asyncio.create_task(self._list(directory))
@@ -111,9 +114,12 @@ class Volume:
         await asyncio.shield(task)
 
     async def _list(self, directory: Inode) -> None:
-        asked, names = time.monotonic(), []
-        async with aclosing(self.remote.entries(directory.path)) as entries:
+        asked, names = time.monotonic(), list[bytes]()
+        async with aclosing(self.remote.entries(directory.path, page=_WHOLE)) as entries:
             async for entry in entries:
+                if len(names) == _WHOLE:
+                    directory.singles = _LARGE
+                    return
                 names.append(entry.name.encode())
                 self.learn(directory, entry, asked)
         self.complete(directory, names, asked)
@@ -165,7 +171,7 @@ class Volume:
         _tell(parent, inode)
         self.tree.rename(inode, above, kept[-1].encode())
         parent.removed.pop(path[-1].encode(), None)
-        parent.listed_until = NEVER
+        parent.listed_until = parent.listed_at = NEVER
 
 
 def _tell(parent: Inode, child: Inode) -> None:
