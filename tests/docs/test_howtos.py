@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from astropy.io import fits
 
-from tests.docs.test_tutorial import blocks_of, environment, run
+from tests.docs.test_tutorial import blocks_of, commands, environment, run
 from tests.support.pair import Pair
 
-__all__ = ["environment"]
-"""A fixture."""
+__all__ = ["commands", "environment"]
+"""Fixtures."""
 
 PAGES = {
     "search.md": 'export AUTH="Authorization: Bearer $VOSPACE_TOKEN"; pyvospace cp image.fits vos:',

@@ -6,11 +6,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from tests.support.forking import forked_commands
 from tests.support.pair import Pair
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -25,13 +27,20 @@ exit 1
 """Jobs may go on when curl has ended."""
 
 
+@pytest.fixture(scope="session")
+def commands() -> Iterator[str]:
+    """Give the directory of a `pyvospace` that is quick to start."""
+    with forked_commands() as folder:
+        yield folder
+
+
 @pytest.fixture
-def environment(pair: Pair) -> dict[str, str]:
+def environment(pair: Pair, commands: str) -> dict[str, str]:
     name = f"reader-{uuid4().hex[:8]}"
     pair.add_user(name)
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("VOSPACE_")},
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{commands}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "VOSPACE_URL": pair.url,
         "VOSPACE_AUTHORITY": pair.authority,
         "VOSPACE_TOKEN": pair.token_for(name),
