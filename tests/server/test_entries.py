@@ -32,6 +32,7 @@ from pyvospace.model.vocabulary import (
 from pyvospace.wire.xml import V
 from tests.server.conftest import MAKERS, READERS, STAFF, Space, encoded
 from tests.support.agents import Agent, Answer, children_of, properties_of, type_of, uri_of
+from tests.support.pair import Pair
 
 KINDS = {"ContainerNode": "container", "LinkNode": "link", "StructuredDataNode": "structured"}
 NAMES = [
@@ -127,6 +128,21 @@ async def test_the_same_as_getnode(space: Space, alice: Agent, admin: Agent, sha
             else:
                 assert (answer.status, answer.text) == (expected.status, expected.text)
                 assert set(child) == {"name", "type", "mtime", "ctime"}
+
+
+async def test_leaves_that_opencadc_tells_of(opencadc_pair: Pair, alice: Agent) -> None:
+    """Who may read the way to a leaf is told of it, though he may not read it."""
+    agent, nobody = (Agent(alice.session, opencadc_pair, token) for token in (opencadc_pair.token, None))
+    await agent.post(opencadc_pair.home, "ContainerNode", properties={IS_PUBLIC: "true"})
+    for kind, name in (("DataNode", "leaf"), ("ContainerNode", "box")):
+        await agent.make(f"{opencadc_pair.home}/{name}", kind)
+    found = {entry["name"]: entry for entry in (await told(nobody, opencadc_pair.home))[1:]}
+    (alone,) = await told(nobody, f"{opencadc_pair.home}/leaf")
+    assert found["leaf"] == alone
+    assert (alone["owner"], alone.get("readable"), alone.get("writable")) == ("alice", None, None)
+    assert set(found["box"]) == {"name", "type", "mtime", "ctime"}
+    assert (await ask(nobody, f"{opencadc_pair.home}/box")).status == 401
+    await agent.post(opencadc_pair.home, "ContainerNode", properties={IS_PUBLIC: "false"})
 
 
 async def test_what_bytes_add(alice: Agent, folder: str) -> None:
