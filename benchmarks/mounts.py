@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import pwd
 import shutil
@@ -160,6 +161,8 @@ def missing(name: str) -> str | None:
     if not os.access("/dev/fuse", os.F_OK):
         return "/dev/fuse"
     lacking = [program for program in programs.get(name, ("fusermount3",)) if shutil.which(program) is None]
+    if name in {OURS, PASSTHROUGH} and importlib.util.find_spec("pyfuse3") is None:
+        lacking.append("pyfuse3")
     return ", ".join(lacking) or None
 
 

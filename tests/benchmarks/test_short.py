@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -26,6 +28,23 @@ def test_quick_benchmark_reports_every_measure(tmp_path: Path) -> None:
     assert {"job, from POST to COMPLETED", "a waiter is woken, 99th percentile", "bare LISTEN, median"} <= measured
     assert "tar of small files" in measured
     assert set(report["memory"]) == {"metadata", "storage"}
+
+
+def test_quick_benchmark_of_mounts(tmp_path: Path) -> None:
+    figures, only = tmp_path / "figures.json", "pyvospace;passthrough"
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.mount", "--quick", "--only", only, "--json", str(figures)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(figures.read_text())
+    if report["missing"]:
+        pytest.skip(f"nothing can be mounted here: {report['missing']}")
+    assert {"sequential read, warm", "ls -l, again", "untar, until all is there"} <= set(report["ratios"])
+    assert all(set(rows) == {"pyvospace", "passthrough"} for rows in report["measures"].values())
 
 
 def test_short_soak_has_no_failure() -> None:

@@ -47,10 +47,10 @@ class Both:
 
 @pytest.fixture(scope="module")
 def mounts(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mount, Mount]]:
-    """The first sends what is closed after a moment, the second before close returns."""
+    """Of one user: the first sends what is closed after a moment, the second before close returns."""
     folder = tmp_path_factory.mktemp("mounts")
-    one = of_space(pair, folder / "one", options=("--write-back", "0.3"))
-    two = of_space(pair, folder / "two", options=("--write-back", "0"))
+    one = of_space(pair, folder / "one", cache=folder / "cache", options=("--write-back", "0.3"))
+    two = of_space(pair, folder / "two", cache=folder / "cache", options=("--write-back", "0"))
     with cleared(one), cleared(two):
         one.start()
         two.start()

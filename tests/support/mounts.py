@@ -134,14 +134,14 @@ def passthrough(folder: Path) -> Mount:
     return Mount(folder / "mount", command, folder / "mount.log")
 
 
-def of_space(pair: Pair, folder: Path, *, below: str = "", token: str = "", options: tuple[str, ...] = ()) -> Mount:
-    """A mount of the user's home, or of a container below it; its cache is in the folder, for the next one too."""
+def of_space(pair: Pair, folder: Path, *, cache: Path | None = None, options: tuple[str, ...] = ()) -> Mount:
+    """A mount of the user's home; its cache is in the folder, for the next one too, unless it shares one."""
     folder.mkdir(parents=True, exist_ok=True)
-    uri = f"vos://{pair.authority}{pair.home}{below}"
+    uri = f"vos://{pair.authority}{pair.home}"
     environment = {
         "VOSPACE_URL": pair.url,
-        "VOSPACE_TOKEN": token or pair.token,
-        "XDG_CACHE_HOME": str(folder / "cache"),
+        "VOSPACE_TOKEN": pair.token,
+        "XDG_CACHE_HOME": str(cache or folder / "cache"),
         "XDG_CONFIG_HOME": str(folder / "config"),
     }
     command = (sys.executable, "-m", "pyvospace", "mount", "--foreground", *options, uri)
