@@ -10,6 +10,20 @@ import typer
 from pyvospace.cli.completing import nodes
 from pyvospace.cli.space_commands import CaOption, JsonOption, TokenOption, UrlOption
 
+UriArgument = Annotated[
+    str, typer.Argument(metavar="URI", autocompletion=nodes, help="The container; vos: is your home, vos:/ everything.")
+]
+CacheDirOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Where bytes are kept. Default: ~/.cache/pyvospace/mounts.")
+]
+CacheSizeOption = Annotated[
+    str, typer.Option(metavar="SIZE", help="Most bytes kept of what the space has too, such as 500M or 20G.")
+]
+WriteBackOption = Annotated[
+    float,
+    typer.Option(metavar="SECONDS", min=0, help="Rest of a file before it is sent; 0: closing it waits for that."),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -18,24 +32,14 @@ def register(app: typer.Typer) -> None:
 
 
 def mount(
-    uri: Annotated[
-        str,
-        typer.Argument(metavar="URI", autocompletion=nodes, help="The container; vos: is your home, vos:/ everything."),
-    ],
+    uri: UriArgument,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="An empty directory.")],
     *,
     foreground: Annotated[bool, typer.Option("-f", "--foreground", help="Stay until it is unmounted.")] = False,
     read_only: Annotated[bool, typer.Option("-r", "--read-only", help="Let nothing be changed.")] = False,
-    cache_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where bytes are kept. Default: ~/.cache/pyvospace/mounts.")
-    ] = None,
-    cache_size: Annotated[
-        str, typer.Option(metavar="SIZE", help="Most bytes kept of what the space has too, such as 500M or 20G.")
-    ] = "10G",
-    write_back: Annotated[
-        float,
-        typer.Option(metavar="SECONDS", min=0, help="Rest of a file before it is sent; 0: closing it waits for that."),
-    ] = 1.0,
+    cache_dir: CacheDirOption = None,
+    cache_size: CacheSizeOption = "10G",
+    write_back: WriteBackOption = 1.0,
     patience: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="Wait so long for a space that does not answer.")
     ] = 60.0,
