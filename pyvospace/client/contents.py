@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from functools import partial
@@ -11,9 +11,9 @@ from typing import BinaryIO
 
 from pyvospace.client.conditions import About, Condition
 from pyvospace.client.download import Reading
+from pyvospace.client.entries import Entries
 from pyvospace.client.files import bring, bring_file
 from pyvospace.client.negotiation import Endpoints, locate, negotiate, negotiate_package, negotiate_resumable
-from pyvospace.client.nodes import Nodes
 from pyvospace.client.progress import SILENT, Progress
 from pyvospace.client.reader import Reader
 from pyvospace.client.resumable import push_in_parts
@@ -21,7 +21,14 @@ from pyvospace.client.sources import PathSource, Source, source_of
 from pyvospace.client.upload import Stored, Upload
 from pyvospace.model.archives import TAR, ArchiveFormat
 from pyvospace.model.entries import Entry, nanoseconds_of, write_file_time, write_mode
-from pyvospace.model.faults import InvalidArgument, OperationNotSupported, PreconditionFailed, ViewNotSupported
+from pyvospace.model.faults import (
+    ContainerNotFound,
+    InvalidArgument,
+    NodeNotFound,
+    OperationNotSupported,
+    PreconditionFailed,
+    ViewNotSupported,
+)
 from pyvospace.model.nodes import Node, Param, Property, View
 from pyvospace.model.uris import NodeUri, encode_path
 from pyvospace.model.vocabulary import (
@@ -38,7 +45,7 @@ from pyvospace.model.vocabulary import (
 )
 
 
-class Contents(Nodes):
+class Contents(Entries):
     """The bytes of the nodes of one space."""
 
     async def push(
@@ -105,8 +112,7 @@ class Contents(Nodes):
     ) -> Stored:
         endpoints = await self._endpoints(target, Direction.PUSH_TO_VOSPACE, view)
         if isinstance(source, PathSource) and view is None and source.is_large:
-            url = await self._url(STANDARD_SYNC, STANDARD_SYNC_20)
-            begins = partial(negotiate_resumable, self._http, url, target)
+            begins = partial(self._begin_parts, target, about.condition)
             stored = await push_in_parts(
                 self._http, begins, source, endpoints, what=target, about=about, md5=md5, progress=progress
             )
@@ -114,6 +120,18 @@ class Contents(Nodes):
                 return stored
         upload = Upload(self._http, endpoints, source, what=target, about=about, md5=md5, progress=progress)
         return await upload.run()
+
+    async def _begin_parts(self, target: NodeUri, condition: Condition | None) -> tuple[str | None, tuple[str, ...]]:
+        """Find where a push in parts begins, unless it is in vain: its condition is looked at behind the last byte."""
+        if condition is not None:
+            try:
+                there = await self.entry(target)
+            except (NodeNotFound, ContainerNotFound):
+                there = None
+            etag = None if there is None else there.etag
+            if etag != condition.etag and (there is None or there.type is not NodeType.LINK):
+                raise PreconditionFailed(f"{target} has other bytes than those of the condition")
+        return await negotiate_resumable(self._http, await self._url(STANDARD_SYNC, STANDARD_SYNC_20), target)
 
     async def _require(self, target: NodeUri, condition: Condition) -> None:
         """Look whether a condition holds, for a service that knows none."""
@@ -230,6 +248,7 @@ class Contents(Nodes):
         target: Path | BinaryIO,
         form: ArchiveFormat = TAR,
         *,
+        missing_ok: bool = False,
         progress: Progress = SILENT,
     ) -> None:
         """Fetch a container with all that is in it as one archive (VOSpace 2.1, section 3.4.5).
@@ -240,22 +259,32 @@ class Contents(Nodes):
             The container; or several nodes of any kind, from a service that makes packages as OpenCADC's do.
         target
             As for `pull`. An archive that breaks off cannot be continued.
+        missing_ok
+            Several nodes are not looked for before: what is missing, or may not be read, is left out without a word.
 
         Raises
         ------
         ViewNotSupported
             The service packs nothing in this format.
         """
-        named = [uris] if isinstance(uris, NodeUri | str) else uris
+        named = [uris] if isinstance(uris, NodeUri | str) else list(uris)
+        if missing_ok and len(named) > 1:
+            await self._pull_package([await self.uri(one) for one in named], target, _package_of(form), progress)
+            return
         # Each is looked for: the service would leave out of a package what is missing, without a word.
         first, *more = [await self.follow(await self.get_node(uri)) for uri in named]
         view = await self._archive_view(first, form, alone=not more)
         if view.uri != PACKAGE_VIEW:
             await self.pull(first.uri, target, view=view, progress=progress)
-            return
-        sources, url = [one.uri for one in (first, *more)], await self._url(STANDARD_SYNC, STANDARD_SYNC_20)
+        else:
+            await self._pull_package([one.uri for one in (first, *more)], target, view, progress)
+
+    async def _pull_package(
+        self, sources: Sequence[NodeUri], target: Path | BinaryIO, view: View, progress: Progress
+    ) -> None:
+        url = await self._url(STANDARD_SYNC, STANDARD_SYNC_20)
         endpoints = Endpoints(partial(negotiate_package, self._http, url, sources, view))
-        package = partial(Reading, self._http, endpoints, what=first.uri, credential=True, progress=progress)
+        package = partial(Reading, self._http, endpoints, what=sources[0], credential=True, progress=progress)
         await bring(package, target)
 
     async def _archive_view(self, node: Node, form: ArchiveFormat, *, alone: bool = True) -> View:
@@ -265,7 +294,7 @@ class Contents(Nodes):
             if alone and name in offered:
                 return View(name)
         if await self._offers(PACKAGE_VIEW):
-            return View(PACKAGE_VIEW, params=(Param(FORMAT, form.content_type),))
+            return _package_of(form)
         raise ViewNotSupported(f"{node.uri} is not given as {form.suffix.removeprefix('.')}")
 
     async def push_archive(
@@ -291,3 +320,7 @@ class Contents(Nodes):
         if not names:
             raise ViewNotSupported(f"{node.uri} unpacks no {form.suffix.removeprefix('.')}")
         await self.push(source, node.uri, content_type=form.content_type, view=View(names[0]), progress=progress)
+
+
+def _package_of(form: ArchiveFormat) -> View:
+    return View(PACKAGE_VIEW, params=(Param(FORMAT, form.content_type),))

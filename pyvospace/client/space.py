@@ -10,7 +10,6 @@ from urllib.parse import urlencode
 from pyvospace.client.access import Access, find_spaces
 from pyvospace.client.auditing import Auditing
 from pyvospace.client.contents import Contents
-from pyvospace.client.entries import Entries
 from pyvospace.client.http import Timeouts
 from pyvospace.client.jobs import FORM, Counts, JobList, Watch
 from pyvospace.client.moves import Moves
@@ -37,7 +36,7 @@ from pyvospace.wire.nodes import render_node
 from pyvospace.wire.permissions import parse_permissions
 
 
-class Space(Auditing, Versions, Entries, Contents, Moves):
+class Space(Auditing, Versions, Contents, Moves):
     """A client of one space. Close it at the end, or use it with ``async with``.
 
     Parameters

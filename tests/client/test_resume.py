@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pyvospace.client import Condition, Space, sources
+from pyvospace.client import Condition, Space, sources, sync
 from pyvospace.client.retry import Retry
 from pyvospace.client.unfinished import state_directory
 from pyvospace.model.faults import Fault, PreconditionFailed
@@ -100,5 +100,19 @@ async def test_a_condition_is_kept_through_cuts(space: Space, cut_pair: CutPair,
     small = await space.push(b"small", "vos:conditional", condition=Condition.matching(stored.etag or ""))
     with pytest.raises(PreconditionFailed):
         await space.push(large, "vos:conditional", condition=Condition.matching(stored.etag or ""))
-    await space.push(large, "vos:conditional", condition=Condition.matching(small.etag or ""))
+
+    class Rival:
+        def expect(self, total: int | None) -> None:
+            del total
+            with sync.Space(cut_pair.url, token=cut_pair.token, home=cut_pair.home) as rival:
+                rival.push(b"rival", "vos:conditional")
+
+        def advance(self, count: int) -> None:
+            del count
+
+    with pytest.raises(PreconditionFailed):
+        await space.push(large, "vos:conditional", condition=Condition.matching(small.etag or ""), progress=Rival())
+    rival = await space.entry("vos:conditional")
+    assert rival.length == 5
+    await space.push(large, "vos:conditional", condition=Condition.matching(rival.etag or ""))
     assert await digest(space, "conditional") == stored.etag
