@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,9 +148,9 @@ class Changes:
     def sync(self) -> None:
         """Have them outlive a power cut."""
         with suppress(FileNotFoundError):  # empty, or deleted meanwhile
-            _sync(self.location, os.fdatasync)
+            _sync(self.location)
             if not self._listed:
-                _sync(self.directory, os.fsync)
+                sync_directory(self.directory)
                 self._listed = True
 
     def close(self) -> None:
@@ -217,9 +217,14 @@ class Changes:
         return made
 
 
-def _sync(path: Path, how: Callable[[int], None]) -> None:
+def sync_directory(path: Path) -> None:
+    """Have the names in a directory outlive a power cut."""
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        how(descriptor)
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pyvospace.fuse.cache.blocks import Held
     from pyvospace.fuse.cache.shelf import Shelf
 
+_LARGE: Final = 64 * MIB
+_SELDOM: Final = 15.0
+"""Seconds that a large file rests which is synced and not closed: a database is, after each transaction."""
 _COPY: Final = MIB
 """Up to this size a file that is all here is copied when it is changed: then it needs nobody else to be whole."""
 
@@ -318,7 +321,8 @@ class LocalFile:
         changes.serial = self._serial
         self.failure = changes.failure = None
         self._shelf.sender.worked()
-        self._shelf.sender.schedule(self)
+        open_still = how is Handed.SYNCED and self.is_open and changes.size > _LARGE
+        self._shelf.sender.schedule(self, _SELDOM if open_still else None)
 
     async def discard(self) -> bool:
         """Forget what is unsent, for the file is deleted; who has it open goes on with what is here.
@@ -342,10 +346,19 @@ class LocalFile:
         self._shelf.register(self)
 
     def release(self) -> None:
-        """Note that it is open once less."""
+        """Note that it is open once less.
+
+        Raises
+        ------
+        OSError
+            What came after the last flush (pages of the kernel may) cannot be written down.
+        """
         self._handles -= 1
         if self._handles <= 0:
-            self.rest()
+            try:
+                self.hand_over()
+            finally:
+                self.rest()
             if not self.in_use:
                 self._shelf.unregister(self)
 

@@ -13,7 +13,7 @@ import pytest
 from pyvospace.client import ContentChanged
 from pyvospace.fuse.cache import Cache, Limits, LocalFile, Sent, Version
 from pyvospace.fuse.cache.records import MIB
-from pyvospace.model.faults import PermissionDenied, QuotaExceeded
+from pyvospace.model.faults import OperationNotSupported, PermissionDenied, QuotaExceeded
 from tests.fuse.cache.conftest import SLOW, OpenCache
 from tests.fuse.cache.memory import MemorySpace, Node
 
@@ -385,6 +385,40 @@ async def test_files_that_rest_have_nothing_open(cache: Cache) -> None:
         await write(file, b"x")
         file.release()
     assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+async def test_what_comes_after_the_last_flush_is_sent(cache: Cache, remote: MemorySpace) -> None:
+    file = new(cache)
+    await write(file, b"flushed")
+    await file.write(0, b"mapped!")
+    file.release()
+    await cache.settle()
+    assert remote.nodes[A].data == b"mapped!"
+
+
+async def test_sending_gives_way(open_cache: OpenCache, remote: MemorySpace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyvospace.fuse.cache.sending._QUIET", 3600.0)
+    cache = await open_cache(Limits(write_back=0.001))
+    for number in range(5):
+        await write(new(cache, (f"{number}",)), b"x")
+    await asyncio.sleep(0.02)
+    assert not remote.pushed
+    sender = cache._shelf.sender
+    now = asyncio.get_running_loop().time()
+    assert sender._gives_way(now, now - 1.0) > now
+    assert not sender._gives_way(now, now - 60.0), "it has waited long enough"
+    await cache.settle()
+    assert len(remote.pushed) == 5
+
+
+async def test_services_that_know_no_versions(cache: Cache, remote: MemorySpace) -> None:
+    file = known(cache, remote, b"base")
+    await write(file, b"ours")
+    remote.put(A, b"theirs")
+    refusals = [OperationNotSupported("no versions")]
+    remote.refuses = lambda _: refusals.pop() if refusals else None
+    await cache.settle()
+    assert remote.nodes[A].data == b"ours"
 
 
 async def test_unknown_etags(cache: Cache, remote: MemorySpace, tmp_path: Path) -> None:

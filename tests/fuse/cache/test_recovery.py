@@ -207,7 +207,7 @@ class Moments:
         self.acknowledged = self.coming = b""
         for where, name in ((Journal, "keep"), (Journal, "drop"), (Journal, "together"), (Path, "rename")):
             monkeypatch.setattr(where, name, self._watched(getattr(where, name)))
-        for name in ("pwrite", "ftruncate", "fdatasync"):
+        for name in ("pwrite", "ftruncate", "fsync"):
             monkeypatch.setattr(os, name, self._watched(getattr(os, name)))
         monkeypatch.setattr(Path, "unlink", self._watched(Path.unlink))
 
