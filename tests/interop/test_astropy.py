@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 CUTOUT = """
-import json, sys
+import fsspec, json, sys, vosfs
 from astropy.io import fits
+fsspec.register_implementation("vos", vosfs.VOSpaceFileSystem, clobber=True)
 with fits.open(sys.argv[1], use_fsspec=True, fsspec_kwargs=json.loads(sys.argv[2])) as file:
     print(file.info(output=False)[1][1], file["SCI"].header["EXPTIME"], len(file["SOURCES"].data))
     print(*file["SCI"].section[100:103, 200:202].ravel())

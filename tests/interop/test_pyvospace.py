@@ -12,8 +12,8 @@ from tests.interop.machine import Folder, Machine
 
 NODE_NOT_FOUND = 3
 VOSFS = """
-import os, sys, fsspec
-fs = fsspec.filesystem("vos", endpoint_url=os.environ["VOSPACE_URL"], token=os.environ["VOSPACE_TOKEN"])
+import os, sys, vosfs
+fs = vosfs.VOSpaceFileSystem(endpoint_url=os.environ["VOSPACE_URL"], token=os.environ["VOSPACE_TOKEN"])
 getattr(fs, sys.argv[1])(sys.argv[2], sys.argv[3])
 """
 

@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
 import pytest
 from fsspec.tests import abstract
 from vosfs.errors import VOSpaceError
@@ -29,8 +28,8 @@ def vosfs(secure_space: SecureSpace) -> Iterator[VOSpaceFileSystem]:
     """The space of alice."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(secure_space.authority))
-        opened = fsspec.filesystem(
-            "vos", endpoint_url=secure_space.url, token=secure_space.pair.token, skip_instance_cache=True
+        opened = VOSpaceFileSystem(
+            endpoint_url=secure_space.url, token=secure_space.pair.token, skip_instance_cache=True
         )
         yield opened
         opened.close()
@@ -39,7 +38,7 @@ def vosfs(secure_space: SecureSpace) -> Iterator[VOSpaceFileSystem]:
 @pytest.fixture
 def anonymous(pair: Pair) -> Iterator[VOSpaceFileSystem]:
     """The plain space of somebody without an account."""
-    opened = fsspec.filesystem("vos", endpoint_url=pair.url, skip_instance_cache=True)
+    opened = VOSpaceFileSystem(endpoint_url=pair.url, skip_instance_cache=True)
     yield opened
     opened.close()
 
