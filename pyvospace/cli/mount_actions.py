@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -137,14 +137,16 @@ def _record_of(directory: Path) -> Record | None:
 def unmount(directory: Path, *, lazy: bool) -> None:
     """Unmount a directory and wait until its mount has sent everything."""
     place = Path(os.path.realpath(directory))
-    record = _record_of(place)
-    if not is_mounted(place):
-        if record is None:
-            raise InvalidArgument(f"no space is mounted at {place}; pyvospace mounts lists those that are")
-    else:
+    record, mounted = _record_of(place), is_mounted(place)
+    if record is None and not mounted:
+        raise InvalidArgument(f"no space is mounted at {place}; pyvospace mounts lists those that are")
+    # Asked before, since the mount may have ended at once.
+    states = iter(()) if record is None or lazy else record.ask("wait")
+    before = next(states, None)
+    if mounted:
         _run(unmount_command(str(place), lazy=lazy))
-    if record is not None and not lazy:
-        _wait(record)
+    if record is not None and before is not None:
+        _wait(record, states)
 
 
 def _run(command: Sequence[str]) -> None:
@@ -157,11 +159,11 @@ def _run(command: Sequence[str]) -> None:
     raise OSError(words)
 
 
-def _wait(record: Record) -> None:
+def _wait(record: Record, states: Iterator[dict[str, Any]]) -> None:
     """Show what is unsent until there is nothing more, or the mount gives up."""
     words, last, due = "", None, time.monotonic() + _QUIET
     try:
-        for last in record.ask("wait"):
+        for last in states:
             words = _unsent_words(last["unsent"])
             if words and time.monotonic() >= due:
                 due = time.monotonic() + (_REWRITTEN if sys.stderr.isatty() else _LINES)

@@ -8,7 +8,6 @@ import logging
 import os
 import shutil
 import signal
-import stat
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -113,7 +112,9 @@ def check_directory(directory: Path) -> None:
         raise InvalidArgument("there is no fusermount3, which mounts for users: install the package fuse3")
     if is_mounted(directory):
         raise InvalidArgument(f"{directory} is mounted already")
-    if not stat.S_ISDIR(directory.stat().st_mode):
+    if not directory.exists():
+        raise InvalidArgument(f"there is no such directory: {directory}")
+    if not directory.is_dir():
         raise InvalidArgument(f"{directory} is no directory")
     if next(directory.iterdir(), None) is not None:
         raise InvalidArgument(f"{directory} is not empty: what is in it would not be seen")
