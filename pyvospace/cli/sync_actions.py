@@ -12,7 +12,7 @@ from pyvospace.cli.node_actions import write_json, write_line
 from pyvospace.cli.quantities import write_size
 from pyvospace.cli.session import Session, printable, words
 from pyvospace.client.locations import is_uri
-from pyvospace.client.mirror import Act, Event, LocalSide, Mirror, Options, Patterns, Rule, SpaceSide, Summary
+from pyvospace.client.mirror import Act, Event, LocalSide, Mirror, Options, Patterns, Rule, Side, SpaceSide, Summary
 from pyvospace.model.faults import Fault, InvalidArgument
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ async def sync(session: Session, source: str, destination: str, wanted: Wanted, 
             teller.end(mirror.summary)
 
 
-async def _side(session: Session, text: str) -> LocalSide | SpaceSide:
+async def _side(session: Session, text: str) -> Side:
     if not text:
         # An empty variable of the shell: as a path it would mean the whole current directory.
         raise InvalidArgument("an empty name is given as source or destination")

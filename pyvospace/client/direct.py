@@ -63,10 +63,6 @@ class FileBody(aiohttp.Payload):
         """Give it as text: nobody asks for that."""
         raise UnicodeDecodeError(encoding, b"", 0, 0, errors)
 
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:  # noqa: ARG002
-        """Send it."""
-        await self.write(writer)
-
     async def write(self, writer: AbstractStreamWriter) -> None:
         """Send it."""
         transport = getattr(writer, "transport", None)

@@ -265,10 +265,11 @@ class Space:
         target: Path | BinaryIO,
         form: ArchiveFormat = TAR,
         *,
+        missing_ok: bool = False,
         progress: Progress = SILENT,
     ) -> None:
         """Fetch a container with all that is in it, or several nodes, as one archive."""
-        self._wait(self._space.pull_archive(uris, target, form, progress=progress))
+        self._wait(self._space.pull_archive(uris, target, form, missing_ok=missing_ok, progress=progress))
 
     def push_archive(
         self, source: Path | BinaryIO, uri: NodeUri | str, form: ArchiveFormat = TAR, *, progress: Progress = SILENT

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -13,6 +14,7 @@ from pyvospace.client.mirror import carriers
 from pyvospace.client.mirror.batches import BatchSender
 from pyvospace.client.space import Space
 from pyvospace.model.faults import InvalidData, PermissionDenied
+from pyvospace.model.uris import NodeUri
 from pyvospace.model.vocabulary import FILE_TIME
 from tests.cli.conftest import Shell
 
@@ -223,7 +225,11 @@ def test_small_files_travel_together(shell: Shell, monkeypatch: pytest.MonkeyPat
     with monkeypatch.context() as changed:
         changed.setattr(carriers.Upwards, "copy", None)
         assert summary(shell, "here", "vos:there") == {"files": 60, "bytes": 110, "folders": 4}
-    assert summary(shell, "here", "vos:there") == {"unchanged": 60}
+        assert summary(shell, "here", "vos:there") == {"unchanged": 60}
+        changed.setattr(carriers.Downwards, "copy", None)
+        assert summary(shell, "vos:there", "back") == {"files": 60, "bytes": 110, "folders": 4}
+        assert held("back") == held("here")
+        assert summary(shell, "vos:there", "back") == {"unchanged": 60}
     write("here", {f"d0/f{number:03}": b"-%d" % number for number in range(0, 60, 3)})
     write("here", {"d0/.auto": b"no such name"}, time=OLD + 1)
     assert summary(shell, "here", "vos:there", code=2) == {"files": 20, "bytes": 56, "unchanged": 40, "failed": 1}
@@ -239,6 +245,21 @@ def test_what_cannot_travel_together_goes_one_by_one(shell: Shell, monkeypatch: 
     assert summary(shell, "here", "vos:there") == {"unchanged": 20}
 
 
+def test_what_changes_while_it_travels_is_fetched_by_itself(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("here", {f"f{number}": b"x" for number in range(20)})
+    summary(shell, "here", "vos:there")
+    fetch = Space.pull_archive
+
+    async def change(space: Space, uris: Sequence[NodeUri], target: BinaryIO, **how: Any) -> None:
+        await space.push(b"other", uris[3])
+        await space.delete_node(uris[5])
+        await fetch(space, uris, target, **how)
+
+    monkeypatch.setattr(Space, "pull_archive", change)
+    assert summary(shell, "vos:there", "back", code=3) == {"files": 19, "bytes": 19, "folders": 1, "failed": 1}
+    assert sorted(held("back").values()) == [b"other", *[b"x"] * 18]
+
+
 def test_a_service_that_has_no_entries(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     async def none(*_: object) -> bool:
         return False
@@ -250,7 +271,7 @@ def test_a_service_that_has_no_entries(shell: Shell, monkeypatch: pytest.MonkeyP
         return "entries" not in standard and await offers(space, standard)
 
     monkeypatch.setattr(Space, "_offers", few)
-    monkeypatch.setattr(BatchSender, "send", None)
+    monkeypatch.setattr(BatchSender, "carry", None)
     write("here")
     assert summary(shell, "here", "vos:there")["files"] == 5
     assert summary(shell, "here", "vos:there") == {"unchanged": 5}

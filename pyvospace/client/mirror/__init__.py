@@ -5,7 +5,7 @@ from pyvospace.client.mirror.events import Act, Event, Observer, Summary
 from pyvospace.client.mirror.items import Kind
 from pyvospace.client.mirror.mirror import Mirror, Options
 from pyvospace.client.mirror.patterns import Patterns, Rule
-from pyvospace.client.mirror.sides import LocalSide, SpaceSide
+from pyvospace.client.mirror.sides import LocalSide, Side, SpaceSide
 
 __all__ = [
     "Act",
@@ -17,6 +17,7 @@ __all__ = [
     "Options",
     "Patterns",
     "Rule",
+    "Side",
     "SpaceSide",
     "Summary",
     "carrier_for",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from pyvospace.client.media import content_type_of
 from pyvospace.client.mirror.items import Item, Kind, Names
-from pyvospace.client.mirror.sides import LocalSide, SpaceSide
+from pyvospace.client.mirror.sides import LocalSide, Side, SpaceSide
 from pyvospace.model.faults import InvalidArgument
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Between(Carrier):
         await self._target.date(path, item)
 
 
-def carrier_for(source: LocalSide | SpaceSide, target: LocalSide | SpaceSide) -> Carrier:
+def carrier_for(source: Side, target: Side) -> Carrier:
     """Choose the way from one side to the other.
 
     Raises

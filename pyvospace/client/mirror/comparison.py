@@ -9,7 +9,7 @@ from typing import Final
 from pyvospace.client.digests import Digests
 from pyvospace.client.mirror.items import Item, Kind, Names
 from pyvospace.client.mirror.known import KnownDigests
-from pyvospace.client.mirror.sides import LocalSide, SpaceSide
+from pyvospace.client.mirror.sides import LocalSide, Side, SpaceSide
 
 _PRECISION: Final = 1000
 """Nanoseconds that times of services are exact to."""
@@ -35,7 +35,7 @@ class Comparison:
         Never believe size and time alone.
     """
 
-    def __init__(self, source: LocalSide | SpaceSide, target: LocalSide | SpaceSide, *, checksum: bool) -> None:
+    def __init__(self, source: Side, target: Side, *, checksum: bool) -> None:
         self._local = next((side for side in (source, target) if isinstance(side, LocalSide)), None)
         self._target = target
         self._checksum = checksum

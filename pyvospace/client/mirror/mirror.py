@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from pyvospace.client.mirror.batches import SMALL, Batch, BatchSender, Member
-from pyvospace.client.mirror.carriers import Upwards, carrier_for
+from pyvospace.client.mirror.batches import Batch, BatchFetcher, BatchSender, Member, Together
+from pyvospace.client.mirror.carriers import carrier_for
 from pyvospace.client.mirror.comparison import Comparison, Verdict
 from pyvospace.client.mirror.events import Act, Event, Observer, Summary
 from pyvospace.client.mirror.items import Item, Kind, Names
 from pyvospace.client.mirror.pairs import nothing, paired
 from pyvospace.client.mirror.patterns import Patterns
-from pyvospace.client.mirror.sides import LocalSide, SpaceSide
+from pyvospace.client.mirror.sides import LocalSide, Side, SpaceSide
 from pyvospace.client.mirror.spools import Spool
 from pyvospace.client.trees import ends_all
 from pyvospace.model.faults import DuplicateNode, Fault, InvalidArgument, NodeNotFound
@@ -49,9 +49,7 @@ class Options:
 class Mirror:
     """One run. What fails is told to the observer, and the rest goes on."""
 
-    def __init__(
-        self, source: LocalSide | SpaceSide, target: LocalSide | SpaceSide, options: Options, observer: Observer
-    ) -> None:
+    def __init__(self, source: Side, target: Side, options: Options, observer: Observer) -> None:
         self._source = source
         self._target = target
         self._options = options
@@ -60,8 +58,8 @@ class Mirror:
         self._comparison = Comparison(source, target, checksum=options.checksum)
         self._free = asyncio.Semaphore(options.parallel)
         self._group = asyncio.TaskGroup()
-        self._batch = Batch()
-        self._sender: BatchSender | None = None
+        self._together: Together | None = None
+        self._batch: Batch | None = None
         self._source_items = 0
         self._listed = True
         """All listings came to their ends."""
@@ -106,8 +104,7 @@ class Mirror:
         self._require_apart()
         if there is None:
             await self._make_folder(())
-        if isinstance(self._carrier, Upwards) and await self._carrier.target.space.has_entries():
-            self._sender = BatchSender(self._carrier.source, self._carrier.target)
+        self._together = await _together(self._source, self._target)
         return found, there
 
     def _require_apart(self) -> None:
@@ -204,12 +201,13 @@ class Mirror:
             self.summary.unchanged += 1
         elif verdict is not Verdict.DIFFERENT and there is not None:
             await self._start(partial(self._compare, path, here, there, verdict))
-        elif self._sender is None or here.size > SMALL:
+        elif self._together is None or not self._together.takes(here, there):
             await self._start(partial(self._copy, path, here, there))
         else:
-            self._batch.add((path, here, there))
-            if self._batch.full:
+            if self._batch is not None and not self._batch.has_room_for(here):
                 await self._send_batch()
+            self._batch = self._batch or self._together.batch()
+            self._batch.add((path, here, there))
 
     # ------------------------------------------------------------------ several at once
 
@@ -250,31 +248,33 @@ class Mirror:
         self._tell(Act.COPY, path, item.kind, size=size)
 
     async def _send_batch(self) -> None:
-        batch, self._batch = self._batch, Batch()
-        if batch.members:
+        batch, self._batch = self._batch, None
+        if batch is not None:
             await self._start(partial(self._carry, batch))
 
     async def _carry(self, batch: Batch) -> None:
         if self._options.dry_run:
             for path, here, _ in batch.members:
                 self._copied(path, here, here.size)
-        elif self._sender is None or not batch.worthwhile or not await self._carry_together(self._sender, batch):
+        elif self._together is None or not batch.worthwhile:
             await self._carry_each(batch.members)
+        else:
+            await self._carry_each(await self._carry_together(self._together, batch))
 
-    async def _carry_together(self, sender: BatchSender, batch: Batch) -> bool:
-        """Send a batch; say whether that worked. All of it is there then, or nothing."""
+    async def _carry_together(self, together: Together, batch: Batch) -> list[Member]:
+        """Copy a batch; give what has to be tried one by one: all of it if something in it is in the way."""
         try:
             with self._observer.file(f"{len(batch.members)} small files") as progress:
-                packed = await sender.send(batch, progress)
+                carried = await together.carry(batch, progress)
         except Fault as fault:
             if ends_all(fault):
                 raise
-            return False  # whichever it is that cannot be there: one by one it is found
-        for (path, here, _), size in packed.members:
+            return batch.members
+        for (path, here, _), size in carried.done:
             self._copied(path, here, size)
-        for (path, here, _), error in packed.failed:
+        for (path, here, _), error in carried.failed:
             self._note(path, here.kind, error)
-        return True
+        return carried.left
 
     async def _carry_each(self, members: list[Member]) -> None:
         waiting = iter(members)
@@ -339,6 +339,15 @@ class Mirror:
             yield
         except (Fault, OSError) as error:
             self._note(path, kind, error)
+
+
+async def _together(source: Side, target: Side) -> Together | None:
+    """Choose the way for many small files; None: there is none."""
+    if isinstance(source, LocalSide) and isinstance(target, SpaceSide) and await target.space.has_entries():
+        return BatchSender(source, target)
+    if isinstance(source, SpaceSide) and isinstance(target, LocalSide) and await source.space.has_entries():
+        return BatchFetcher(source, target)
+    return None
 
 
 def _shown(path: Names, kind: Kind) -> str:

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from pyvospace.client.mirror.items import Item, Kind, Names
 from pyvospace.client.mirror.spools import in_order
@@ -29,31 +29,6 @@ _BATCH: Final = 1000
 """Entries of a directory that are read in one go."""
 _PAGE: Final = 5000
 """Entries of a container that are asked for at once: nothing stays open while what they tell is worked on."""
-
-
-class Side(Protocol):
-    """Where files are, or come to be. Paths are names below its top."""
-
-    def shown(self, path: Names) -> str:
-        """Write a path for people."""
-
-    async def kind(self) -> Kind | None:
-        """Say what the top is; None: nothing is there."""
-
-    def listing(self, path: Names) -> AsyncGenerator[Item]:
-        """Give what is in a folder, by name."""
-
-    async def make_folder(self, path: Names) -> None:
-        """Make a folder; one that is there is fine, and the top is made with all above it."""
-
-    async def delete(self, path: Names, kind: Kind) -> None:
-        """Delete something, a folder with all below it; what is gone is fine."""
-
-    async def delete_empty(self, path: Names) -> bool:
-        """Delete a folder if nothing is in it; say whether it is gone."""
-
-    async def date(self, path: Names, item: Item) -> None:
-        """Note when a file was changed."""
 
 
 class LocalSide:
@@ -92,7 +67,7 @@ class LocalSide:
                         yield item
 
     async def make_folder(self, path: Names) -> None:
-        """Make a folder, but go through no symbolic link below the top."""
+        """Make a folder, the top with all above it; one that is there is fine, but no symbolic link below the top."""
         await asyncio.to_thread(self._make_folder, self.path(path), top=not path)
 
     def _make_folder(self, folder: Path, *, top: bool) -> None:
@@ -103,7 +78,7 @@ class LocalSide:
                 raise NotADirectoryError(errno.ENOTDIR, "is there and is no folder", str(folder)) from None
 
     async def delete(self, path: Names, kind: Kind) -> None:
-        """Delete something."""
+        """Delete something, a folder with all below it; what is gone is fine."""
         with suppress(FileNotFoundError):
             if kind is Kind.FOLDER:
                 await asyncio.to_thread(shutil.rmtree, self.path(path))
@@ -111,7 +86,7 @@ class LocalSide:
                 await asyncio.to_thread(self.path(path).unlink)
 
     async def delete_empty(self, path: Names) -> bool:
-        """Delete a folder if nothing is in it."""
+        """Delete a folder if nothing is in it; say whether it is gone."""
         try:
             await asyncio.to_thread(self.path(path).rmdir)
         except OSError as error:
@@ -213,6 +188,10 @@ class SpaceSide:
         node = await self.space.get_node(uri, detail=Detail.MIN)
         time = Property(FILE_TIME, write_file_time(item.mtime_ns))
         await self.space.set_node(Node(uri, node.type, (time,)))
+
+
+Side = LocalSide | SpaceSide
+"""Where files are, or come to be. Paths are names below its top."""
 
 
 def _kind(kind: NodeType) -> Kind:
