@@ -10,10 +10,10 @@ from fsspec.registry import _registry
 
 from pyvospace.filesystem import VOSpaceFileSystem
 from tests.docs.test_python_client import run_blocks
-from tests.docs.test_tutorial import environment
+from tests.docs.test_tutorial import commands, environment
 
-__all__ = ["environment"]
-"""A fixture."""
+__all__ = ["commands", "environment"]
+"""Fixtures."""
 
 
 def test_the_page_works(

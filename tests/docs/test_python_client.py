@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from astropy.io import fits
 
-from tests.docs.test_tutorial import blocks_of, environment
+from tests.docs.test_tutorial import blocks_of, commands, environment
 
-__all__ = ["environment"]
-"""A fixture."""
+__all__ = ["commands", "environment"]
+"""Fixtures."""
 
 
 def test_the_page_works(
