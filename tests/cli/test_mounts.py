@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pyvospace.cli.mount_helper import command_of
 from pyvospace.fuse.notify import notify
 from tests.support.commands import Done, run_here
 from tests.support.pair import Pair
@@ -134,6 +135,14 @@ def test_a_signal_unmounts_and_sends(desk: Desk) -> None:
         time.sleep(0.1)
     assert not desk.place.is_mount()
     assert desk.sent("late") == b"sent all the same"
+
+
+def test_a_line_of_fstab(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VOSPACE_CLIENT_CONFIG", raising=False)
+    words = command_of("vos:", "/mnt", "rw,noauto,_netdev,x-systemd.automount,config=/etc/c,cache_size=5G,allow_other")
+    assert words == ["mount", "--cache-size", "5G", "--allow-other", "vos:", "/mnt"]
+    assert os.environ["VOSPACE_CLIENT_CONFIG"] == "/etc/c"
+    assert "No such option" in desk(*command_of("vos:", str(desk.place), "nonsense")).stderr
 
 
 def test_nobody_is_notified_without_a_manager(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
