@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -64,9 +65,14 @@ class Look:
         return sorted(nodes, key=key, reverse=self.reverse != (self.sort != "name"))
 
 
+def _size(node: Node) -> int:
+    text = node.value(LENGTH) or ""
+    return int(text) if text.isdecimal() else 0
+
+
 _KEYS: Final[dict[str, Callable[[Node], Any]]] = {
     "name": lambda node: node.uri.name.encode(),
-    "size": lambda node: int(node.value(LENGTH) or 0),
+    "size": _size,
     "date": lambda node: node.value(DATE) or "",
 }
 
@@ -257,15 +263,31 @@ async def du(session: Session, uris: Sequence[str], how: Sizes) -> None:
 
 async def _measure(place: Place, how: Sizes) -> None:
     node = await place.space.follow(await place.space.get_node(place.uri))
+    if node.type is not NodeType.CONTAINER:
+        _write_size(node, how)
+        return
+    untold = node.value(LENGTH) is None  # the service does not know it: all of it is to be looked at
     found: list[Node] = []
-    if node.type is NodeType.CONTAINER and how.depth != 0:
-        types = (NodeType.CONTAINER,) if not how.files else ()
-        most = None if how.depth is None else len(node.uri.path) + how.depth
+    if how.depth != 0 or untold:
+        types = () if how.files or untold else (NodeType.CONTAINER,)
         async with aclosing(place.space.search(node.uri, Conditions(types=types))) as below:
-            found = [one async for one in below if most is None or len(one.uri.path) <= most]
-    for one in _bottom_up(found):
-        _write_size(one, how)
-    _write_size(node, how)
+            found = [one async for one in below]
+    sums = _sums(found, len(node.uri.path)) if untold else {}
+    most = None if how.depth is None else len(node.uri.path) + how.depth
+    for one in (*_bottom_up(found), node):
+        wanted = one is node or how.files or one.type is NodeType.CONTAINER
+        if wanted and (most is None or len(one.uri.path) <= most):
+            _write_size(one, how, sums.get(one.uri.path, 0) if untold else None)
+
+
+def _sums(nodes: Iterable[Node], depth: int) -> Counter[tuple[str, ...]]:
+    """Add up what is in containers, by their paths; not above the depth."""
+    sums: Counter[tuple[str, ...]] = Counter()
+    for node in nodes:
+        if node.type is not NodeType.CONTAINER:
+            for level in range(depth, len(node.uri.path) + 1):
+                sums[node.uri.path[:level]] += _size(node)
+    return sums
 
 
 def _bottom_up(found: list[Node]) -> Iterator[Node]:
@@ -278,8 +300,8 @@ def _bottom_up(found: list[Node]) -> Iterator[Node]:
     yield from reversed(waiting)
 
 
-def _write_size(node: Node, how: Sizes) -> None:
-    size = int(node.value(LENGTH) or 0)
+def _write_size(node: Node, how: Sizes, size: int | None = None) -> None:
+    size = _size(node) if size is None else size
     if how.as_json:
         told = {"uri": str(node.uri), "type": str(node.type), "bytes": size}
         write_line(json.dumps(told, ensure_ascii=False))

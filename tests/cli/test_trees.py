@@ -7,6 +7,10 @@ import sys
 
 import pytest
 
+from pyvospace.cli import listing_actions
+from pyvospace.model.nodes import Node, Property
+from pyvospace.model.uris import NodeUri
+from pyvospace.model.vocabulary import LENGTH, NodeType
 from tests.cli.conftest import Shell
 
 pytestmark = pytest.mark.usefixtures("environment")
@@ -99,3 +103,13 @@ def test_what_is_nearly_called_so_is_suggested(planted: Shell) -> None:
     assert "hint" not in planted.err
     assert planted("rm", "vos:x", "vos:y", "vos:z") == 3
     assert planted.err.count("NodeNotFound") == 3
+
+
+def test_sizes_that_the_service_does_not_know_are_added_up() -> None:
+    files = {("a", "b", "x"): 5, ("a", "y"): 7}
+    told = [
+        Node(NodeUri("x~y", path), NodeType.DATA, properties=(Property(LENGTH, str(size)),))
+        for path, size in files.items()
+    ]
+    nodes = [*told, Node(NodeUri("x~y", ("a", "b")), NodeType.CONTAINER)]
+    assert listing_actions._sums(nodes, 1) == {("a",): 12, ("a", "b"): 5, **files}
