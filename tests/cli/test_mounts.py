@@ -138,7 +138,7 @@ def test_a_signal_unmounts_and_sends(desk: Desk) -> None:
 
 
 def test_a_line_of_fstab(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("VOSPACE_CLIENT_CONFIG", raising=False)
+    monkeypatch.setenv("VOSPACE_CLIENT_CONFIG", "")
     words = command_of("vos:", "/mnt", "rw,noauto,_netdev,x-systemd.automount,config=/etc/c,cache_size=5G,allow_other")
     assert words == ["mount", "--cache-size", "5G", "--allow-other", "vos:", "/mnt"]
     assert os.environ["VOSPACE_CLIENT_CONFIG"] == "/etc/c"
