@@ -12,8 +12,10 @@ from pyvospace.fuse.cache.ranges import Ranges
 from pyvospace.fuse.cache.records import Limits, Names
 from pyvospace.fuse.cache.remote import Remote
 
-_GRAIN: Final = 256 << 10
-"""Bytes that are fetched for somebody who reads here and there."""
+_UNITS: Final = ((4, 256 << 10), (16, 1 << 20))
+"""Bytes that are fetched for somebody who reads here and there, up to so many times; then it is whole blocks."""
+_EVERYWHERE: Final = 32
+"""So many times, and the block behind is fetched as well."""
 _NEAR: Final = 1 << 20
 """Requests of one reader overtake each other; so far apart they still count as reading on."""
 
@@ -33,6 +35,8 @@ class Fetching:
         """Where a reader would go on who reads on and on."""
         self._streak = 0
         """Bytes that were read on and on."""
+        self._misses = 0
+        """How often bytes were wanted that were not here."""
         self.base = base
         self.size = base.version.size
 
@@ -55,6 +59,7 @@ class Fetching:
         data = self._held.read(start, stop)
         if data is not None:
             return data
+        self._misses += 1
         self._follow(start, stop)
         found = bytearray(stop - start)
         wanted = Ranges((start, stop))
@@ -104,7 +109,7 @@ class Fetching:
 
     def _begin(self, start: int) -> asyncio.Task[Fetched]:
         """Begin to fetch what is around a position: a block for those who read on, less for others."""
-        unit = self._limits.block if self._streak else min(_GRAIN, self._limits.block)
+        unit = self._unit()
         first = start // unit * unit
         last = min(first + unit, self.size)
         gaps = self._held.present.without(first, last)
@@ -115,6 +120,12 @@ class Fetching:
             elif right <= start:
                 first = max(first, right)
         return self._start(first, last)
+
+    def _unit(self) -> int:
+        block = self._limits.block
+        if self._streak:
+            return block
+        return min(block, next((size for misses, size in _UNITS if self._misses <= misses), block))
 
     def _start(self, first: int, last: int) -> asyncio.Task[Fetched]:
         task = asyncio.create_task(self._fetch(first, last))
@@ -130,7 +141,9 @@ class Fetching:
     def _read_ahead(self, position: int) -> None:
         """Fetch blocks before they are asked for: the more, the longer somebody reads on."""
         block = self._limits.block
-        window = min(self._limits.read_ahead, self._streak * 2 // block + 1) if self._streak >= _NEAR else 0
+        window = int(self._misses >= _EVERYWHERE)
+        if self._streak >= _NEAR:
+            window = min(self._limits.read_ahead, self._streak * 2 // block + 1)
         index = position // block
         for first in range(index * block, min((index + window + 1) * block, self.size) if window else 0, block):
             last = min(first + block, self.size)

@@ -99,6 +99,16 @@ async def test_whoever_reads_on_has_blocks_fetched_before(cache: Cache, remote: 
     assert len(remote.fetched) == len({start for start, _ in remote.fetched}), "nothing is fetched twice"
 
 
+async def test_whoever_reads_everywhere_has_blocks_fetched(open_cache: OpenCache, remote: MemorySpace) -> None:
+    cache = await open_cache(Limits(write_back=3600))
+    data = os.urandom(32 * MIB)
+    file = known(cache, remote, data)
+    for number in range(2000):
+        offset = number * 7919 * 4096 % len(data)
+        assert await file.read(offset, 4096) == data[offset : offset + 4096]
+    assert len(remote.fetched) <= 40
+
+
 async def test_warm_bytes_are_not_fetched_again(open_cache: OpenCache, remote: MemorySpace) -> None:
     data = os.urandom(3 * BLOCK)
     cache = await open_cache()
