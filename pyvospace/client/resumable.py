@@ -154,6 +154,9 @@ class ResumableUpload:
         self._attempts = Attempts(http.retry)
         self._url = unfinished.url
         self._new = False
+        """The service knows this upload."""
+        self._resumed = self._url is not None
+        """Another run has begun it, and nobody was told of that yet."""
         self._offset = 0
         self._held_until: float | None = None
         """How long somebody else who keeps the upload is waited for; None: nobody does."""
@@ -243,7 +246,8 @@ class ResumableUpload:
             told = told_digests(response.headers)
         if offset > self._offset:
             self._attempts.progressed()
-        if offset and not self._new:
+        if offset and self._resumed:
+            self._resumed = False
             log.warning("%s: going on behind byte %d of %d", self._what, offset, self._size)
         self._new = True
         self._move(offset)
