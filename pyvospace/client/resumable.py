@@ -194,7 +194,7 @@ class ResumableUpload:
         if self._url is not None and not self._new and isinstance(fault, _OVER):
             log.info("%s; beginning anew", fault)
             self._unfinished.remember(None)
-            self._url, self._new = None, True
+            self._url, self._new, self._resumed = None, True, False
             return
         if isinstance(fault, _HELD) and await self._outwaited(fault):
             return
