@@ -79,7 +79,7 @@ class Base(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no types
         return [cls._strip_protocol(one) for one in path] if isinstance(path, list) else path_of(path)
 
     def unstrip_protocol(self, name: str) -> str:
-        """Give the URL of a path, percent-encoded."""
+        """Give the URL of a path."""
         return url_of(name)
 
     @classmethod

@@ -1,7 +1,7 @@
 """Paths as fsspec wants them: ``/home/x`` in the default space, ``authority/home/x`` in the one of that name.
 
-A URL is a URI of a node and is percent-encoded; a path is not, its names are as they are. A URL whose space is left out
-(``pyvospace:///home/x``) is of the default space.
+A URL is a URI of a node: what is percent-encoded in it is decoded, what is not is taken as it stands. The names of a
+path are never decoded. A URL whose space is left out (``pyvospace:///home/x``) is of the default space.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from typing import Final
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from pyvospace.model.faults import InvalidURI
 from pyvospace.model.uris import MAX_DEPTH, check_name, normalise_authority
@@ -19,8 +19,7 @@ PROTOCOLS: Final = ("pyvospace", "vos")
 ROOT: Final = "/"
 _URL: Final = re.compile(rf"(?:{'|'.join(PROTOCOLS)}):(?:(//)|:)(.*)", re.DOTALL)
 _SLASHES: Final = re.compile("/{2,}")
-_MAGIC: Final = "*?[]"
-"""Left as they are in a URL: they may be meant as a pattern."""
+_ESCAPE: Final = re.compile("%(?=[0-9A-Fa-f]{2})")
 
 
 def path_of(text: str | os.PathLike[str]) -> str:
@@ -66,11 +65,14 @@ def _decoded_name(segment: str) -> str:
 
 
 def url_of(path: str) -> str:
-    """Give the URL of a path; a URL stays as it is."""
+    """Give the URL of a path; a URL stays as it is.
+
+    Only what would be decoded is encoded, since others (``fsspec.generic.rsync``) take names out of URLs as they stand.
+    """
     if _URL.fullmatch(path):
         return path
     space, slash, rest = path_of(path).partition("/")
-    return f"{PROTOCOLS[0]}://{space}{slash}{quote(rest, safe='/' + _MAGIC)}"
+    return f"{PROTOCOLS[0]}://{space}{slash}{_ESCAPE.sub('%25', rest)}"
 
 
 def parent_of(path: str) -> str:

@@ -43,6 +43,11 @@ def test_urls_and_paths_mean_each_other(authority: str, parts: list[str]) -> Non
     assert names_of(path) == (authority or None, tuple(parts))
 
 
+def test_urls_are_readable() -> None:
+    assert url_of("/home/größe b#1?.csv") == "pyvospace:///home/größe b#1?.csv"
+    assert url_of("space/100%/%41") == "pyvospace://space/100%/%2541"
+
+
 @pytest.mark.parametrize(
     ("path", "above"),
     [("/home/x", "/home"), ("/home", "/"), ("/", "/"), ("space/x", "space"), ("space", "space")],
