@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import pytest
 
+from pyvospace.client.failures import ServiceUnreachable
 from pyvospace.client.mirror import carriers
 from pyvospace.client.mirror.batches import BatchSender
 from pyvospace.client.space import Space
@@ -243,6 +244,20 @@ def test_what_cannot_travel_together_goes_one_by_one(shell: Shell, monkeypatch: 
     monkeypatch.setattr(Space, "push_archive", refuse)
     assert summary(shell, "here", "vos:there") == {"files": 20, "bytes": 20, "folders": 1}
     assert summary(shell, "here", "vos:there") == {"unchanged": 20}
+
+
+def test_without_a_service_all_ends(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise InvalidData("no archives today")
+
+    async def vanish(*_: object, **__: object) -> None:
+        raise ServiceUnreachable("gone")
+
+    write("here", {f"f{number}": b"x" for number in range(20)})
+    monkeypatch.setattr(Space, "push_archive", refuse)
+    monkeypatch.setattr(Space, "push", vanish)
+    assert shell("sync", "here", "vos:there") == ServiceUnreachable.exit_code
+    assert shell.err.count("gone") == 1
 
 
 def test_what_changes_while_it_travels_is_fetched_by_itself(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ class Mirror:
                     await self._send_batch()
             except BaseExceptionGroup as several:
                 # The first one ended the others; which it was says enough.
-                raise several.exceptions[0] from None
+                raise _first(several) from None
             await self._delete(deletions)
         finally:
             deletions.close()
@@ -348,6 +348,11 @@ async def _together(source: Side, target: Side) -> Together | None:
     if isinstance(source, SpaceSide) and isinstance(target, LocalSide) and await source.space.has_entries():
         return BatchFetcher(source, target)
     return None
+
+
+def _first(several: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = several.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def _shown(path: Names, kind: Kind) -> str:
