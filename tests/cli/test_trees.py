@@ -12,6 +12,7 @@ from pyvospace.model.nodes import Node, Property
 from pyvospace.model.uris import NodeUri
 from pyvospace.model.vocabulary import LENGTH, NodeType
 from tests.cli.conftest import Shell
+from tests.support.pair import Pair
 
 pytestmark = pytest.mark.usefixtures("environment")
 
@@ -113,3 +114,13 @@ def test_sizes_that_the_service_does_not_know_are_added_up() -> None:
     ]
     nodes = [*told, Node(NodeUri("x~y", ("a", "b")), NodeType.CONTAINER)]
     assert listing_actions._sums(nodes, 1) == {("a",): 12, ("a", "b"): 5, **files}
+
+
+def test_the_service_knows_where_home_is(shell: Shell, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VOSPACE_HOME")
+    inner = shell.home.name
+    assert f"{inner}/" in shell.lines("ls", "vos:")
+    assert shell.lines("du", "-s", f"vos:{inner}", f"vos:{inner}") == [f"0\t{shell.home}"] * 2
+    monkeypatch.delenv("VOSPACE_TOKEN")
+    assert shell("ls", "vos:") == 2
+    assert "VOSPACE_HOME is not set" in shell.err
