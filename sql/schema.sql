@@ -145,18 +145,18 @@ create trigger groups_epoch after update or delete or truncate on groups execute
 create trigger members_epoch after insert or update or delete or truncate on members execute function raise_epoch();
 create trigger space_epoch after update of group_prefixes on space execute function raise_epoch();
 
--- URIs of the groups of a user: local ones, and those that others tell. (plpgsql, as everything below that is no mere
--- expression: it plans once for each connection, a function in SQL plans at each call before PostgreSQL 18.)
+-- URIs of the groups of a user: local ones, and those that others tell. (Sorted, for there are few of them: a union is
+-- hashed, in a megabyte that costs more than all the rest.)
 create function groups_of(of_user bigint) returns text[] language plpgsql stable as $$
 begin
-    return (select coalesce(array_agg(uri), '{}') from (
+    return (select coalesce(array_agg(distinct uri), '{}') from (
         select prefix || g.name as uri
           from members m
           join groups g on g.id = m.group_id
          cross join space s
          cross join unnest(s.group_prefixes) as prefix
          where m.user_id = of_user
-        union
+        union all
         select o.uri from outside_groups o where o.user_id = of_user and o.until > now()) as every);
 end
 $$;
@@ -1444,22 +1444,21 @@ create trigger quotas_audit after insert or update of bytes, nodes or delete on 
 create trigger space_audit after insert or update of state, note, down_at, back_at, group_prefixes on space
     for each row execute function audit_administration('makeSpace', 'setSpace');
 
--- Bytes have come: the transaction that turns nodes to them completes their job, which says who brought them.
--- pyvospace.caller says where from, and how many nodes an archive has become.
+-- Write that bytes have been stored, in one statement.
 create function audit_stored() returns trigger language plpgsql as $$
 declare
     told jsonb := nullif(current_setting('pyvospace.caller', true), '');
-    node nodes;
 begin
-    select * into node from nodes n where n.id = new.node_id;
-    perform write_audit(
-        coalesce(new.owner_id, 0),
-        array[coalesce((select u.name from users u where u.id = new.owner_id), ''),
-              'endpoint' || coalesce(' by token ' || new.token_id, ''), told -> 'who' ->> 2, told -> 'who' ->> 3, new.id],
-        case when node.type = 'ContainerNode' then 'unpackArchive' else 'storeBytes' end,
-        node.id, path_of(node.parent_id, node.name), node.owner_id,
-        case when node.type = 'ContainerNode' then jsonb_build_object('nodes', told -> 'nodes')
-             else jsonb_build_object('size', node.size) end);
+    insert into audit (user_id, name, credential, remote, request, action, node_id, path, owner_id, details)
+    select coalesce(new.owner_id, 0), coalesce(u.name, ''), 'endpoint' || coalesce(' by token ' || new.token_id, ''),
+           coalesce(told -> 'who' ->> 2, ''), coalesce(told -> 'who' ->> 3, ''),
+           case when n.type = 'ContainerNode' then 'unpackArchive' else 'storeBytes' end, n.id,
+           path_of(n.parent_id, n.name), n.owner_id,
+           case when n.type = 'ContainerNode' then jsonb_build_object('nodes', told -> 'nodes', 'job', new.id)
+                else jsonb_build_object('size', n.size, 'job', new.id) end
+      from (select new.node_id) j
+      left join nodes n on n.id = j.node_id
+      left join users u on u.id = new.owner_id;
     return null;
 end
 $$;
@@ -2741,9 +2740,9 @@ end
 $$;
 
 -- Give a node, which is locked, the bytes of one of its versions, which is none any more; those that it has become one.
-create function restore_version(of_node bigint, of_number integer, actor bigint) returns void language plpgsql as $$
+create function restore_version(of_node bigint, of_number integer, actor bigint) returns void
+language plpgsql as $$
 declare
-    type_property constant text := 'ivo://ivoa.net/vospace/core#type';
     moment timestamptz := clock_timestamp();
     node nodes;
     old versions;
@@ -2754,9 +2753,7 @@ begin
     update nodes
        set size = old.size, md5 = old.md5, sha256 = old.sha256, storage_id = old.storage_id, location = old.location,
            stored_by = actor, changed = moment, modified = moment,
-           properties = properties - type_property
-                        || case when old.content_type is null then '{}'
-                                else jsonb_build_object(type_property, old.content_type) end
+           properties = properties_with_bytes(properties, true, old.content_type, null, null)
      where id = of_node;
     if old.structure is not null then
         update nodes set structure = old.structure where id = of_node;
@@ -2814,6 +2811,19 @@ begin
           join policies p on p.container_id = k.id
          where c.id = top));
 end
+$$;
+
+-- How properties of a node are when other bytes come: none are kept, or with `keep` those that say nothing of the bytes;
+-- and what is told with the new ones is added.
+create function properties_with_bytes(old jsonb, keep boolean, new_type text, new_time text, new_mode text) returns jsonb
+language sql immutable as $$
+    select case when keep then old - array['ivo://ivoa.net/vospace/core#type', 'ivo://pyvospace#mtime',
+                                           'ivo://pyvospace#mode']
+                else '{}' end
+           || case when num_nonnulls(new_type, new_time, new_mode) = 0 then '{}'
+                   else jsonb_strip_nulls(jsonb_build_object('ivo://ivoa.net/vospace/core#type', new_type,
+                                                             'ivo://pyvospace#mtime', new_time,
+                                                             'ivo://pyvospace#mode', new_mode)) end
 $$;
 
 -- ---------------------------------------------------------------------------------------------------- storage_api
@@ -2906,8 +2916,10 @@ begin
 end
 $$;
 
--- The same for a use of the endpoint that begins now. What began in time may take as long as it keeps its lease.
-create function usable_push(of_job text, of_user bigint, of_storage integer) returns jobs language plpgsql as $$
+-- The job of a push, for a use of its endpoint that begins now. What began in time may take as long as it keeps its
+-- lease.
+create function usable_push(of_job text, of_user bigint, of_storage integer) returns jobs
+language plpgsql as $$
 declare
     job jobs := live_push(of_job, of_user, of_storage);
 begin
@@ -2915,7 +2927,10 @@ begin
         perform raise_fault('PermissionDenied', 'this endpoint has expired; negotiate again');
     end if;
     perform live_token(job.token_id, true);
-    perform caller_of(of_user);
+    -- What his groups are is asked where his rights are.
+    if of_user is not null and not exists (select from users u where u.id = of_user and not u.disabled) then
+        perform raise_fault('PermissionDenied', 'the user of this endpoint is not known any more');
+    end if;
     return job;
 end
 $$;
@@ -3062,10 +3077,11 @@ begin
 end
 $$;
 
--- As before, but bytes that become a version stay: only those that go make room.
+-- Turn the node to new bytes, or make it with them, and complete the job. `new_time` and `new_mode` are what their
+-- sender says of his file.
 create function storage_api.store(
     of_uuid uuid, of_job text, of_user bigint, of_attempt text, new_location text, new_size bigint,
-    new_md5 bytea, new_sha256 bytea, new_type text
+    new_md5 bytea, new_sha256 bytea, new_type text, new_time text default null, new_mode text default null
 ) returns void language plpgsql security definer set search_path = public, pg_temp as $$
 declare
     of_storage integer := own_storage(of_uuid);
@@ -3075,7 +3091,7 @@ declare
     more_bytes bigint;
     more_nodes bigint := 0;
     moment timestamptz;
-    type_property constant text := 'ivo://ivoa.net/vospace/core#type';
+    made boolean := false;
 begin
     if not job.discard then
         select * into held from writers where attempt = of_attempt for update;
@@ -3085,29 +3101,37 @@ begin
         perform hold_homes();
         loop
             node := push_target(job, true);
+            -- Not now(), which is when the transaction began: who waited for the node writes a later time.
+            moment := clock_timestamp();
             exit when node.id is not null;
-            insert into nodes (parent_id, name, type, owner_id, public, group_read, group_write)
+            insert into nodes (parent_id, name, type, owner_id, public, group_read, group_write, size, md5, sha256,
+                               storage_id, location, stored_by, changed, modified, properties)
             select p.id, job.name, 'DataNode', coalesce(job.owner_id, p.owner_id), p.inherit and p.public,
                    case when p.inherit then p.group_read else '{}' end,
-                   case when p.inherit then p.group_write else '{}' end
+                   case when p.inherit then p.group_write else '{}' end, new_size, new_md5, new_sha256, of_storage,
+                   new_location, coalesce(job.owner_id, 0), moment, moment,
+                   properties_with_bytes('{}', false, new_type, new_time, new_mode)
               from nodes p where p.id = job.parent_id
             on conflict (parent_id, name) do nothing
             returning * into node;
-            more_nodes := 1;
-            exit when node.id is not null;
+            made := node.id is not null;
+            exit when made;
             -- Somebody made it in the same moment: his node, if we may, unless it is gone again.
-            more_nodes := 0;
         end loop;
-        more_bytes := greatest(new_size - freed_by_store(node), 0);
-        perform part_with_bytes(node);
-        -- Not now(), which is when the transaction began: who waited for the node writes a later time.
-        moment := clock_timestamp();
-        update nodes
-           set size = new_size, md5 = new_md5, sha256 = new_sha256, storage_id = of_storage,
-               location = new_location, stored_by = coalesce(job.owner_id, 0), changed = moment, modified = moment,
-               properties = case when job.keep_properties then properties - type_property else '{}' end
-                            || case when new_type is null then '{}' else jsonb_build_object(type_property, new_type) end
-         where id = node.id;
+        if made then
+            more_bytes := new_size;
+            more_nodes := 1;
+        else
+            -- Bytes that become a version stay: only those that go make room.
+            more_bytes := greatest(new_size - freed_by_store(node), 0);
+            perform part_with_bytes(node);
+            update nodes
+               set size = new_size, md5 = new_md5, sha256 = new_sha256, storage_id = of_storage,
+                   location = new_location, stored_by = coalesce(job.owner_id, 0), changed = moment,
+                   modified = moment,
+                   properties = properties_with_bytes(properties, job.keep_properties, new_type, new_time, new_mode)
+             where id = node.id;
+        end if;
         delete from writers where attempt = of_attempt;
         -- The container has the same id when another one that it is in has been moved; its row is shared by now.
         if held.until < now() or (held.parent_id, held.owner_id) is distinct from (node.parent_id, node.owner_id)
@@ -3603,16 +3627,15 @@ begin
 end
 $$;
 
--- Likewise.
+-- Make the nodes of an archive and complete its job, all or nothing. `times`: when files were changed, as ISO 8601.
 create function storage_api.unpack(
     of_uuid uuid, of_job text, of_user bigint, of_attempt text, level_ends integer[], folder_parents integer[],
     folder_names text[], leaf_parents integer[], leaf_names text[], targets text[], locations text[], sizes bigint[],
-    md5s bytea[], sha256s bytea[], types text[], structures text[]
+    md5s bytea[], sha256s bytea[], types text[], structures text[], times text[]
 ) returns void language plpgsql security definer set search_path = public, pg_temp as $$
 declare
     of_storage integer := own_storage(of_uuid);
     job jobs := live_push(of_job, of_user, of_storage);
-    type_property constant text := 'ivo://ivoa.net/vospace/core#type';
     moment timestamptz;
     c record;
     met nodes;
@@ -3656,11 +3679,11 @@ begin
     select p.id, f.name, case when f.target is null then 'DataNode' else 'LinkNode' end, job.owner_id,
            p.inherit and p.public, case when p.inherit then p.group_read else '{}' end,
            case when p.inherit then p.group_write else '{}' end,
-           case when f.type is null then '{}' else jsonb_build_object(type_property, f.type) end, f.target, f.size,
+           properties_with_bytes('{}', false, f.type, f.time, null), f.target, f.size,
            f.md5, f.sha256, case when f.target is null then of_storage end, f.location,
            case when f.target is null then job.owner_id end, moment, case when f.target is null then moment end
-      from unnest(places, leaf_names, targets, locations, sizes, md5s, sha256s, types)
-           as f(parent, name, target, location, size, md5, sha256, type)
+      from unnest(places, leaf_names, targets, locations, sizes, md5s, sha256s, types, times)
+           as f(parent, name, target, location, size, md5, sha256, type, time)
       join nodes p on p.id = f.parent
     on conflict (parent_id, name) do nothing;
     -- What was there before, in the order of the ids.
@@ -3696,10 +3719,9 @@ begin
     update nodes n
        set size = f.size, md5 = f.md5, sha256 = f.sha256, storage_id = of_storage, location = f.location,
            stored_by = job.owner_id, changed = moment, modified = moment,
-           properties = case when job.keep_properties then n.properties - type_property else '{}' end
-                        || case when f.type is null then '{}' else jsonb_build_object(type_property, f.type) end
-      from unnest(places, leaf_names, locations, sizes, md5s, sha256s, types)
-           as f(parent, name, location, size, md5, sha256, type)
+           properties = properties_with_bytes(n.properties, job.keep_properties, f.type, f.time, null)
+      from unnest(places, leaf_names, locations, sizes, md5s, sha256s, types, times)
+           as f(parent, name, location, size, md5, sha256, type, time)
      where f.location is not null and n.parent_id = f.parent and n.name = f.name
        and n.location is distinct from f.location;
     update nodes n set structure = f.structure
@@ -4130,7 +4152,7 @@ $$;
 -- Turn the node to the whole: to its only segment, or to what was made of several.
 create function storage_api.store_whole(
     of_uuid uuid, of_id text, of_attempt text, new_location text, new_size bigint, new_md5 bytea, new_sha256 bytea,
-    new_type text, life double precision
+    new_type text, life double precision, new_time text default null, new_mode text default null
 ) returns void language plpgsql security definer set search_path = public, pg_temp as $$
 declare
     job jobs := job_of_partial(of_uuid, of_id);
@@ -4144,7 +4166,7 @@ begin
         raise exception 'the whole has % bytes, its parts %', new_size, p.size;
     end if;
     perform storage_api.store(of_uuid, job.id, job.owner_id, of_attempt, new_location, new_size, new_md5, new_sha256,
-                              new_type);
+                              new_type, new_time, new_mode);
     foreach source in array coalesce(p.parts, array[of_id]) loop
         perform drop_segments(source, 0, new_location);
         delete from partials where id = source and id <> of_id;
