@@ -244,8 +244,6 @@ def test_unlinking_an_open_file_that_is_in_the_space(here: Path, mount: Mount) -
         os.pwrite(file.fileno(), b"S", 0)
         assert os.pread(file.fileno(), 6, 0) == b"Stored"
     assert os.listdir(here) == []
-    mount.again()
-    assert os.listdir(here) == []
 
 
 def test_links(here: Path) -> None:
