@@ -250,7 +250,8 @@ class LocalFile:
 
     def _detach(self, changes: Changes) -> None:
         """Have the bytes live no longer than the handles that are open."""
-        _ = changes.descriptor
+        if self.is_open:
+            _ = changes.descriptor
         self._shelf.forget(changes)
 
     def _copy_small(self, made: Changes) -> None:
@@ -337,6 +338,8 @@ class LocalFile:
             if changes is not None:
                 self._detach(changes)
         attempted = await self._shelf.sender.stop(self)
+        if not self.is_open:
+            self.rest()
         self._shelf.unregister(self)
         return attempted or self._sealed is not None
 

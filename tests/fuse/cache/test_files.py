@@ -136,9 +136,23 @@ async def test_limit_of_clean_bytes(open_cache: OpenCache, remote: MemorySpace) 
     file = known(cache, remote, data)
     for _ in range(2):
         assert await whole(file) == data
+    assert await asyncio.gather(*(file.read(BLOCK * part, 2 * BLOCK) for part in range(39))) == [
+        data[BLOCK * part :][: 2 * BLOCK] for part in range(39)
+    ]
     used = sum(path.stat().st_blocks * 512 for path in (cache.directory / "blocks").iterdir())
     assert used <= 5 * BLOCK
     assert cache._shelf.blocks._bytes <= 4 * BLOCK
+
+
+async def test_limit_that_is_less_than_a_block(open_cache: OpenCache, remote: MemorySpace) -> None:
+    cache = await open_cache(Limits(bytes=1, block=BLOCK, write_back=3600))
+    data = os.urandom(5 * BLOCK)
+    file = known(cache, remote, data)
+    assert await whole(file) == data
+    await write(file, b"here", 2 * BLOCK)
+    await cache.settle()
+    assert remote.nodes[A].data == data[: 2 * BLOCK] + b"here" + data[2 * BLOCK + 4 :]
+    assert await whole(file) == remote.nodes[A].data
 
 
 async def test_changes_have_no_limit(open_cache: OpenCache, remote: MemorySpace) -> None:
@@ -394,6 +408,8 @@ async def test_files_that_rest_have_nothing_open(cache: Cache) -> None:
         file = new(cache, (f"{number}",))
         await write(file, b"x")
         file.release()
+        if number % 2:
+            await file.discard()
     assert len(os.listdir("/proc/self/fd")) <= before + 1
 
 
