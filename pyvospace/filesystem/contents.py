@@ -70,10 +70,11 @@ class Contents(Nodes):
         space, uri, entry = await self._end(path)
         if entry.type is NodeType.CONTAINER:
             raise plain(errno.EISDIR, path)
-        if etag is not None and entry.etag != etag:
-            raise OSError(errno.ESTALE, "the file has other bytes by now", path)
         with translated(path):
-            return await space.reader(uri, known=entry), described(path, entry)
+            reader = await space.reader(uri, known=entry)
+        if etag not in {None, reader.etag}:
+            raise OSError(errno.ESTALE, "the file has other bytes by now", path)
+        return reader, described(path, entry)
 
     async def _part(self, reader: Reader, start: int, stop: int, path: str) -> bytes:
         with translated(path):

@@ -131,8 +131,8 @@ class Nodes(Base):
         return await self._walked(path, maxdepth, levels) or {}
 
     async def _searched(self, path: str, named: str | None) -> dict[str, Info] | None:
-        """Find what is below a container by one search; None: it was reached through a link."""
-        space, uri = await self._place(path)
+        """Find what is below a container by one search; None: there is a link on the way to it."""
+        space, uri, _ = await self._end(path)
         found: dict[str, Info] = {}
         depth = len(uri.path)
         with translated(path):

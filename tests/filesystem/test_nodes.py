@@ -7,8 +7,10 @@ from uuid import uuid4
 
 import pytest
 
+from pyvospace.client.service import Service
 from pyvospace.client.sync import Space
 from pyvospace.filesystem import VOSpaceFileSystem
+from pyvospace.model.vocabulary import STANDARD_ENTRIES, STANDARD_SEARCH
 from tests.support.pair import Pair
 
 
@@ -158,3 +160,21 @@ def test_listings_that_are_kept(fs: VOSpaceFileSystem, tree: str, pair: Pair) ->
     keeping.invalidate_cache()
     assert not keeping.exists(f"{tree}/own")
     keeping.close()
+
+
+def test_services_of_others(fs: VOSpaceFileSystem, tree: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def offers(self: Service, standard: str) -> bool:
+        return standard not in {STANDARD_ENTRIES, STANDARD_SEARCH} and standard in await self._resources()
+
+    found = fs.find(tree, withdirs=True)
+    monkeypatch.setattr(Service, "_offers", offers)
+    assert fs.find(tree, withdirs=True) == found
+    assert fs.info(f"{tree}/b/three.txt")["etag"] is None
+    with fs.open(f"{tree}/b/three.txt") as opened:
+        assert opened.read() == b"333"
+    with pytest.raises(OSError, match="not empty"):
+        fs.rm(f"{tree}/a")
+    fs.mv(f"{tree}/b/three.txt", f"{tree}/a/one.fits")
+    assert fs.cat(f"{tree}/a/one.fits") == b"333"
+    fs.rm(f"{tree}/a", recursive=True)
+    assert fs.ls(tree, detail=False) == [f"{tree}/b", f"{tree}/empty"]
