@@ -74,6 +74,8 @@ class Changes:
     def descriptor(self) -> int:
         """Give the sparse file, open."""
         if self._descriptor < 0:
+            if self.forgotten:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
             self._descriptor = os.open(self.location, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             if not self._linked and self.size:
                 os.ftruncate(self._descriptor, self.size)

@@ -142,6 +142,8 @@ class LocalFile:
         if not top.missing.touches(start, stop):
             return top.read(start, stop)
         below = [(left, await self._read_below(top, left, right)) for left, right in top.missing.within(start, stop)]
+        if top is not (self._changes or self._sealed):
+            return await self.read(start, stop - start)  # it was sent meanwhile, or there is a newer one
         # Only now, in one step: what was written meanwhile lies above what was fetched.
         found = bytearray(top.read(start, stop))
         for begin, data in below:
@@ -436,6 +438,8 @@ class LocalFile:
             start, stop = next(iter(changes.missing))
             stop = min(stop, start + self._shelf.limits.block)
             data = await self._read_below(changes, start, stop)
+            if changes.forgotten:
+                return
             try:
                 changes.fill(start, data)
             except OSError as error:

@@ -198,36 +198,44 @@ class Sender:
         while True:
             try:
                 return await self._remote.push(changes)
-            except PreconditionFailed:
+            except Fault as fault:
                 tries += 1
-                if tries == _TRIES or file.discarded:
+                if tries == _TRIES or file.discarded or not await self._may_go_on(file, changes, fault):
                     raise
-            except OperationNotSupported:
-                if changes.version is None or changes.version.etag is None:
-                    raise
-                # A service that is not ours: it knows no versions, and the last writer wins there.
-                file.rebase(Version(None, changes.version.size))
-                continue
-            if await self._is_there(file, changes):
+            if await self._is_there(changes):
                 return await asyncio.to_thread(etag_of, changes.location)
 
-    async def _is_there(self, file: LocalFile, changes: Changes) -> bool:
-        """Look at what is in the way; say whether these are just our bytes.
+    async def _may_go_on(self, file: LocalFile, changes: Changes, fault: Fault) -> bool:
+        """Find out what is in the way, and how to go on; say whether anything can be done."""
+        if (
+            isinstance(fault, OperationNotSupported)
+            and changes.version is not None
+            and changes.version.etag is not None
+        ):
+            # A service that is not ours: it knows no versions, and the last writer wins there.
+            file.rebase(Version(None, changes.version.size))
+            return True
+        if not isinstance(fault, PreconditionFailed):
+            # An earlier try may have had its effect though its answer was lost; then nothing is to be refused.
+            return file in self._pauses and not _passes(fault) and await self._is_there(changes)
+        entry = await self._remote.entry(changes.path)
+        if entry is None:
+            file.rebase(None)
+        elif entry.type is NodeType.DATA and entry.etag is None:
+            file.rebase(Version(None, entry.length or 0))
+        elif not await self._is_there(changes):
+            self._put_beside(file, changes)
+        return True
+
+    async def _is_there(self, changes: Changes) -> bool:
+        """Say whether what the space has are just our bytes.
 
         The answer to an earlier try may have been lost, perhaps that of a process that was killed.
         """
         entry = await self._remote.entry(changes.path)
-        if entry is None:
-            file.rebase(None)
+        if entry is None or entry.type is not NodeType.DATA or entry.etag is None:
             return False
-        if entry.type is NodeType.DATA:
-            if entry.etag is None:
-                file.rebase(Version(None, entry.length or 0))
-                return False
-            if entry.etag == await asyncio.to_thread(etag_of, changes.location):
-                return True
-        self._put_beside(file, changes)
-        return False
+        return entry.etag == await asyncio.to_thread(etag_of, changes.location)
 
     def _put_beside(self, file: LocalFile, changes: Changes) -> None:
         path, kept = changes.path, beside(changes.path, "conflict", self._user)
