@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from pyvospace.fuse.names import Names
     from pyvospace.fuse.volume import Volume
 
-_TYPES = {stat.S_IFDIR: NodeType.CONTAINER, stat.S_IFLNK: NodeType.LINK, stat.S_IFREG: NodeType.DATA}
-
 
 class Changes:
     """What programs do to names and attributes; what they do to bytes is the cache's."""
@@ -29,6 +27,7 @@ class Changes:
         self._tree = volume.tree
         self._remote = volume.remote
         self._cache = volume.cache
+        self._descriptions = volume.descriptions
 
     # ------------------------------------------------------------------ making
 
@@ -166,7 +165,7 @@ class Changes:
         if kept == before or inode.kind == stat.S_IFLNK:
             return
         if inode.local is None or not inode.local.touch(mode=kept):
-            await self._remote.describe(inode.path, _TYPES[inode.kind], mode=kept)
+            await self._descriptions.describe(inode, mode=kept)
         inode.kept = kept
         self._tree.touched(inode)
 
@@ -177,7 +176,7 @@ class Changes:
             return
         if local is None or not local.touch(mtime_ns=mtime_ns):
             if not inode.gone:
-                await self._remote.describe(inode.path, _TYPES[inode.kind], mtime_ns=mtime_ns)
+                await self._descriptions.describe(inode, mtime_ns=mtime_ns)
             inode.stamp = mtime_ns
         inode.mtime_ns = mtime_ns
         self._tree.touched(inode)

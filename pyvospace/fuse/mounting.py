@@ -22,6 +22,7 @@ from pyvospace.client.administration import Administration
 from pyvospace.client.retry import Retry
 from pyvospace.fuse import waiting
 from pyvospace.fuse.cache import Cache, Limits, cache_directory
+from pyvospace.fuse.descriptions import Descriptions
 from pyvospace.fuse.names import Links
 from pyvospace.fuse.notify import notify
 from pyvospace.fuse.operations import Operations
@@ -83,7 +84,9 @@ async def serve(wanted: Wanted, ready: Callable[[], None]) -> int:
         cache = await _cache(wanted, space, root)
         stack.push_async_callback(cache.close)
         links = Links(root, str(wanted.directory))
-        volume = Volume(Tree(wanted.view, links), Remote(space, root, wanted.limits.patience), cache, links)
+        remote = Remote(space, root, wanted.limits.patience)
+        descriptions = Descriptions(remote, rest=wanted.limits.write_back > 0)
+        volume = Volume(Tree(wanted.view, links), remote, cache, links, descriptions)
         volume.start(top)
         record = Record(
             pid=os.getpid(),
@@ -95,6 +98,7 @@ async def serve(wanted: Wanted, ready: Callable[[], None]) -> int:
         )
         await stack.enter_async_context(Answers(record, lambda: _status(cache)))
         await _Session(wanted, volume, str(root)).run(ready)
+        await descriptions.settle()
         return await _settle(cache, wanted.directory)
 
 

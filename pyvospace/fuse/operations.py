@@ -351,7 +351,8 @@ class Operations(pyfuse3.Operations):
         await self._directories.pop(fh).close()
 
     async def fsyncdir(self, fh: pyfuse3.FileHandleT, datasync: bool) -> None:
-        """Do nothing: a directory is durable as soon as it is there, and what is unsent is so by its fsync."""
+        """Wait until modes and times are in the space; directories themselves are as soon as they are made."""
+        await self._volume.descriptions.settle()
 
     # ------------------------------------------------------------------ the rest
 

@@ -54,7 +54,7 @@ class Inode:
     """A node as the kernel knows it."""
 
     __slots__ = (
-        "active_until", "attributes", "changed_ns", "children", "etag", "fresh_until", "gone", "in_space",
+        "active_until", "attributes", "changed_ns", "children", "describing", "etag", "fresh_until", "gone", "in_space",
         "kept", "kind", "listed_at", "listed_until", "local", "lookups", "mtime_ns", "name", "number", "opens",
         "parent", "public", "readable", "removed", "since", "singles", "size", "stamp", "target", "writable",
     )  # fmt: skip
@@ -79,11 +79,12 @@ class Inode:
         self.fresh_until = NEVER
         self.since = NEVER
         """When it was made or changed here for the last time; what was asked before says nothing about it."""
-        self.lookups = 0
-        """How often the kernel was told of it, less what it has forgotten."""
-        self.opens = 0
+        self.lookups = self.opens = 0
+        """How often the kernel was told of it, less what it has forgotten; and how many handles there are."""
         self.local: LocalFile | None = None
         """Bytes of a file that is open or unsent."""
+        self.describing = False
+        """Its mode or time are to be sent."""
         self.gone = False
         """It has no name any more."""
         self.children: dict[bytes, Inode] = {}
@@ -119,7 +120,7 @@ class Inode:
     @property
     def unsent(self) -> bool:
         """Whether what is here is newer than what the space has."""
-        return self.local is not None and self.local.dirty
+        return self.describing or (self.local is not None and self.local.dirty)
 
     def is_complete(self, now: float) -> bool:
         """Say whether `children` is believed to be all that there is.

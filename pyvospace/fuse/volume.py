@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pyvospace.fuse.cache import Cache, Sent, UnsentFile
+    from pyvospace.fuse.descriptions import Descriptions
     from pyvospace.fuse.names import Links, Names
     from pyvospace.fuse.remote import Remote
     from pyvospace.model.entries import Entry
@@ -38,8 +39,9 @@ _RECENT: Final = 1.0
 class Volume:
     """A mounted container: what is known of it, what is here, and where to ask."""
 
-    def __init__(self, tree: Tree, remote: Remote, cache: Cache, links: Links) -> None:
+    def __init__(self, tree: Tree, remote: Remote, cache: Cache, links: Links, descriptions: Descriptions) -> None:
         self.tree = tree
+        self.descriptions = descriptions
         self.remote = remote
         self.cache = cache
         self.links = links

@@ -8,6 +8,7 @@ import stat
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import cast
 
 import pyfuse3
 import pytest
@@ -15,9 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyvospace.client.failures import ContentChanged, ServiceUnreachable
+from pyvospace.fuse.descriptions import Descriptions
 from pyvospace.fuse.errors import ERRORS, answered, errno_of
 from pyvospace.fuse.modes import shown_mode
-from pyvospace.fuse.names import Links, attribute_of, is_possible, property_of, text_of
+from pyvospace.fuse.names import Links, Names, attribute_of, is_possible, property_of, text_of
+from pyvospace.fuse.remote import Remote
 from pyvospace.fuse.tree import Inode, Tree, View
 from pyvospace.fuse.waiting import _Lock
 from pyvospace.model import faults
@@ -249,3 +252,44 @@ async def test_a_task_that_comes_again_at_once_keeps_the_turn() -> None:
     await asyncio.gather(serve("other"), serve("one"))
     assert len(turns) == 6
     assert "oneoneone" in "".join(turns)
+
+
+class Told:
+    """A space that only hears what is said of nodes."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[Names, dict[str, int]]] = []
+        self.refusal: Fault | None = None
+
+    async def describe(self, path: Names, kind: NodeType, **told: int) -> None:
+        assert kind is NodeType.CONTAINER
+        self.heard.append((path, told))
+        if self.refusal is not None:
+            raise self.refusal
+
+
+async def test_what_belongs_together_is_told_at_once(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
+    told = Told()
+    descriptions = Descriptions(cast("Remote", told), rest=True)
+    directories = [tree.add(tree.root, name, stat.S_IFDIR) for name in (b"a", b"b", b"c")]
+    for directory in directories:
+        await descriptions.describe(directory, mode=0o755)
+        await descriptions.describe(directory, mtime_ns=5)
+    assert all(one.unsent for one in directories)
+    assert not told.heard
+    tree.remove(directories[1])
+    told.refusal = faults.NodeLocked("by somebody")
+    await descriptions.settle()
+    assert told.heard == [(("a",), {"mode": 0o755, "mtime_ns": 5}), (("c",), {"mode": 0o755, "mtime_ns": 5})]
+    assert not any(one.unsent for one in directories)
+    assert "by somebody" in caplog.text
+
+
+async def test_who_may_not_write_hears_it_at_once(tree: Tree) -> None:
+    told = Told()
+    told.refusal = faults.PermissionDenied("not yours")
+    directory = tree.add(tree.root, b"a", stat.S_IFDIR)
+    for rest in (True, False):
+        directory.writable = not rest
+        with pytest.raises(faults.PermissionDenied):
+            await Descriptions(cast("Remote", told), rest=rest).describe(directory, mode=0o700)
