@@ -27,7 +27,9 @@ async def open_cache(tmp_path: Path, remote: MemorySpace) -> AsyncIterator[OpenC
     """Open caches; they are closed behind the test."""
     opened: list[Cache] = []
 
-    async def begin(limits: Limits = SLOW, directory: Path = tmp_path / "mounts") -> Cache:
+    async def begin(
+        limits: Limits = SLOW, directory: Path = tmp_path / "mounts", remote: MemorySpace = remote
+    ) -> Cache:
         cache = await Cache.open(directory, remote.space, ROOT, limits, user="alice")
         opened.append(cache)
         return cache
