@@ -8,7 +8,6 @@ import secrets
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -21,6 +20,7 @@ from ssl import SSLContext
 from pyvospace.config.settings import DatabaseSettings
 from pyvospace.db.bootstrap import add_user, bootstrap, create_token
 from pyvospace.db.pool import Database
+from tests.support.forking import Forked
 
 AUTHORITY = "localhost~space"
 PREFIXES = ("ivo://localhost/space/gms?", "ivo://cadc.nrc.ca/gms?")
@@ -57,7 +57,7 @@ class Pair:
     workers: int = 1
     token: str = ""
     admin_token: str = ""
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    processes: dict[str, subprocess.Popen[bytes] | Forked] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.port, self.storage_port = free_ports(2)
@@ -100,15 +100,8 @@ class Pair:
     def start(self, *names: str) -> None:
         """Start the servers, or those named, and wait until they answer."""
         for name in names or ("metadata", "storage"):
-            log = (self.data / f"{name}.log").open("ab")
-            self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "pyvospace", name],
-                env=self.server_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-            log.close()
+            with (self.data / f"{name}.log").open("ab") as log:
+                self.processes[name] = Forked([name], self.server_environment(), log=log.fileno())
         for name in names or ("metadata", "storage"):
             self._wait(name)
 
