@@ -310,6 +310,7 @@ class Operations(pyfuse3.Operations):
         """Make what was written durable on this machine, and tell what sending it failed with."""
         await self._files[fh].fsync()
 
+    @answered
     async def release(self, fh: pyfuse3.FileHandleT) -> None:
         """Forget a handle."""
         node = self._inodes.pop(fh)
@@ -317,7 +318,13 @@ class Operations(pyfuse3.Operations):
         self._closed(node, self._files.pop(fh))
 
     def _closed(self, node: Inode, local: LocalFile) -> None:
-        local.release()
+        try:
+            local.release()
+        finally:
+            self._rest(node, local)
+
+    @staticmethod
+    def _rest(node: Inode, local: LocalFile) -> None:
         if node.opens or node.local is not local or local.dirty:
             return
         node.size, node.mtime_ns = local.size, local.mtime_ns
@@ -346,10 +353,12 @@ class Operations(pyfuse3.Operations):
         """Give children with their attributes."""
         await self._directories[fh].read(start_id, token)
 
+    @answered
     async def releasedir(self, fh: pyfuse3.FileHandleT) -> None:
         """Close a directory."""
         await self._directories.pop(fh).close()
 
+    @answered
     async def fsyncdir(self, fh: pyfuse3.FileHandleT, datasync: bool) -> None:
         """Wait until modes and times are in the space; directories themselves are as soon as they are made."""
         await self._volume.descriptions.settle()
