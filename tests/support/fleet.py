@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -14,12 +13,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pyvospace.db.pool import Database
+from tests.support.forking import Forked
 from tests.support.pair import free_ports
 
 if TYPE_CHECKING:
     from asyncpg import Record
 
-    from tests.support.pair import Pair
+from tests.support.forking import Forked
+from tests.support.pair import Pair
 
 _PATIENCE = 30.0
 
@@ -31,7 +32,7 @@ class Fleet:
     pair: Pair
     ports: dict[str, int] = field(default_factory=dict)
     settings: dict[str, Mapping[str, str]] = field(default_factory=dict)
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    processes: dict[str, Forked] = field(default_factory=dict)
 
     def add(self, name: str, **settings: str) -> None:
         """Start one more, with settings of the section ``storage`` beside the usual ones."""
@@ -52,13 +53,7 @@ class Fleet:
             **{f"PYVOSPACE_STORAGE__{key.upper()}": value for key, value in self.settings[name].items()},
         }
         with (self.pair.data / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "pyvospace", "storage"],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+            self.processes[name] = Forked(["storage"], environment, log=log.fileno())
         end = time.monotonic() + _PATIENCE
         while time.monotonic() < end and self.processes[name].poll() is None:
             with suppress(urllib.error.URLError, OSError):
