@@ -19,8 +19,7 @@ from tests.support.pair import free_ports
 if TYPE_CHECKING:
     from asyncpg import Record
 
-from tests.support.forking import Forked
-from tests.support.pair import Pair
+    from tests.support.pair import Pair
 
 _PATIENCE = 30.0
 
