@@ -49,12 +49,10 @@ def nodes(ctx: typer.Context, incomplete: str) -> list[str]:
 async def _offered(access: Access, start: str, begun: str) -> list[str]:
     import asyncio
 
-    from pyvospace.cli.session import home_of, needs_home
     from pyvospace.client import Retry, Space
 
     async with asyncio.timeout(_PATIENCE), Space.of(access, retry=Retry(attempts=1)) as space:
-        home = await home_of(access) if needs_home(start, access) else None
-        uri = await space.uri(f"{home}/{start[len(_SCHEME) :]}" if home else start)
+        uri = await space.uri(start)
         found = await _children(space, uri, begun)
         if len(found) == 1 and found[0].endswith("/"):
             # The shell would take it for complete and write a space: so offer what is in it, too.

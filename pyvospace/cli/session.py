@@ -45,7 +45,6 @@ class Session:
     def __init__(self, options: Access) -> None:
         self._spaces = find_spaces(options)
         self._open: dict[Access, Space] = {}
-        self._homes: dict[Access, str | None] = {}
         self._stack = AsyncExitStack()
         self.failure: Fault | OSError | None = None
         """The first one of those that did not end the command."""
@@ -83,13 +82,7 @@ class Session:
         """
         if not is_uri(text):
             raise InvalidURI(f"{text!r} is no URI of a node: write vos:path, vos:/path or vos://authority/path")
-        authority = authority_of(text)
-        space = await self.space(authority)
-        access = self._spaces.of(authority)
-        if needs_home(text, access):
-            if access not in self._homes:
-                self._homes[access] = await home_of(access)
-            text = f"{home}/{text[4:]}" if (home := self._homes[access]) else text
+        space = await self.space(authority_of(text))
         return Place(space, await space.uri(text))
 
     async def places(self, text: str) -> list[Place]:
@@ -146,22 +139,6 @@ class Session:
                 if near is not None:
                     return near
         return hints.hint(error, anonymous=anonymous)
-
-
-async def home_of(access: Access) -> str | None:
-    """Ask the service for the URI of the caller's home; None: there is none, or it does not say."""
-    from pyvospace.client.administration import Administration
-
-    with suppress(Fault):
-        async with Administration.of(access) as service:
-            home = (await service.ask("GET", "/profile")).get("home")
-            return str(home) if home else None
-    return None
-
-
-def needs_home(text: str, access: Access) -> bool:
-    """Say whether a URI is relative, and nobody has said to what."""
-    return access.home is None and text[4:5] != "/"
 
 
 def _split(text: str) -> tuple[str, str]:

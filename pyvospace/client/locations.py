@@ -17,6 +17,11 @@ def is_uri(text: str) -> bool:
     return text[: len(SCHEME)].lower() == SCHEME
 
 
+def is_relative(text: str) -> bool:
+    """Say whether a URI begins in a home."""
+    return is_uri(text) and text[len(SCHEME) : len(SCHEME) + 1] != "/"
+
+
 def authority_of(text: str) -> str | None:
     """Give the authority that a URI names; None: a short form, which names none."""
     return NodeUri.parse(text).authority if text[4:6] == "//" else None

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from pyvospace.client.access import Access
+from pyvospace.client.failures import ServiceUnreachable
 from pyvospace.client.http import Http, Timeouts
-from pyvospace.client.locations import resolve
+from pyvospace.client.locations import is_relative, resolve
 from pyvospace.client.logins import StoredLogin
 from pyvospace.client.retry import Retry
-from pyvospace.model.faults import InvalidData, InvalidURI, NotFound, OperationNotSupported, PermissionDenied
+from pyvospace.model.faults import Fault, InvalidData, InvalidURI, NotFound, OperationNotSupported, PermissionDenied
 from pyvospace.model.uris import NodeUri
 from pyvospace.model.vocabulary import STANDARD_NODES
 from pyvospace.wire.nodes import read_node
@@ -98,7 +100,12 @@ class Service:
             It is none, or of another space.
         """
         authority = await self.authority()
-        uri = text if isinstance(text, NodeUri) else resolve(text, authority, self._home)
+        if isinstance(text, NodeUri):
+            uri = text
+        else:
+            if self._home is None and is_relative(text):
+                self._home = await self._home_of_caller()
+            uri = resolve(text, authority, self._home)
         if uri.authority != authority:
             raise InvalidURI(f"{uri} is not of the space {authority} at {self.url}")
         return uri
@@ -113,6 +120,16 @@ class Service:
                 answer = await self._http.ask("GET", root, credential=False)
             self._authority = read_node(answer.body).uri.authority
         return self._authority
+
+    async def _home_of_caller(self) -> str:
+        """Ask the service for it (an extension of our own); empty: there is none, or the service does not say."""
+        try:
+            answer = await self._http.ask("GET", f"{self.url}/profile")
+            return str(json.loads(answer.body)["home"] or "")
+        except ServiceUnreachable:
+            raise
+        except (Fault, ValueError, KeyError, TypeError):
+            return ""
 
     async def _url(self, *standards: str) -> str:
         """Find the URL of a resource, by the first of its names that the service knows."""

@@ -49,7 +49,8 @@ class Space(Auditing, Versions, Contents, Moves):
     authority
         Name of the space in URIs; if it is not given, the service is asked once.
     home
-        Container in which relative URIs (``vos:path``) begin, as a path or a URI.
+        Container in which relative URIs (``vos:path``) begin, as a path or a URI; if it is not given, the service is
+        asked for the caller's.
     ca_file
         Certificates (PEM) to trust besides the system's or those of SSL_CERT_FILE.
     timeouts, retry

@@ -208,3 +208,11 @@ async def test_a_listing_of_many(space: Space, folder: NodeUri) -> None:
     for number in range(520):
         await space.create_node(Node(folder.child(f"{number:04}"), NodeType.DATA))
     assert await names(space, folder) == [f"{number:04}" for number in range(520)]
+
+
+async def test_the_service_knows_where_home_is(pair: Pair) -> None:
+    async with Space(pair.url, token=pair.token) as space:
+        assert await space.uri("vos:a%20b") == NodeUri(pair.authority, ("home", pair.user, "a b"))
+    async with Space(pair.url) as nobody:
+        with pytest.raises(InvalidURI, match="VOSPACE_HOME"):
+            await nobody.uri("vos:x")
