@@ -7,7 +7,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from pyvospace.fuse.cache.records import Version
-from pyvospace.fuse.modes import kept_mode
+from pyvospace.fuse.modes import kept_mode, kept_time
 from pyvospace.fuse.names import text_of
 from pyvospace.fuse.tree import Inode
 from pyvospace.model.faults import InvalidArgument
@@ -171,7 +171,7 @@ class Changes:
 
     async def set_mtime(self, inode: Inode, mtime_ns: int) -> None:
         """Set when a file was changed."""
-        local = inode.local
+        local, mtime_ns = inode.local, kept_time(mtime_ns)
         if mtime_ns == (inode.mtime_ns if local is None else local.mtime_ns):
             return
         if local is None or not local.touch(mtime_ns=mtime_ns):

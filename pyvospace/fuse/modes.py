@@ -14,6 +14,8 @@ _ALL: Final = 0o777
 _READ: Final = 0o444
 _WRITE: Final = 0o222
 _SEARCH: Final = 0o111
+_EARLIEST: Final = -(1 << 63)
+_LATEST: Final = (1 << 63) - 1
 
 
 def shown_mode(kind: int, *, readable: bool, writable: bool, public: bool, kept: int | None) -> int:
@@ -44,3 +46,11 @@ def shown_mode(kind: int, *, readable: bool, writable: bool, public: bool, kept:
 def kept_mode(asked: int) -> int:
     """Give what is kept of a mode that a program asks for."""
     return asked & _ALL
+
+
+def kept_time(asked: int) -> int:
+    """Give what is kept of a time in nanoseconds: from 1677 to 2262, the nearest of these, as file systems do it.
+
+    Neither the journal nor a space has room for all that a program may ask for.
+    """
+    return min(max(asked, _EARLIEST), _LATEST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
 import time
@@ -306,6 +307,20 @@ def test_modes_and_times_are_kept(here: Path, mount: Mount) -> None:
             assert (name, turn, found.st_mtime_ns // 1000) == (name, turn, when // 1000)
         assert os.readlink(here / "link") == "file"
         mount.again()
+
+
+@pytest.mark.parametrize("when", [-(10**11), 10**11], ids=["before 1677", "after 2262"])
+def test_times_that_nobody_keeps_are_the_nearest(here: Path, mount: Mount, when: int) -> None:
+    with (here / "unsent").open("wb") as file:
+        file.write(b"x")
+        os.utime(file.fileno(), (when, when))
+        os.fsync(file.fileno())
+    mount.again()
+    os.utime(here / "unsent", (0, 0))
+    os.utime(here / "unsent", (when, when))
+    mount.again()
+    assert (here / "unsent").stat().st_mtime == pytest.approx(math.copysign(2**63 / 1e9, when))
+    assert (here / "unsent").read_bytes() == b"x"
 
 
 def test_what_changes_a_file_changes_its_times(here: Path) -> None:
