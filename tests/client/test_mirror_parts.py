@@ -89,6 +89,10 @@ def test_digests_are_remembered_as_long_as_the_file_is_the_same(
     with monkeypatch.context() as unreadable:
         unreadable.setattr("pyvospace.client.mirror.known._digests", None)
         assert known.of(file) == first
+    assert (tmp_path / "cache" / "digests.sqlite").stat().st_mode & 0o077 == 0
+    far = 3 * 2**62
+    os.utime(file, ns=(far, far))
+    assert known.of(file) == first  # not remembered: there is no room for such a time
     file.write_bytes(b"two")
     os.utime(file, ns=(10**18, 10**18))
     second = known.of(file)

@@ -63,7 +63,7 @@ class KnownDigests:
         try:
             with closing(self._open()) as connection:
                 row = connection.execute(_FIND, key).fetchone()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError) as error:  # times after 2262 have no room there
             log.info("%s: %s", self._file, error)
             return None
         return None if row is None else Digests(*row)
@@ -71,9 +71,10 @@ class KnownDigests:
     def _keep(self, key: _Key, found: Digests) -> None:
         try:
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # nobody else's business
             with closing(self._open()) as connection, connection:
                 connection.execute(_KEEP, (*key, found.md5, found.sha256))
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, OverflowError) as error:
             log.info("%s: %s; digests are not remembered", self._file, error)
 
     def _open(self) -> sqlite3.Connection:
