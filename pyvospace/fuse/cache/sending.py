@@ -52,6 +52,9 @@ _TRIES: Final = 8
 """How often the space may say in a row that something else is there than it said before."""
 _QUIET: Final = 0.3
 """Seconds without a change after which programs count as idle; before that they get the machine."""
+_SMALL: Final = 1 << 20
+_AT_ONCE: Final = 4
+"""Files up to this size wait for disks and answers, not for bytes: so many times as many of them are sent at once."""
 _LONGEST_WAIT: Final = 15.0
 """Seconds that a file waits for that."""
 _MANY: Final = 20_000
@@ -124,7 +127,7 @@ class Sender:
         now = self._loop.time()
         if now < self._quiet_until:
             return self._quiet_until
-        while self._queue and len(self._tasks) < self._shelf.limits.uploads:
+        while self._queue and self._has_room(self._queue[0][2]):
             due, _, file = self._queue[0]
             if self._due.get(file) != due:
                 heapq.heappop(self._queue)
@@ -135,6 +138,11 @@ class Sender:
             heapq.heappop(self._queue)
             self._begin(file)
         return None
+
+    def _has_room(self, file: LocalFile) -> bool:
+        """Say whether it may be sent beside those that are under way."""
+        most = self._shelf.limits.uploads
+        return len(self._tasks) < (most if file.size > _SMALL else most * _AT_ONCE)
 
     def _gives_way(self, now: float, due: float) -> float:
         """Give when to look again, since programs are at work and nobody waits; 0: now is the time."""
