@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ _TASKS: Final = 64
 """Requests of the kernel that are worked on at once."""
 _IDLE: Final = 4
 """Tasks that wait for the next request; beginning one anew costs more."""
+_LOOK: Final = 1.0
+"""Seconds between two looks whether it is mounted still."""
 _SWEEP: Final = 30.0
 """Seconds between two looks for what can be forgotten."""
 _READ_AHEAD: Final = 1024
@@ -57,7 +60,7 @@ class Wanted:
     view: View
     limits: Limits
     cache: Path | None = None
-    """Directory for caches; None: the user's usual one."""
+    """Directory for caches, of any space and user; None: the user's usual one."""
     allow_other: bool = False
     log: str | None = None
     """File; only told to those who ask for the mounts."""
@@ -112,6 +115,8 @@ def check_directory(directory: Path) -> None:
     """
     if not Path("/dev/fuse").exists():
         raise InvalidArgument("there is no /dev/fuse: load the kernel module fuse, or give the container that device")
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        raise InvalidArgument("/dev/fuse is not for users of this machine: its administrator lets them by chmod 666")
     if os.getuid() and shutil.which("fusermount3") is None:
         raise InvalidArgument("there is no fusermount3, which mounts for users: install the package fuse3")
     if is_mounted(directory):
@@ -137,7 +142,7 @@ async def _top(space: Space, uri: str) -> tuple[NodeUri, Entry]:
 
 async def _cache(wanted: Wanted, space: Space, root: NodeUri) -> Cache:
     user = await _user(wanted.access)
-    directory = wanted.cache or cache_directory(space.url, user, root.authority)
+    directory = cache_directory(space.url, user, root.authority, wanted.cache)
     return await Cache.open(directory, space, root, wanted.limits, user=user)
 
 
@@ -206,15 +211,15 @@ class _Session:
         except RuntimeError as error:
             raise OSError(f"{self._wanted.directory} cannot be mounted: {_reason(self._wanted)}") from error
         try:
-            await self._serve(ready)
+            await self._serve(operations, ready)
         finally:
             notify("STOPPING=1")
             pyfuse3.close(unmount=is_mounted(self._wanted.directory))
 
-    async def _serve(self, ready: Callable[[], None]) -> None:
+    async def _serve(self, operations: Operations, ready: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         main = asyncio.create_task(pyfuse3.main(min_tasks=_IDLE, max_tasks=_TASKS))
-        sweeper = asyncio.create_task(self._sweep())
+        watcher = asyncio.create_task(self._watch(operations))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._leave)
         try:
@@ -227,14 +232,25 @@ class _Session:
             await main
             log.info("%s is unmounted", self._wanted.directory)
         finally:
-            sweeper.cancel()
+            watcher.cancel()
             if self._leaving is not None:
                 self._leaving.cancel()
 
-    async def _sweep(self) -> None:
+    async def _watch(self, operations: Operations) -> None:
+        """Forget what is not needed, and notice the end of a mount that others hold on to.
+
+        Each container and service with mounts of its own that began meanwhile has a copy of ours, and the kernel tells
+        us of the end only when the last one has gone.
+        """
+        sweep_at = time.monotonic() + _SWEEP
         while True:
-            await asyncio.sleep(_SWEEP)
-            self._volume.tree.sweep()
+            await asyncio.sleep(_LOOK)
+            if not operations.in_use and not is_mounted(self._wanted.directory):
+                pyfuse3.terminate()
+                return
+            if time.monotonic() > sweep_at:
+                self._volume.tree.sweep()
+                sweep_at = time.monotonic() + _SWEEP
 
     def _leave(self) -> None:
         if self._leaving is None:
@@ -252,7 +268,8 @@ class _Session:
         pyfuse3.terminate()
 
     def _options(self) -> set[str]:
-        options = {"default_permissions", f"fsname={self._name}", "subtype=pyvospace", "noatime", "nosuid", "nodev"}
+        name = self._name.replace(",", "\\,")  # what separates options
+        options = {"default_permissions", f"fsname={name}", "subtype=pyvospace", "noatime", "nosuid", "nodev"}
         if self._wanted.view.read_only:
             options.add("ro")
         if self._wanted.allow_other:
@@ -270,7 +287,7 @@ async def _run(*command: str) -> int:
 def _reason(wanted: Wanted) -> str:
     if wanted.allow_other and os.getuid():
         return "--allow-other needs user_allow_other in /etc/fuse.conf"
-    return "fusermount3 says why above"
+    return f"fusermount3 says why {f'in {wanted.log}' if wanted.log else 'above'}"
 
 
 def _read_ahead(directory: Path) -> None:

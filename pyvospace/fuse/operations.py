@@ -54,6 +54,11 @@ class Operations(pyfuse3.Operations):
         self._next = 1
         self._room: tuple[float, Room | None] = (0.0, None)
 
+    @property
+    def in_use(self) -> bool:
+        """Whether a program has something open."""
+        return bool(self._files or self._directories)
+
     # ------------------------------------------------------------------ names and attributes
 
     @answered

@@ -46,7 +46,7 @@ def log_file(directory: Path) -> Path:
 def is_mounted(directory: Path) -> bool:
     """Say whether something of ours is mounted at an absolute path; the path itself is not touched."""
     shown = str(directory).replace("\\", "\\134").replace(" ", "\\040").replace("\t", "\\011").replace("\n", "\\012")
-    with Path("/proc/self/mounts").open() as lines:
+    with Path("/proc/self/mounts").open(errors="surrogateescape") as lines:
         return any(line.split()[1:3] == [shown, TYPE] for line in lines)
 
 

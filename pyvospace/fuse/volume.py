@@ -83,7 +83,7 @@ class Volume:
 
     async def _ask(self, parent: Inode, name: bytes) -> Inode | None:
         parent.singles += 1
-        if parent.singles > _SINGLES and len(parent.children) <= _WHOLE:
+        if self._is_worth_listing(parent):
             await self.list(parent)
             if parent.singles == 0:
                 return parent.children.get(name)
@@ -97,6 +97,10 @@ class Volume:
                 _tell(parent, known)
             return found
         return self.learn(parent, entry, asked)
+
+    def _is_worth_listing(self, parent: Inode) -> bool:
+        many = parent.singles > _SINGLES and len(parent.children) <= _WHOLE
+        return many and parent.readable and self.tree.view.fresh > 0
 
     def learn(self, parent: Inode, entry: Entry, asked: float) -> Inode | None:
         """Take over what the space says of a child; see `Tree.learn`."""
