@@ -52,7 +52,7 @@ _TRIES: Final = 8
 """How often the space may say in a row that something else is there than it said before."""
 _QUIET: Final = 0.3
 """Seconds without a change after which programs count as idle; before that they get the machine."""
-_SMALL: Final = 1 << 20
+_LITTLE: Final = MIB
 _AT_ONCE: Final = 4
 """Files up to this size wait for disks and answers, not for bytes: so many times as many of them are sent at once."""
 _LONGEST_WAIT: Final = 15.0
@@ -142,7 +142,7 @@ class Sender:
     def _has_room(self, file: LocalFile) -> bool:
         """Say whether it may be sent beside those that are under way."""
         most = self._shelf.limits.uploads
-        return len(self._tasks) < (most if file.size > _SMALL else most * _AT_ONCE)
+        return len(self._tasks) < (most if file.size > _LITTLE else most * _AT_ONCE)
 
     def _gives_way(self, now: float, due: float) -> float:
         """Give when to look again, since programs are at work and nobody waits; 0: now is the time."""
