@@ -114,7 +114,6 @@ class Passthrough(pyfuse3.Operations):
             setattr(entry, name, getattr(found, name))
         if found.st_ino == self._root:
             entry.st_ino = pyfuse3.ROOT_INODE
-        entry.generation = 0
         entry.entry_timeout = entry.attr_timeout = _KEPT
         entry.st_blksize = 1 << 20
         entry.st_blocks = found.st_blocks
