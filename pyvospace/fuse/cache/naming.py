@@ -29,8 +29,12 @@ def beside(path: Names, why: str, user: str) -> Names:
     return (*above, stem.encode()[:room].decode(errors="ignore") + mark + suffix)
 
 
-def cache_directory(url: str, user: str, authority: str) -> Path:
-    """Give the place for caches of mounts of one space by one user."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    name = hashlib.sha256("\n".join((url.rstrip("/"), user, authority)).encode()).hexdigest()[:32]
-    return (Path(base) if base else Path.home() / ".cache") / "pyvospace" / "mounts" / name
+def cache_directory(url: str, user: str, authority: str, base: Path | None = None) -> Path:
+    """Give the place for caches of mounts of one space by one user, below `base` or the usual directory.
+
+    What is unsent of one space must never come to another, nor to another user's name.
+    """
+    if base is None:
+        home = os.environ.get("XDG_CACHE_HOME")
+        base = (Path(home) if home else Path.home() / ".cache") / "pyvospace" / "mounts"
+    return base / hashlib.sha256("\n".join((url.rstrip("/"), user, authority)).encode()).hexdigest()[:32]

@@ -193,6 +193,8 @@ def test_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     one, other = cache_directory("http://h/s", "alice", "h~s"), cache_directory("http://h/s", "bob", "h~s")
     assert one.parent == tmp_path / "pyvospace" / "mounts"
     assert one != other
+    elsewhere = cache_directory("http://h/s", "alice", "h~s", tmp_path)
+    assert elsewhere == tmp_path / one.name  # whose unsent files are whose is clear there too
 
 
 # ---------------------------------------------------------------------- every moment
