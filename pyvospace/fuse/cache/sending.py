@@ -316,6 +316,9 @@ class Sender:
                 raise file.failure
             if file.trouble is not None and self._loop.time() > deadline:
                 raise file.trouble
+            if file.outgoing is None:  # it was written to again before it was sent: as it stands now
+                file.hand_over()
+                self.schedule(file, 0)
             await self._news.setdefault(file, asyncio.Event()).wait()
 
     async def stop(self, file: LocalFile) -> bool:
@@ -324,6 +327,8 @@ class Sender:
         self._pauses.pop(file, None)
         task = self._tasks.get(file)
         if task is None:
+            if file in self._news:  # who waits for it waits for nothing any more
+                self._news.pop(file).set()
             return False
         if file.size <= _SMALL:
             # Better an answer than a connection that breaks off: then nobody knows.

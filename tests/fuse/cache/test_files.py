@@ -379,6 +379,28 @@ async def test_nothing_is_sent_where_somebody_moves(open_cache: OpenCache, remot
     assert remote.pushed == [B]
 
 
+async def test_nobody_waits_for_what_was_deleted(cache: Cache, remote: MemorySpace) -> None:
+    file = new(cache)
+    await write(file, b"x")
+    async with cache.held(A):
+        waiting = asyncio.create_task(cache.settle())
+        await asyncio.sleep(0.01)
+        await file.discard()
+        await asyncio.wait_for(waiting, 5)
+    assert not remote.pushed
+
+
+async def test_settling_ends_though_somebody_goes_on_writing(cache: Cache, remote: MemorySpace) -> None:
+    file = new(cache)
+    await write(file, b"x")
+    async with cache.held(A):
+        waiting = asyncio.create_task(cache.settle())
+        await asyncio.sleep(0.01)
+        await file.write(1, b"y")  # and no flush
+    await asyncio.wait_for(waiting, 5)
+    assert remote.nodes[A].data == b"xy"
+
+
 async def test_full_disk(cache: Cache, remote: MemorySpace, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = known(cache, remote, os.urandom(2 * BLOCK), B)
     await whole(kept)
