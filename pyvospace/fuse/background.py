@@ -88,6 +88,8 @@ def _log_to(file: str | None, *, debug: bool) -> None:
     )
     for chatty in ("asyncio", "pyfuse3", "aiohttp"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    if not debug:  # of each single try; the mount says once that it waits
+        logging.getLogger("pyvospace.client.retry").setLevel(logging.ERROR)
 
 
 def main() -> int:

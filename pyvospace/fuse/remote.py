@@ -49,6 +49,15 @@ class Remote:
         """Give the URI of a path."""
         return NodeUri(self._root.authority, (*self._root.path, *path))
 
+    async def top(self) -> Entry | None:
+        """Tell of the container itself, without patience, since who unmounts looks at it; None: no answer."""
+        try:
+            return await self._space.entry(self._root)
+        except Fault as fault:
+            if may_pass(fault):
+                return None
+            raise
+
     async def entry(self, path: Names) -> Entry:
         """Tell of one node."""
         return await self._patiently(lambda: self._space.entry(self.uri(path)))

@@ -139,7 +139,9 @@ class Volume:
         """Ask again what the space knows of an inode; one that is there no more, or another now, stays as it was."""
         parent = inode.parent
         if parent is None:
-            self.tree.take(inode, await self.remote.entry(()))
+            top = await self.remote.top()
+            if top is not None:
+                self.tree.take(inode, top)
         elif not inode.gone and not inode.unsent:
             await self._ask(parent, inode.name)
 

@@ -82,6 +82,12 @@ def test_without_pyfuse3(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.returncode == 2
 
 
+def test_where_fuse_is_for_root_alone(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    may = os.access
+    monkeypatch.setattr("os.access", lambda path, mode: path != "/dev/fuse" and may(path, mode))
+    assert "chmod 666" in desk("mount", "vos:", str(desk.place)).stderr
+
+
 def test_in_the_background(desk: Desk, pair: Pair) -> None:
     place = str(desk.place)
     assert desk("mount", "vos:", place, "--write-back", "60") == Done(0, "", "")

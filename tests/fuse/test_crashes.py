@@ -214,10 +214,12 @@ def test_operations_wait_for_servers_that_come_back(mortal: Pair, tmp_path: Path
 def test_patience_ends_with_an_error_and_the_mount_goes_on(mortal: Pair, tmp_path: Path) -> None:
     with Space(mortal.url, token=mortal.token) as space:
         space.push(b"later" * 1000, mortal.uri("later"))
-    with cleared(of_space(mortal, tmp_path, options=("--write-back", "0.1", "--patience", "1"))) as mount:
+    options = ("--write-back", "0.1", "--patience", "1", "--fresh", "0")
+    with cleared(of_space(mortal, tmp_path, options=options)) as mount:
         mount.start()
         mortal.kill("metadata")
         mortal.kill("storage")
+        assert mount.path.is_dir()  # or nobody could unmount
         with refused(errno.EIO, errno.ETIMEDOUT, errno.EHOSTDOWN):
             (mount.path / "later").read_bytes()
         with refused(errno.EIO, errno.ETIMEDOUT, errno.EHOSTDOWN):
