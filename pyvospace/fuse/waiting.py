@@ -25,6 +25,7 @@ class _Readiness:
         self._polls: dict[int, select.poll] = {}
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._served = 0
+        self._closed = False
 
     async def wait(self, descriptor: int) -> None:
         """Return when the kernel has a request, or raise when the session is closed."""
@@ -35,8 +36,13 @@ class _Readiness:
         self._served += 1
         if self._served % _TURN == 0:
             await asyncio.sleep(0)
-        if poll.poll(0):
-            return
+        # Whoever is killed takes his request back: it may be gone by now, and reading would stop everything else.
+        while not poll.poll(0):
+            if self._closed:
+                raise pyfuse3.asyncio.ClosedResourceError
+            await self._one(descriptor)
+
+    async def _one(self, descriptor: int) -> None:
         loop = asyncio.get_running_loop()
         future = self._waiting[descriptor] = loop.create_future()
         loop.add_reader(descriptor, _wake, future)
@@ -48,6 +54,7 @@ class _Readiness:
 
     def close(self, descriptor: int) -> None:
         """Wake who waits: there will be no more requests."""
+        self._closed = True
         future = self._waiting.get(descriptor)
         if future is not None and not future.done():
             future.set_exception(pyfuse3.asyncio.ClosedResourceError())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import stat
 import time
 from contextlib import suppress
@@ -22,7 +23,7 @@ from pyvospace.fuse.modes import shown_mode
 from pyvospace.fuse.names import Links, Names, attribute_of, is_possible, property_of, text_of
 from pyvospace.fuse.remote import Remote
 from pyvospace.fuse.tree import Inode, Tree, View
-from pyvospace.fuse.waiting import _Lock
+from pyvospace.fuse.waiting import _Lock, _Readiness
 from pyvospace.model import faults
 from pyvospace.model.entries import Entry
 from pyvospace.model.faults import FAULTS, Fault
@@ -252,6 +253,25 @@ async def test_a_task_that_comes_again_at_once_keeps_the_turn() -> None:
     await asyncio.gather(serve("other"), serve("one"))
     assert len(turns) == 6
     assert "oneoneone" in "".join(turns)
+
+
+async def test_requests_that_are_taken_back_are_not_read() -> None:
+    readiness, (reading, writing) = _Readiness(), os.pipe()
+    waiting = asyncio.create_task(readiness.wait(reading))
+    await asyncio.sleep(0)
+    os.write(writing, b"x")
+    os.read(reading, 1)
+    readiness._waiting[reading].set_result(None)  # as the loop does that has seen it before
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    os.write(writing, b"x")
+    await asyncio.wait_for(waiting, 5)
+    os.read(reading, 1)
+    readiness.close(reading)
+    with pytest.raises(pyfuse3.asyncio.ClosedResourceError):
+        await readiness.wait(reading)
+    os.close(reading)
+    os.close(writing)
 
 
 class Told:
