@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,12 +84,13 @@ async def serve(wanted: Wanted, ready: Callable[[], None]) -> int:
         # The mount has a patience of its own; the client's would only be in its way.
         space = await stack.enter_async_context(Space.of(wanted.access, retry=Retry(attempts=2, first=0.1)))
         root, top = await _top(space, wanted.uri)
-        cache = await _cache(wanted, space, root)
+        user = await _user(wanted.access)
+        cache = await _cache(wanted, space, root, user)
         stack.push_async_callback(cache.close)
         links = Links(root, str(wanted.directory))
         remote = Remote(space, root, wanted.limits.patience)
         descriptions = Descriptions(remote, rest=wanted.limits.write_back > 0)
-        volume = Volume(Tree(wanted.view, links), remote, cache, links, descriptions)
+        volume = Volume(Tree(replace(wanted.view, user=user), links), remote, cache, links, descriptions)
         volume.start(top)
         record = Record(
             pid=os.getpid(),
@@ -140,8 +141,7 @@ async def _top(space: Space, uri: str) -> tuple[NodeUri, Entry]:
     return root, top
 
 
-async def _cache(wanted: Wanted, space: Space, root: NodeUri) -> Cache:
-    user = await _user(wanted.access)
+async def _cache(wanted: Wanted, space: Space, root: NodeUri, user: str) -> Cache:
     directory = cache_directory(space.url, user, root.authority, wanted.cache)
     return await Cache.open(directory, space, root, wanted.limits, user=user)
 

@@ -66,7 +66,7 @@ class Links:
 
     A symbolic link of this mount leads to a ``vos:`` URI in the space, or to a ``file:`` URI if it leads out of the
     mount. A link that another client has made is shown as a relative path if it leads into the mount; any other URI is
-    shown as it is.
+    shown as it is. What another user has made never leads out of the mount: whoever follows it follows him.
 
     Parameters
     ----------
@@ -108,21 +108,37 @@ class Links:
         names = tuple(inside.removeprefix(self._directory).strip("/").split("/"))
         return str(NodeUri(self._root.authority, (*self._root.path, *names)))
 
-    def target_of(self, uri: str, parent: Names) -> bytes:
-        """Give what a symbolic link in `parent` shows for the target of a link node."""
+    def target_of(self, uri: str, parent: Names, *, own: bool = True) -> bytes:
+        """Give what a symbolic link in `parent` shows for the target of a link node; `own`: the user has made it."""
         bare, mark, text = uri.partition(_TEXT)
-        if mark:
-            return unquote(text).encode()
-        if bare.startswith(_FILE + "/"):
+        kept = unquote(text) if mark else ""
+        if mark and (own or _stays_below(kept, len(parent))):
+            return kept.encode()
+        if own and bare.startswith(_FILE + "/"):
             return os.fsencode(unquote(bare.removeprefix(_FILE)))
         try:
             leads_to = NodeUri.parse(bare)
         except InvalidURI:
-            return uri.encode()
+            return _shown(uri)
         depth = len(self._root.path)
         if leads_to.authority != self._root.authority or leads_to.path[:depth] != self._root.path:
-            return uri.encode()
+            return _shown(uri)
         return posixpath.relpath("/" + "/".join(leads_to.path[depth:]), "/" + "/".join(parent)).encode()
+
+
+def _stays_below(text: str, depth: int) -> bool:
+    """Say whether a symbolic link that is so many directories deep cannot lead out at the top, whatever stands there.
+
+    Going up anywhere but at the beginning depends on where other links lead.
+    """
+    segments = text.split("/")
+    above = next((at for at, segment in enumerate(segments) if segment not in {"..", "."}), len(segments))
+    return bool(segments[0]) and segments[:above].count("..") <= depth and ".." not in segments[above:]
+
+
+def _shown(uri: str) -> bytes:
+    """Give a URI as a path that leads nowhere: none that goes up, or begins at the root of this machine."""
+    return (uri if ".." not in uri.split("/") and not uri.startswith("/") else quote(uri, safe="")).encode()
 
 
 def property_of(attribute: bytes) -> str | None:

@@ -48,6 +48,8 @@ class View:
     fresh: float = 5.0
     """Seconds for which attributes and listings are believed."""
     read_only: bool = False
+    user: str = ""
+    """Whose links are believed: his name in the space."""
 
 
 class Inode:
@@ -56,7 +58,7 @@ class Inode:
     __slots__ = (
         "active_until", "attributes", "changed_ns", "children", "describing", "etag", "fresh_until", "gone", "in_space",
         "kept", "kind", "listed_at", "listed_until", "local", "lookups", "mtime_ns", "name", "number", "opens",
-        "parent", "public", "readable", "removed", "since", "singles", "size", "stamp", "target", "writable",
+        "own", "parent", "public", "readable", "removed", "since", "singles", "size", "stamp", "target", "writable",
     )  # fmt: skip
 
     def __init__(self, number: int, parent: Inode | None, name: bytes, kind: int) -> None:
@@ -64,15 +66,15 @@ class Inode:
         self.parent = parent
         self.name = name
         self.kind = kind
-        self.size = self.mtime_ns = self.changed_ns = 0
+        self.size = self.mtime_ns = self.changed_ns = self.stamp = 0
+        """The last: time of change as the space told it last: another one there is a change by somebody else."""
         self.etag: str | None = None
-        self.stamp = 0
-        """Time of change as the space told it last: another one there is a change by somebody else."""
         self.kept: int | None = None
         """Mode that ``chmod`` has set."""
-        self.readable = True
-        self.writable = True
+        self.readable = self.writable = True
         self.public = False
+        self.own = True
+        """The user of the mount has made it: a link may lead anywhere."""
         self.target: str | None = None
         self.in_space = False
         """The space has a node for it."""
@@ -317,6 +319,7 @@ class Tree:
         inode.stamp = mtime_ns
         inode.changed_ns = int(entry.changed.timestamp() * 1e6) * 1000
         inode.target = entry.target
+        inode.own = entry.owner == self.view.user
         inode.size = len(self.shown_target(inode)) if inode.kind == stat.S_IFLNK else entry.length or 0
         inode.etag = entry.etag or entry.md5
         inode.kept = entry.mode
@@ -329,7 +332,8 @@ class Tree:
 
     def shown_target(self, inode: Inode) -> bytes:
         """Give the target of a link as a symbolic link has it."""
-        return self._links.target_of(inode.target or "", () if inode.parent is None else inode.parent.path)
+        parent = () if inode.parent is None else inode.parent.path
+        return self._links.target_of(inode.target or "", parent, own=inode.own)
 
     def missing(self, parent: Inode, name: bytes, asked: float) -> Inode | None:
         """Take over that the space has no such child; gives what is there all the same, because it is unsent or new."""

@@ -8,6 +8,7 @@ import os
 import stat
 import time
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast
 
@@ -126,6 +127,25 @@ def test_links_of_other_clients(uri: str, shown: bytes) -> None:
     assert LINKS.target_of(uri, ()) == shown
 
 
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("vos://a/top/d/file", b"../d/file"),
+        ("file:///home/alice/.bashrc", b"file:///home/alice/.bashrc"),
+        ("vos://a/top/d/file#symlink:../d/file", b"../d/file"),
+        ("vos://a/top/d/file#symlink:/mnt/bob/d/file", b"../d/file"),
+        ("vos://a/top/d/file#symlink:", b"../d/file"),
+        ("vos://a/top/x#symlink:./../../y", b"../x"),
+        ("vos://a/top/x#symlink:up/..", b"../x"),
+        ("vos://b/x#symlink:/etc/passwd", b"vos://b/x#symlink:/etc/passwd"),
+        ("vos://b/x#symlink:../../etc", b"vos%3A%2F%2Fb%2Fx%23symlink%3A..%2F..%2Fetc"),
+        ("http://a/../../../etc", b"http%3A%2F%2Fa%2F..%2F..%2F..%2Fetc"),
+    ],
+)
+def test_links_of_others_never_lead_out(uri: str, shown: bytes) -> None:
+    assert LINKS.target_of(uri, ("e",), own=False) == shown
+
+
 def test_links_lead_to_nodes_for_other_clients() -> None:
     assert LINKS.uri_of(b"../d/file", ("e",)).startswith("vos://a/top/d/file#")
     assert LINKS.uri_of(b"/mnt/x/d", ("e",)).startswith("vos://a/top/d#")
@@ -227,6 +247,13 @@ def test_completeness_of_directories(tree: Tree) -> None:
     assert made.is_complete(now())
     made.listed_at = now() - 61
     assert not made.is_complete(now())
+
+
+def test_whose_a_link_is(tree: Tree) -> None:
+    link = replace(entry(kind=NodeType.LINK), target="file:///etc/hosts")
+    for owner, shown in (("", b"/etc/hosts"), ("eve", b"file:///etc/hosts")):
+        inode = learnt(tree, replace(link, owner=owner, name=f"of {owner}"))
+        assert tree.shown_target(inode) == shown
 
 
 def test_forgetting(tree: Tree) -> None:
