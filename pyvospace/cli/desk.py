@@ -17,6 +17,8 @@ from pyvospace.cli.reach import ConfigOption, DataOption, Reach
 from pyvospace.cli.space_commands import CaOption, TokenOption, UrlOption
 
 if TYPE_CHECKING:
+    from pyvospace.client.administration import Administration
+
     T = TypeVar("T")
 
 _OPTIONS: Final = {
@@ -65,14 +67,28 @@ def at_desk(reach: Reach, action: Callable[[Desk], Awaitable[T]]) -> T:
 
             async with operator(reach.config, reach.data) as desk:
                 return await action(desk)
-        from pyvospace.client.access import Access, find_spaces
-        from pyvospace.client.administration import Administration
-
-        options = Access(url=reach.url, token=reach.token, ca_file=reach.ca_file)
-        async with Administration.of(find_spaces(options).default) as desk:
+        async with _service(reach) as desk:
             return await action(desk)
 
     return asyncio.run(run())
+
+
+def uri(reach: Reach, text: str) -> str:
+    """Read a URI in any of its forms, of the space at the service."""
+
+    async def run() -> str:
+        async with _service(reach) as service:
+            return str(await service.uri(text))
+
+    return asyncio.run(run())
+
+
+def _service(reach: Reach) -> Administration:
+    from pyvospace.client.access import Access, find_spaces
+    from pyvospace.client.administration import Administration
+
+    options = Access(url=reach.url, token=reach.token, ca_file=reach.ca_file)
+    return Administration.of(find_spaces(options).default)
 
 
 def ask(reach: Reach, method: str, path: str, *, query: Mapping[str, str] | None = None, body: object = None) -> Any:

@@ -44,7 +44,7 @@ def _word(name: str) -> str:
 @reaching
 def show_policy(path: PathArgument, *, as_json: JsonOption = False, reach: Reach) -> None:
     """Show what holds for a container, and which container says so."""
-    write(ask(reach, "GET", "/policy", query={"container": container_of(path)}), _shown, as_json=as_json)
+    write(ask(reach, "GET", "/policy", query={"container": container_of(reach, path)}), _shown, as_json=as_json)
 
 
 def _shown(found: Any) -> str:
@@ -86,7 +86,7 @@ def set_policy(
         body[name] = None
     if not body:
         raise InvalidArgument("say what is to be changed")
-    found = ask(reach, "PATCH", "/policy", query={"container": container_of(path)}, body=body)
+    found = ask(reach, "PATCH", "/policy", query={"container": container_of(reach, path)}, body=body)
     write(found, _shown, as_json=as_json)
 
 
@@ -94,4 +94,4 @@ def set_policy(
 @reaching
 def remove_policy(path: PathArgument, *, reach: Reach) -> None:
     """Take back all that a container says itself."""
-    ask(reach, "DELETE", "/policy", query={"container": container_of(path)})
+    ask(reach, "DELETE", "/policy", query={"container": container_of(reach, path)})

@@ -7,14 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from pyvospace.cli.completing import nodes
-from pyvospace.cli.desk import ask, reaching, write, write_list
+from pyvospace.cli.desk import ask, reaching, uri, write, write_list
 from pyvospace.cli.quantities import read_size
 from pyvospace.cli.reach import Reach
 from pyvospace.cli.space_commands import CaOption, JsonOption, TokenOption, UrlOption, run_on_spaces
 from pyvospace.cli.user_commands import quota_words
 from pyvospace.model.faults import InvalidArgument
 
-PathArgument = Annotated[str, typer.Argument(metavar="PATH", help="Container: /path, or its URI vos://authority/path.")]
+PathArgument = Annotated[
+    str, typer.Argument(metavar="PATH", help="Container: vos:path, /path, or its URI vos://authority/path.")
+]
 BytesOption = Annotated[str | None, typer.Option("--quota", metavar="SIZE", help="Bytes that there may be: 10T, 500G.")]
 NodesOption = Annotated[int | None, typer.Option("--nodes", min=0, help="Nodes that there may be.")]
 UserOption = Annotated[str | None, typer.Option("--user", metavar="NAME", help="Of what this user owns.")]
@@ -35,19 +37,19 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=_PANEL)(reaching(allocations))
 
 
-def container_of(path: str) -> str:
-    """Give a container as the service reads it: other commands take ``vos:/path`` too."""
-    if path[:6].lower() == "vos://":
+def container_of(reach: Reach, path: str) -> str:
+    """Give a container as the service reads it; ``vos:path`` begins in a home, which only the service knows."""
+    if path.startswith("/") or path[:6].lower() == "vos://":
         return path
-    if path[:4].lower() == "vos:":
-        path = path[4:]
-    if not path.startswith("/"):
+    if path[:5].lower() == "vos:/":
+        return path[4:]
+    if path[:4].lower() != "vos:" or reach.at_database():
         raise InvalidArgument(f"{path!r} does not begin at the root: write /path, or a URI vos://authority/path")
-    return path
+    return uri(reach, path)
 
 
-def _subject(path: str | None, user: str | None, group: str | None) -> dict[str, str]:
-    said = {"container": None if path is None else container_of(path), "user": user, "group": group}
+def _subject(reach: Reach, path: str | None, user: str | None, group: str | None) -> dict[str, str]:
+    said = {"container": None if path is None else container_of(reach, path), "user": user, "group": group}
     found = {name: value for name, value in said.items() if value is not None}
     if len(found) != 1:
         raise InvalidArgument("say whose quota it is: PATH, --user NAME or --group URI")
@@ -82,7 +84,7 @@ def show_quota(
     reach: Reach,
 ) -> None:
     """Show what is used, of how much."""
-    write(ask(reach, "GET", "/admin/quota", query=_subject(path, user, group)), quota_words, as_json=as_json)
+    write(ask(reach, "GET", "/admin/quota", query=_subject(reach, path, user, group)), quota_words, as_json=as_json)
 
 
 @_quota.command("set")
@@ -101,7 +103,7 @@ def set_quota(
     if quota is None and nodes is None:
         raise InvalidArgument("say how much there may be: --quota SIZE, --nodes NUMBER or both")
     body = {"bytes": None if quota is None else read_size(quota), "nodes": nodes}
-    found = ask(reach, "PUT", "/admin/quota", query=_subject(path, user, group), body=body)
+    found = ask(reach, "PUT", "/admin/quota", query=_subject(reach, path, user, group), body=body)
     write(found, quota_words, as_json=as_json)
 
 
@@ -115,7 +117,7 @@ def remove_quota(
     reach: Reach,
 ) -> None:
     """Let there be any number."""
-    ask(reach, "DELETE", "/admin/quota", query=_subject(path, user, group))
+    ask(reach, "DELETE", "/admin/quota", query=_subject(reach, path, user, group))
 
 
 @_quota.command("list")
@@ -142,7 +144,7 @@ def allocate(
 ) -> None:
     """Make a container with an owner and a quota, or change what is said of one that is there."""
     body = {
-        "path": container_of(path),
+        "path": container_of(reach, path),
         "owner": owner,
         "bytes": None if quota is None else read_size(quota),
         "nodes": nodes,

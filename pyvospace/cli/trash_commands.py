@@ -38,7 +38,7 @@ def _line(one: Any) -> str:
 def restore(
     entry: Entry,
     to: Annotated[
-        str | None, typer.Argument(metavar="[TO]", help="A container, or a new name: /path. Default: where it was.")
+        str | None, typer.Argument(metavar="[TO]", help="A container, or a new name: vos:path. Default: where it was.")
     ] = None,
     *,
     as_json: JsonOption = False,
@@ -47,7 +47,7 @@ def restore(
     """Put what was deleted back, with all that was below it."""
     from pyvospace.cli.quota_commands import container_of
 
-    body = {} if to is None else {"to": container_of(to)}
+    body = {} if to is None else {"to": container_of(reach, to)}
     write(ask(reach, "POST", f"/trash/{entry}", body=body), lambda found: str(found["uri"]), as_json=as_json)
 
 
