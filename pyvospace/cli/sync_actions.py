@@ -132,9 +132,9 @@ def _sentence(summary: Summary, *, dry_run: bool) -> str:
     parts = [f"{files} ({write_size(summary.bytes)}) {'to copy' if dry_run else 'copied'}"]
     parts.append(f"{summary.unchanged} unchanged")
     further = {
-        "given another time": summary.dated,
-        "folder made" if summary.folders == 1 else "folders made": summary.folders,
-        "deleted": summary.deleted,
+        "to be given another time" if dry_run else "given another time": summary.dated,
+        f"folder{'s' * (summary.folders != 1)} {'to make' if dry_run else 'made'}": summary.folders,
+        "to delete" if dry_run else "deleted": summary.deleted,
         "left out": summary.left_out,
         "failed": summary.failed,
     }

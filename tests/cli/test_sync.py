@@ -203,7 +203,8 @@ def test_within_a_space(shell: Shell) -> None:
     write("here")
     summary(shell, "here", "vos:one")
     shell.space.link("vos:one/a.txt", "vos:one/link")
-    assert summary(shell, "vos:one", "vos:two")["files"] == 5
+    made = summary(shell, "vos:one", "vos:two")
+    assert (made["files"], made["folders"]) == (4, 2)  # one of these by a single copy, with what is in it
     assert summary(shell, "vos:one", "vos:two") == {"unchanged": 6}
     write("here", {"a.txt": b"ALPHA!", "sub/c.txt": b"C"})
     summary(shell, "here", "vos:one")
@@ -299,7 +300,7 @@ def test_words_for_people(shell: Shell) -> None:
     write("here", {"a": b"1" * 2048})
     *lines, last = shell.lines("sync", "here", "vos:there", "-n")
     assert lines == ["make ./", "copy a (2.0K)"]
-    assert last.startswith("1 file (2.0K) to copy, 0 unchanged, 1 folder made; ")
+    assert last.startswith("1 file (2.0K) to copy, 0 unchanged, 1 folder to make; ")
     assert shell.lines("sync", "here", "vos:there", "-v")[:2] == lines
     assert shell.lines("sync", "here", "vos:there", "-q") == []
     assert shell("sync", "here", "back") == 2

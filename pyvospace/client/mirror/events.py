@@ -47,7 +47,7 @@ class Summary:
     unchanged: int = 0
     dated: int = 0
     folders: int = 0
-    """Made."""
+    """Made; or copied by the service as a whole, whose files are not counted."""
     deleted: int = 0
     """A folder that went as a whole counts once."""
     left_out: int = 0

@@ -243,6 +243,10 @@ class Mirror:
             self._copied(path, here, here.size)
 
     def _copied(self, path: Names, item: Item, size: int) -> None:
+        if item.kind is Kind.FOLDER:  # with all that is in it: nobody has counted that
+            self.summary.folders += 1
+            self._tell(Act.COPY, path, item.kind)
+            return
         self.summary.files += 1
         self.summary.bytes += size
         self._tell(Act.COPY, path, item.kind, size=size)
