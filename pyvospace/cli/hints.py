@@ -68,7 +68,10 @@ def hint(error: Exception, *, anonymous: bool | None = None) -> str | None:
 
 
 async def similar(space: Space, uri: NodeUri) -> str | None:
-    """Name the node that may have been meant, if what is missing has a sibling that is called almost so."""
+    """Name the node that may have been meant, if what is missing has a sibling that is called almost so.
+
+    What is there after all is not what is missing, but something of it.
+    """
     names: list[str] = []
     with suppress(Fault, OSError, TimeoutError):
         async with asyncio.timeout(_PATIENCE), aclosing(space.list(uri.parent, detail=Detail.MIN)) as children:
@@ -76,7 +79,7 @@ async def similar(space: Space, uri: NodeUri) -> str | None:
                 names.append(child.uri.name)
                 if len(names) == _LOOKED_AT:
                     break
-    near = get_close_matches(uri.name, names, 1)
+    near = [] if uri.name in names else get_close_matches(uri.name, names, 1)
     return f"did you mean {uri.parent.child(near[0])} ?" if near else None
 
 

@@ -177,7 +177,8 @@ async def _draw(session: Session, place: Place, how: Branches) -> None:
         write_line(str(node.uri))
     await _branch(session, Place(place.space, node.uri), how, count, stem="", level=1)
     if not how.as_json:
-        write_line(f"\n{count.containers} containers, {count.others} others")
+        containers = f"{count.containers} container{'s' * (count.containers != 1)}"
+        write_line(f"\n{containers}, {count.others} other{'s' * (count.others != 1)}")
 
 
 async def _branch(session: Session, place: Place, how: Branches, count: _Count, *, stem: str, level: int) -> None:

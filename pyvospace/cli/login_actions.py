@@ -105,7 +105,9 @@ async def log_out(access: Access) -> None:
     """Forget the login at the service; a token that the service gave for a password ends there too."""
     url = _url(access)
     login = StoredLogin.find(url, ca_file=access.ca_file)
-    if login is not None and not login.by_provider:
+    if login is None:
+        complain(f"no login is kept for {url}")
+    elif not login.by_provider:
         http = Http(url, authorization=login, ca_file=access.ca_file)
         try:
             await http.ask("DELETE", f"{url}/login")

@@ -142,6 +142,7 @@ def test_login_keeps_itself_and_ends(
     ended = run(environment, "ls", "vos:/home/lena")
     assert (ended.returncode, "has ended: pyvospace login" in ended.stderr) == (5, True)
     assert run(environment, "logout").returncode == 0
+    assert "no login is kept" in run(environment, "logout").stderr
     assert pair.url not in kept.read_text()
     assert run(environment, "ls", "vos:/home/lena").returncode == 5
 

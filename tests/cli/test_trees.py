@@ -69,7 +69,7 @@ def test_tree(planted: Shell) -> None:
         "3 containers, 4 others",
     ]
     assert planted.lines("tree", "-L", "1", "--limit", "2")[1:4] == ["├── a/", "├── c/", "└── ... 2 more"]
-    assert planted.lines("tree", "-d", "vos:a") == [f"{home}/a", "└── b/", "", "1 containers, 0 others"]
+    assert planted.lines("tree", "-d", "vos:a") == [f"{home}/a", "└── b/", "", "1 container, 0 others"]
     told = [json.loads(line) for line in planted.lines("tree", "--json")]
     assert [(one["name"], one["depth"]) for one in told][:3] == [("a", 1), ("b", 2), ("deep", 3)]
     assert planted("tree", "vos:file") == 2
@@ -100,6 +100,8 @@ def test_copy(planted: Shell) -> None:
 def test_what_is_nearly_called_so_is_suggested(planted: Shell) -> None:
     assert planted("cat", "vos:a/flut") == 3
     assert planted.err.splitlines()[-1] == f"pyvospace: hint: did you mean {planted.home}/a/flat ?"
+    assert planted("ls", "vos:a/*.fits") == 3
+    assert "hint" not in planted.err  # the container that is named is there
     assert planted("cat", "vos:a/quite-another") == 3
     assert "hint" not in planted.err
     assert planted("rm", "vos:x", "vos:y", "vos:z") == 3
