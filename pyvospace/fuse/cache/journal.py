@@ -29,6 +29,16 @@ _VERSION: Final = 1
 _CHECKPOINT: Final = 2000
 """Statements after which the log is moved into the database."""
 
+_ROOM: Final = 1 << 19
+"""Bytes that database and log have from the beginning: on a full disk, what is sent or deleted has to be written down
+before its own bytes make room."""
+_TAKE_ROOM: Final = (
+    "drop table if exists room",
+    f"create table room as select zeroblob({_ROOM:d})",
+    "drop table room",
+    "pragma wal_checkpoint(passive)",
+)
+
 _CREATE: Final = """
 create table if not exists changes (
     number integer primary key,   -- in order of their beginning: of two with one path the later lies on the earlier
@@ -151,19 +161,31 @@ class Journal:
         OSError
             The disk is full; what was said before holds.
         """
-        with full_disk():
-            self._database.execute(_KEEP, _VALUES(row))
+        self._write(_KEEP, _VALUES(row))
         self._statements += 1
 
     def drop(self, number: int) -> None:
         """Forget one."""
-        with full_disk():
-            self._database.execute(_DROP, (number,))
+        self._write(_DROP, (number,))
         self._statements += 1
+
+    def _write(self, statement: str, values: tuple[object, ...]) -> None:
+        """Write something; on a full disk with the room that was taken at the beginning."""
+        try:
+            with full_disk():
+                self._database.execute(statement, values)
+        except OSError as error:
+            if error.errno != errno.ENOSPC or self._database.in_transaction:
+                raise
+            _move_log(self._path)  # it begins anew then, and grows no more
+            with full_disk():
+                self._database.execute(statement, values)
 
     @contextmanager
     def together(self) -> Iterator[None]:
         """Make what is done within hold all at once, or not at all."""
+        if _is_full(self._path):
+            _move_log(self._path)
         with full_disk():
             self._database.execute("begin immediate")
         try:
@@ -207,6 +229,11 @@ def _move_log(path: Path) -> None:
         log.warning("%s: %s", path, error)
 
 
+def _is_full(path: Path) -> bool:
+    disk = os.statvfs(path)
+    return disk.f_bavail * disk.f_frsize < _ROOM
+
+
 def _open(path: Path) -> sqlite3.Connection:
     try:
         return _connect(path)
@@ -235,7 +262,18 @@ def _connect(path: Path) -> sqlite3.Connection:
         database.execute(_CREATE)
         database.execute(f"pragma user_version = {_VERSION:d}")
         [Row(*row) for row in database.execute(_ALL)]
+        _take_room(database)
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _take_room(database: sqlite3.Connection) -> None:
+    try:
+        for statement in _TAKE_ROOM:
+            database.execute(statement).fetchall()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+            raise
+        log.warning("the disk of the cache is full: nothing can be written before something was sent or deleted")

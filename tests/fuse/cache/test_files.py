@@ -424,6 +424,18 @@ async def test_full_disk(cache: Cache, remote: MemorySpace, monkeypatch: pytest.
     assert remote.nodes[A].data == b"beforeafter"
 
 
+async def test_the_journal_has_room_on_a_full_disk(cache: Cache, remote: MemorySpace) -> None:
+    database, places = cache._shelf.journal._database, list(cache.directory.glob("journal.db*"))
+    (pages,) = database.execute("pragma page_count").fetchone()
+    database.execute(f"pragma max_page_count = {pages:d}")
+    before = [place.stat().st_size for place in places]
+    for number in range(40):
+        await write(new(cache, (f"{number}",)), b"x")
+    await cache.settle()
+    assert len(remote.nodes) == 40
+    assert [place.stat().st_size for place in places] == before
+
+
 async def test_files_that_rest_have_nothing_open(cache: Cache) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for number in range(50):
