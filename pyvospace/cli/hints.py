@@ -28,7 +28,7 @@ _HINTS: Final[dict[str, str]] = {
     "NodeBusy": "somebody writes it at this moment: try again in a while; pyvospace jobs list --phase EXECUTING",
     "NodeLocked": "pyvospace tag URI islocked=false takes the lock away, if the node is yours",
     "PermissionDenied": "pyvospace why URI says who may do what with a node, and by which rule",
-    "QuotaExceeded": "pyvospace quota shows what is used and left; what is in the trash counts: pyvospace trash list",
+    "QuotaExceeded": "pyvospace quota, and df URI of a container, tell what is left; what is in the trash counts",
     "ServiceBusy": "the service is there but busy: try again in a while",
     "TooManyAttempts": "wait a while; pyvospace login asks for the right password",
     "UnreadableLinkTarget": "pyvospace info shows where the link leads",
