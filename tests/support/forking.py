@@ -86,6 +86,14 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
+def start(arguments: Sequence[str], environment: Mapping[str, str], *, log: int) -> subprocess.Popen[bytes] | Forked:
+    """Start a server: anew if it is to find modules besides, since what there is is looked for once a process."""
+    if "PYTHONPATH" not in environment:
+        return Forked(arguments, environment, log=log)
+    command = [sys.executable, "-m", "pyvospace", *arguments]
+    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
 @contextlib.contextmanager
 def forked_commands() -> Iterator[str]:
     """Give a directory for the PATH, in which `pyvospace` is such a fork."""

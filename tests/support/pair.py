@@ -20,6 +20,7 @@ from ssl import SSLContext
 from pyvospace.config.settings import DatabaseSettings
 from pyvospace.db.bootstrap import add_user, bootstrap, create_token
 from pyvospace.db.pool import Database
+from tests.support import forking
 from tests.support.forking import Forked
 
 AUTHORITY = "localhost~space"
@@ -101,7 +102,7 @@ class Pair:
         """Start the servers, or those named, and wait until they answer."""
         for name in names or ("metadata", "storage"):
             with (self.data / f"{name}.log").open("ab") as log:
-                self.processes[name] = Forked([name], self.server_environment(), log=log.fileno())
+                self.processes[name] = forking.start([name], self.server_environment(), log=log.fileno())
         for name in names or ("metadata", "storage"):
             self._wait(name)
 
