@@ -35,6 +35,8 @@ _HINTS: Final[dict[str, str]] = {
 }
 """By the name of the fault."""
 _LOGIN: Final = "no token is given: set VOSPACE_TOKEN, use --token, or log in with `pyvospace login`"
+_ANONYMOUS: Final = "log in"
+"""So the words of the service begin for those who have sent no credential."""
 _REFUSED: Final = "the credential is refused: look at VOSPACE_TOKEN and client.toml, or log in with `pyvospace login`"
 _CERTIFICATE: Final = "--ca-file or SSL_CERT_FILE names a certificate to trust"
 _UNREACHABLE: Final = "is the URL right (--url, VOSPACE_URL, client.toml), and does the service run?"
@@ -59,7 +61,7 @@ def hint(error: Exception, *, anonymous: bool | None = None) -> str | None:
     if isinstance(error, faults.NotAuthenticated | faults.PermissionDenied) and anonymous:
         return _LOGIN
     if isinstance(error, faults.NotAuthenticated):
-        return _REFUSED
+        return _LOGIN if error.detail.startswith(_ANONYMOUS) else _REFUSED
     if isinstance(error, faults.PermissionDenied) and "administrator" in error.detail:
         return "pyvospace whoami says who you are"
     if error.code == "ServiceUnreachable":

@@ -127,7 +127,7 @@ class Session:
 
     async def advise(self) -> None:
         """Say what to do about what has failed: once for each kind of failure, when everything else is done."""
-        anonymous = all(one.authorization() is None for one in self._open)
+        anonymous = all(space.anonymous for space in self._open.values())
         for line in hints.shown([await self._hint(error, anonymous=anonymous) for error in self._kinds.values()]):
             complain(line)
 

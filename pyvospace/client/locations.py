@@ -52,6 +52,6 @@ def resolve(text: str, authority: str, home: str | None) -> NodeUri:
     if path.startswith("/"):
         return NodeUri(authority, decode_path(path))
     if not home:
-        raise InvalidURI(f"{text!r} is relative to a home and VOSPACE_HOME is not set; write vos:/path")
+        raise InvalidURI(f"{text!r} is relative to a home and VOSPACE_HOME is not set: log in, or write vos:/path")
     start = NodeUri.parse(home).path if home.lower().startswith("vos://") else decode_path(home)
     return NodeUri(authority, start + decode_path(path))

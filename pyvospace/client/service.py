@@ -71,6 +71,11 @@ class Service:
         if access.authorization() is None:
             self._http.authorize(StoredLogin.find(self.url, ca_file=access.ca_file))
 
+    @property
+    def anonymous(self) -> bool:
+        """Whether the service is not told who asks: there is neither a credential nor a login."""
+        return self._http.anonymous
+
     async def __aenter__(self) -> Self:
         """Connect when the first request comes."""
         return self

@@ -21,6 +21,7 @@ def test_each_hint_is_for_a_fault_that_there_is() -> None:
     ("fault", "anonymous", "words"),
     [
         (faults.NotAuthenticated("who?"), True, "VOSPACE_TOKEN"),
+        (faults.NotAuthenticated("log in"), None, "VOSPACE_TOKEN"),
         (faults.NotAuthenticated("the token is wrong"), False, "the credential is refused"),
         (faults.NotAuthenticated("the login at x has ended: pyvospace login"), False, None),
         (faults.PermissionDenied("no"), True, "no token is given"),
@@ -33,7 +34,7 @@ def test_each_hint_is_for_a_fault_that_there_is() -> None:
         (ServiceUnreachable("x: certificate not trusted"), False, "--ca-file"),
     ],
 )
-def test_hints(fault: Fault, anonymous: bool, words: str | None) -> None:
+def test_hints(fault: Fault, anonymous: bool | None, words: str | None) -> None:
     said = hints.hint(fault, anonymous=anonymous)
     assert said is None if words is None else said is not None and words in said
 

@@ -123,6 +123,7 @@ def test_login_keeps_itself_and_ends(
     kept = tmp_path / "conf" / "pyvospace" / "logins.json"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert run(environment, "ls", "vos:/home/lena").returncode == 0
+    assert "hint: pyvospace why" in run(environment, "mkdir", "vos:/elsewhere").stderr  # not: log in
     # The token has ended: the next command gets another one, and everything that it needs for the one after.
     logins = json.loads(kept.read_text())
     for _ in range(2):
