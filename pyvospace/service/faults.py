@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     from pyvospace.service.logs import AccessLog
 
 log = logging.getLogger(__name__)
-
-_PROCESS: Final = secrets.token_hex(4)
-_NUMBERS: Final = itertools.count(1)
 
 _BY_STATUS = {
     HTTPStatus.NOT_FOUND: NotFound,
@@ -75,7 +73,7 @@ def edge(access: AccessLog, *, challenges: Challenges | None = None, describe: D
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.monotonic()
-        request[REQUEST_ID] = _new_id()
+        request[REQUEST_ID] = _IDS.new()
         mark = request_id.set(request[REQUEST_ID])
         trace_id.set(trace_of(request.headers.get("traceparent")) or request[REQUEST_ID])
         REQUESTS_OPEN.inc()
@@ -143,13 +141,27 @@ def render_unasked(fault: Fault, headers: Mapping[str, str]) -> web.Response:
     """Write the answer to what never became a request, with the headers of every answer."""
     response = render(fault)
     response.headers.update(headers)
-    response.headers["X-Request-Id"] = _new_id()
+    response.headers["X-Request-Id"] = _IDS.new()
     response.force_close()
     return response
 
 
-def _new_id() -> str:
-    return f"{_PROCESS}{next(_NUMBERS):08x}"
+class _Ids:
+    """Ids of requests, which no two processes give, forks of one neither."""
+
+    def __init__(self) -> None:
+        self._renew()
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._process = secrets.token_hex(4)
+        self._numbers = itertools.count(1)
+
+    def new(self) -> str:
+        return f"{self._process}{next(self._numbers):08x}"
+
+
+_IDS: Final = _Ids()
 
 
 def render(fault: Fault, *, challenges: Challenges | None = None, describe: Describe | None = None) -> web.Response:
