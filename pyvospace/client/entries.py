@@ -39,6 +39,8 @@ from pyvospace.model.vocabulary import (
 )
 from pyvospace.wire.entries import EntryReader
 
+_PIECE: Final = 1 << 17
+"""Bytes of a listing that are read at once: while they are, the service makes the next."""
 _NEVER: Final = (datetime(1970, 1, 1, tzinfo=UTC), 0)
 
 
@@ -81,24 +83,33 @@ class Entries(Nodes):
             Children for which the service is asked at once, so that a listing that is read slowly keeps no connection;
             None: all.
         """
+        async with aclosing(self.entries_together(uri, after=after, page=page)) as arriving:
+            async for some in arriving:
+                for child in some:
+                    yield child
+
+    async def entries_together(
+        self, uri: NodeUri | str, *, after: str | None = None, page: int | None = None
+    ) -> AsyncGenerator[list[Entry]]:
+        """Give the same as `entries`, as many at once as have arrived: quicker for those who want all of them."""
         container = await self.uri(uri)
         if await self.has_entries():
             found = _Listing(self._http, await self._entries_url(container), container, page).run(after)
         else:
             found = self._entries_of_nodes(container, after)
-        async with aclosing(found) as children:
-            async for child in children:
-                yield child
+        async with aclosing(found) as arriving:
+            async for some in arriving:
+                yield some
 
     async def _entries_url(self, uri: NodeUri) -> str:
         base = await self._url(STANDARD_ENTRIES)
         return f"{base}/{encode_path(uri.path)}" if uri.path else base
 
-    async def _entries_of_nodes(self, container: NodeUri, after: str | None) -> AsyncGenerator[Entry]:
+    async def _entries_of_nodes(self, container: NodeUri, after: str | None) -> AsyncGenerator[list[Entry]]:
         async with aclosing(self.list(container, detail=Detail.MAX)) as children:
             async for child in children:
                 if after is None or child.uri.name > after:
-                    yield entry_of(child)
+                    yield [entry_of(child)]
 
 
 class _Listing:
@@ -110,7 +121,7 @@ class _Listing:
         self._container = container
         self._page = page
 
-    async def run(self, after: str | None) -> AsyncGenerator[Entry]:
+    async def run(self, after: str | None) -> AsyncGenerator[list[Entry]]:
         attempts, count = Attempts(self._http.retry), None
         while count is None or (count and count == self._page):
             count = 0
@@ -118,10 +129,9 @@ class _Listing:
                 async with aclosing(self._children(after)) as arriving:
                     async for some in arriving:
                         attempts.progressed()
-                        for child in some:
-                            after = child.name
-                            yield child
+                        after = some[-1].name
                         count += len(some)
+                        yield some
             except Fault as fault:
                 await attempts.wait_after(fault)
                 count = None
@@ -132,7 +142,7 @@ class _Listing:
         query = urlencode({name: value for name, value in asked.items() if value is not None})
         reader, itself = EntryReader(), True
         async with self._http.open("GET", f"{self._url}?{query}") as response:
-            async for piece in pieces(response):
+            async for piece in pieces(response, size=_PIECE):
                 found = reader.feed(piece)
                 if itself and found:
                     itself = False

@@ -303,8 +303,10 @@ class Http:
         return context
 
 
-async def pieces(response: aiohttp.ClientResponse, *, limit: int | None = None) -> AsyncGenerator[bytes]:
-    """Read a body in pieces of about 1 MiB.
+async def pieces(
+    response: aiohttp.ClientResponse, *, limit: int | None = None, size: int = PIECE
+) -> AsyncGenerator[bytes]:
+    """Read a body in pieces of about so many bytes.
 
     Raises
     ------
@@ -326,7 +328,7 @@ async def pieces(response: aiohttp.ClientResponse, *, limit: int | None = None) 
             raise
         if limit is not None and received + len(gathered) > limit:
             raise TransferFailed(f"the answer of {shown(response.url)} is larger than {limit} bytes")
-        if gathered and (ended or len(gathered) >= PIECE):
+        if gathered and (ended or len(gathered) >= size):
             received += len(gathered)
             yield bytes(gathered)
             gathered.clear()

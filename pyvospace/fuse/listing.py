@@ -17,7 +17,7 @@ _DOTS: Final = 2
 """``.`` and ``..`` come first."""
 _MARK: Final = 1000
 """Children between two places from which a listing can be gone on with."""
-_PAGE: Final = 10_000
+_PAGE: Final = 20_000
 """Children that are asked for at once: who reads a large directory slowly keeps no connection meanwhile."""
 _REMEMBERED: Final = 200_000
 """Children up to which a listing that is complete is remembered as such."""
@@ -34,7 +34,9 @@ class Listing:
         self._volume = volume
         self._directory = directory
         self._known: list[Inode] | None = None
-        self._stream: AsyncGenerator[Entry] | None = None
+        self._stream: AsyncGenerator[list[Entry]] | None = None
+        self._arrived: Iterator[Entry] = iter(())
+        """Of the stream, and not read yet."""
         self._rest: Iterator[Inode] | None = None
         """Behind the stream: what only this mount knows."""
         self._next: Inode | None = None
@@ -89,7 +91,7 @@ class Listing:
         mark = max((at for at in self._marks if at <= position), default=_DOTS)
         self._names = [] if mark == _DOTS else None
         self._asked = time.monotonic()
-        self._position, self._rest, self._next = mark, None, None
+        self._position, self._rest, self._next, self._arrived = mark, None, None, iter(())
         self._stream = self._volume.remote.entries(directory.path, self._marks.get(mark), _PAGE)
         while self._position < position:
             if await self._advance() is None:
@@ -113,19 +115,25 @@ class Listing:
         """Give the next child; None: there is none."""
         if self._rest is not None:
             return next(self._rest, None)
-        volume, directory = self._volume, self._directory
-        if self._stream is not None:
-            async for entry in self._stream:
-                child = volume.learn(directory, entry, self._asked)
-                if self._names is not None:
-                    self._names.append(entry.name.encode())
-                    if len(self._names) > _REMEMBERED:
-                        self._names = None
-                if self._position % _MARK == 0:
-                    self._marks[self._position + 1] = entry.name
+        while True:
+            for entry in self._arrived:
+                child = self._learn(entry)
                 if child is not None:
                     return child
-        return self._end()
+            some = None if self._stream is None else await anext(self._stream, None)
+            if some is None:
+                return self._end()
+            self._arrived = iter(some)
+
+    def _learn(self, entry: Entry) -> Inode | None:
+        child = self._volume.learn(self._directory, entry, self._asked)
+        if self._names is not None:
+            self._names.append(entry.name.encode())
+            if len(self._names) > _REMEMBERED:
+                self._names = None
+        if self._position % _MARK == 0:
+            self._marks[self._position + 1] = entry.name
+        return child
 
     def _end(self) -> Inode | None:
         """Go on with what the space does not have yet."""

@@ -62,15 +62,17 @@ class Remote:
         """Tell of one node."""
         return await self._patiently(lambda: self._space.entry(self.uri(path)))
 
-    async def entries(self, path: Names, after: str | None = None, page: int | None = None) -> AsyncGenerator[Entry]:
-        """Give the children of a container by name, those behind `after`; see `Space.entries`."""
+    async def entries(
+        self, path: Names, after: str | None = None, page: int | None = None
+    ) -> AsyncGenerator[list[Entry]]:
+        """Give the children of a container by name, those behind `after`, as they arrive; see `Space.entries`."""
         waiting: Waiting | None = None
         while True:
             try:
-                async with aclosing(self._space.entries(self.uri(path), after=after, page=page)) as found:
-                    async for entry in found:
-                        yield entry
-                        after = entry.name
+                async with aclosing(self._space.entries_together(self.uri(path), after=after, page=page)) as found:
+                    async for some in found:
+                        after = some[-1].name
+                        yield some
             except Fault as fault:
                 waiting = waiting or Waiting(self, fault)
                 waiting.fault = fault

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Final
 import pyfuse3
 
 from pyvospace.fuse.modes import shown_mode
+from pyvospace.model.entries import Entry, nanoseconds_of
 from pyvospace.model.vocabulary import NodeType
 
 if TYPE_CHECKING:
     from pyvospace.fuse.cache import LocalFile
     from pyvospace.fuse.names import Links, Names
-    from pyvospace.model.entries import Entry
 
 _BLOCK: Final = 1 << 18
 """What programs are told to read and write at once."""
@@ -56,16 +56,15 @@ class Inode:
     """A node as the kernel knows it."""
 
     __slots__ = (
-        "active_until", "attributes", "changed_ns", "children", "describing", "etag", "fresh_until", "gone", "in_space",
-        "kept", "kind", "listed_at", "listed_until", "local", "lookups", "mtime_ns", "name", "number", "opens",
-        "own", "parent", "public", "readable", "removed", "since", "singles", "size", "stamp", "target", "writable",
+        "active_until", "attributes", "busy_until", "changed_ns", "children", "describing", "etag", "fresh_until",
+        "gone", "in_space", "kept", "kind", "listed_at", "listed_until", "local", "lookups", "mtime_ns", "name",
+        "number", "opens", "own", "parent", "public", "readable", "removed", "since", "singles", "size", "stamp",
+        "target", "writable",
     )  # fmt: skip
 
     def __init__(self, number: int, parent: Inode | None, name: bytes, kind: int) -> None:
         self.number = number
-        self.parent = parent
-        self.name = name
-        self.kind = kind
+        self.parent, self.name, self.kind = parent, name, kind
         self.size = self.mtime_ns = self.changed_ns = self.stamp = 0
         """The last: time of change as the space told it last: another one there is a change by somebody else."""
         self.etag: str | None = None
@@ -96,8 +95,8 @@ class Inode:
         """Of a directory: until then `children` is believed to be all that there is."""
         self.listed_at = NEVER
         """When that was so for certain."""
-        self.active_until = NEVER
-        """Of a directory: until then it is one in which this mount is making things."""
+        self.active_until = self.busy_until = NEVER
+        """Of a directory: until then it is one in which this mount is making things; the same of it and all below."""
         self.singles = 0
         """Of a directory: children asked for one by one since it was listed."""
         self.attributes: pyfuse3.EntryAttributes | None = None
@@ -134,7 +133,7 @@ class Inode:
 
     def is_fresh(self, now: float) -> bool:
         """Say whether its attributes are believed."""
-        return self.fresh_until > now or self.unsent or (self.active_until > now and self.since + _ACTIVE > now)
+        return self.fresh_until > now or self.unsent or (self.busy_until > now and self.since + _ACTIVE > now)
 
 
 _KINDS: Final = {NodeType.CONTAINER: stat.S_IFDIR, NodeType.LINK: stat.S_IFLNK}
@@ -253,7 +252,11 @@ class Tree:
         inode.fresh_until = now + self.view.fresh
 
     def _changed(self, directory: Inode) -> None:
-        directory.active_until = time.monotonic() + self.view.fresh
+        directory.active_until = until = time.monotonic() + self.view.fresh
+        above: Inode | None = directory
+        while above is not None:
+            above.busy_until = until
+            above = above.parent
         directory.mtime_ns = directory.changed_ns = time.time_ns()
         directory.attributes = None
 
@@ -317,7 +320,7 @@ class Tree:
         else:
             inode.mtime_ns = mtime_ns
         inode.stamp = mtime_ns
-        inode.changed_ns = int(entry.changed.timestamp() * 1e6) * 1000
+        inode.changed_ns = mtime_ns if entry.changed is entry.mtime else nanoseconds_of(entry.changed)
         inode.target = entry.target
         inode.own = entry.owner == self.view.user
         inode.size = len(self.shown_target(inode)) if inode.kind == stat.S_IFLNK else entry.length or 0

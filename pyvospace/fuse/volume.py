@@ -121,13 +121,14 @@ class Volume:
 
     async def _list(self, directory: Inode) -> None:
         asked, names = time.monotonic(), list[bytes]()
-        async with aclosing(self.remote.entries(directory.path, page=_WHOLE)) as entries:
-            async for entry in entries:
-                if len(names) == _WHOLE:
-                    directory.singles = _LARGE
-                    return
-                names.append(entry.name.encode())
-                self.learn(directory, entry, asked)
+        async with aclosing(self.remote.entries(directory.path, page=_WHOLE)) as arriving:
+            async for some in arriving:
+                for entry in some:
+                    if len(names) == _WHOLE:
+                        directory.singles = _LARGE
+                        return
+                    names.append(entry.name.encode())
+                    self.learn(directory, entry, asked)
         self.complete(directory, names, asked)
 
     def complete(self, directory: Inode, names: Iterable[bytes], asked: float) -> None:

@@ -72,10 +72,10 @@ def _entries(document: bytes) -> list[Entry]:
 
 def _entry(told: dict[str, Any]) -> Entry:
     get = told.get
-    props = get("props") or {}
+    props = get("props")
     changed = mtime = _instant(told["ctime"])
-    below = 0
-    if FILE_TIME in props and (at_home := read_file_time(props[FILE_TIME])) is not None:
+    below, mode = 0, None if not props else read_mode(props.get(FILE_MODE))
+    if props and (at_home := read_file_time(props.get(FILE_TIME))) is not None:
         mtime, below = at_home
     elif told["mtime"] != told["ctime"]:
         mtime = _instant(told["mtime"])
@@ -95,7 +95,7 @@ def _entry(told: dict[str, Any]) -> Entry:
         locked=get("locked") is True,
         busy=get("busy") is True,
         target=_text(get("target")),
-        mode=read_mode(props.get(FILE_MODE)),
+        mode=mode,
         content_type=_text(get("content_type")),
         quota=_room(get("quota")),
     )
