@@ -20,6 +20,7 @@ import pyfuse3
 from pyvospace.client import Space
 from pyvospace.client.access import Access
 from pyvospace.client.administration import Administration
+from pyvospace.client.http import Timeouts
 from pyvospace.client.retry import Retry
 from pyvospace.fuse import waiting
 from pyvospace.fuse.cache import Cache, Limits, cache_directory
@@ -44,6 +45,8 @@ _IDLE: Final = 4
 """Tasks that wait for the next request; beginning one anew costs more."""
 _LOOK: Final = 1.0
 """Seconds between two looks whether it is mounted still."""
+_LONGEST_ANSWER: Final = 65.0
+"""Seconds that a service may take for an answer: moves wait for a minute."""
 _SWEEP: Final = 30.0
 """Seconds between two looks for what can be forgotten."""
 _READ_AHEAD: Final = 1024
@@ -82,7 +85,9 @@ async def serve(wanted: Wanted, ready: Callable[[], None]) -> int:
     check_directory(wanted.directory)
     async with AsyncExitStack() as stack:
         # The mount has a patience of its own; the client's would only be in its way.
-        space = await stack.enter_async_context(Space.of(wanted.access, retry=Retry(attempts=2, first=0.1)))
+        timeouts = Timeouts(read=max(wanted.limits.patience, _LONGEST_ANSWER))
+        made = Space.of(wanted.access, timeouts=timeouts, retry=Retry(attempts=2, first=0.1))
+        space = await stack.enter_async_context(made)
         root, top = await _top(space, wanted.uri)
         user = await _user(wanted.access)
         cache = await _cache(wanted, space, root, user)

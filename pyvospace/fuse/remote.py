@@ -137,10 +137,11 @@ class Remote:
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask, and while the service does not answer ask again until the patience is at its end."""
+        began = time.monotonic()
         try:
             return await ask()
         except Fault as fault:
-            waiting = Waiting(self, fault)
+            waiting = Waiting(self, fault, began)
         while True:
             await waiting.pause()
             try:
@@ -155,11 +156,11 @@ class Remote:
 class Waiting:
     """The patience of one operation."""
 
-    def __init__(self, remote: Remote, fault: Fault) -> None:
+    def __init__(self, remote: Remote, fault: Fault, began: float | None = None) -> None:
         self.fault = fault
         self._remote = remote
         self._tries = 0
-        self._end = time.monotonic() + remote.patience
+        self._end = (time.monotonic() if began is None else began) + remote.patience
 
     async def pause(self) -> None:
         """Wait until the next try, or raise the fault if there is to be none."""

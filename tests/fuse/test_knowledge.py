@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyvospace.client import Space
 from pyvospace.client.failures import ContentChanged, ServiceUnreachable
 from pyvospace.fuse.descriptions import Descriptions
 from pyvospace.fuse.errors import ERRORS, answered, errno_of
@@ -340,3 +341,17 @@ async def test_who_may_not_write_hears_it_at_once(tree: Tree) -> None:
         directory.writable = not rest
         with pytest.raises(faults.PermissionDenied):
             await Descriptions(cast("Remote", told), rest=rest).describe(directory, mode=0o700)
+
+
+async def test_patience_begins_with_the_first_request() -> None:
+    asked = []
+
+    class Silent:
+        async def entry(self, uri: NodeUri) -> Entry:
+            asked.append(uri)
+            await asyncio.sleep(0.02)  # a connection on which nothing comes
+            raise ServiceUnreachable("silence")
+
+    with pytest.raises(ServiceUnreachable):
+        await Remote(cast("Space", Silent()), NodeUri("a"), 0.01).entry(())
+    assert len(asked) == 1
