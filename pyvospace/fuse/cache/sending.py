@@ -199,7 +199,8 @@ class Sender:
             return
         sent = file.sent(changes, etag)
         self._pauses.pop(file, None)
-        self._notify(partial(self.on_sent, file.path, sent))
+        if self._shelf.shows(file.absolute):
+            self._notify(partial(self.on_sent, file.path, sent))
 
     async def _push(self, file: LocalFile, changes: Changes) -> str | None:
         tries = 0
@@ -252,10 +253,11 @@ class Sender:
         )
         self._shelf.moved(path, kept)
         file.rebase(None)
-        self._notify(partial(self.on_conflict, self._shelf.below_root(path), self._shelf.below_root(kept)))
+        if self._shelf.shows(path):
+            self._notify(partial(self.on_conflict, self._shelf.below_root(path), self._shelf.below_root(kept)))
 
     def _failed(self, file: LocalFile, fault: Fault) -> None:
-        name = "/".join(file.path)
+        name = "/".join(file.absolute)
         if file.discarded:
             return
         if not _passes(fault):

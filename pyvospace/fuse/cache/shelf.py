@@ -45,6 +45,10 @@ class Shelf:
 
     # ------------------------------------------------------------------ names
 
+    def shows(self, path: Names) -> bool:
+        """Say whether the mount shows a path: what other mounts have left may lie elsewhere in the space."""
+        return path[: len(self.root)] == self.root
+
     def below_root(self, path: Names) -> Names:
         """Give a path as the mount shows it."""
         return path[len(self.root) :]

@@ -171,12 +171,15 @@ async def test_subtrees_share_a_cache(open_cache: OpenCache, remote: MemorySpace
     await cache.close()
     remote.refuses = lambda _: None
     below = await Cache.open(tmp_path / "mounts", remote.space, ROOT.child("home"), SLOW, user="alice")
+    heard: list[tuple[str, ...]] = []
+    below.on_sent = lambda path, _: heard.append(path)
     try:
         assert [one.path for one in below.unsent()] == [("x",)]
         await below.settle()
         while len(remote.nodes) < 2:
             await asyncio.sleep(0.001)
         assert set(remote.nodes) == {("home", "x"), ("other", "y")}
+        assert heard == [("x",)]
     finally:
         await below.close()
 
