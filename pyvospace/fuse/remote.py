@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_GLANCE: Final = 5.0
+"""Seconds that nobody minds."""
 _PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Seconds between two tries; the last one again and again."""
 
@@ -52,7 +54,10 @@ class Remote:
     async def top(self) -> Entry | None:
         """Tell of the container itself, without patience, since who unmounts looks at it; None: no answer."""
         try:
-            return await self._space.entry(self._root)
+            async with asyncio.timeout(min(_GLANCE, self.patience)):
+                return await self._space.entry(self._root)
+        except TimeoutError:
+            return None
         except Fault as fault:
             if may_pass(fault):
                 return None

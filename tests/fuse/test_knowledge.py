@@ -352,6 +352,8 @@ async def test_patience_begins_with_the_first_request() -> None:
             await asyncio.sleep(0.02)  # a connection on which nothing comes
             raise ServiceUnreachable("silence")
 
+    remote = Remote(cast("Space", Silent()), NodeUri("a"), 0.01)
     with pytest.raises(ServiceUnreachable):
-        await Remote(cast("Space", Silent()), NodeUri("a"), 0.01).entry(())
+        await remote.entry(())
     assert len(asked) == 1
+    assert await remote.top() is None
