@@ -14,7 +14,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from operator import attrgetter
@@ -62,6 +62,7 @@ create table if not exists changes (
 """
 _KEEP: Final = "insert or replace into changes values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _DROP: Final = "delete from changes where number = ?"
+_WRITE_PATH: Final = json.JSONEncoder(ensure_ascii=False).encode
 _ALL: Final = "select * from changes order by number"
 
 
@@ -107,7 +108,7 @@ _VALUES: Final = attrgetter(*(column.name for column in fields(Row)))
 
 def write_path(path: Names) -> str:
     """Write a path for a row."""
-    return json.dumps(path, ensure_ascii=False)
+    return _WRITE_PATH(path)
 
 
 def read_path(text: str) -> Names:
@@ -148,9 +149,11 @@ class Journal:
         self._log = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
         self._statements = 0
         self._checkpoint: asyncio.Task[None] | None = None
+        self._over: list[tuple[int]] = []
 
     def rows(self) -> list[Row]:
         """Give all that is written down, in order of their numbers."""
+        self._drop_over()
         return [Row(*row) for row in self._database.execute(_ALL)]
 
     def keep(self, row: Row) -> None:
@@ -168,6 +171,18 @@ class Journal:
         """Forget one."""
         self._write(_DROP, (number,))
         self._statements += 1
+
+    def drop_soon(self, number: int) -> None:
+        """Forget one that is in the space, and is written down as such, with the next `tidy`."""
+        self._over.append((number,))
+
+    def _drop_over(self) -> None:
+        if self._over:
+            with self.together():
+                for number in self._over:
+                    self._write(_DROP, number)
+            self._statements += len(self._over)
+            self._over.clear()
 
     def _write(self, statement: str, values: tuple[object, ...]) -> None:
         """Write something; on a full disk with the room that was taken at the beginning."""
@@ -203,6 +218,7 @@ class Journal:
 
     def tidy(self) -> None:
         """Move the log into the database if it has become long, beside everything else."""
+        self._drop_over()
         if self._statements < _CHECKPOINT or (self._checkpoint is not None and not self._checkpoint.done()):
             return
         self._statements = 0
@@ -212,6 +228,8 @@ class Journal:
         """Close it."""
         if self._checkpoint is not None:
             await asyncio.wait([self._checkpoint])
+        with suppress(OSError):  # whoever opens it next does it
+            self._drop_over()
         self.close_now()
 
     def close_now(self) -> None:

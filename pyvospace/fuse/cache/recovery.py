@@ -26,10 +26,14 @@ _MOST = 2
 def adopt(shelf: Shelf, other: Path, user: str) -> None:
     """Take over what another slot has left. It is in both for a moment, so that it is always in one."""
     journal = Journal(other / "journal.db")
-    taken = {row.path for row in shelf.journal.rows()}
+    taken = {row.path for row in shelf.journal.rows() if row.handed != Handed.SENT}
     numbers: dict[int, int] = {}
     try:
         for row in journal.rows():
+            if row.handed == Handed.SENT:
+                (other / CHANGES / row.file).unlink(missing_ok=True)
+                journal.drop(row.number)
+                continue
             number = numbers[row.number] = shelf.next_number()
             file = f"{number:08d}-{row.file.partition('-')[2]}"
             old = other / CHANGES / row.file

@@ -144,7 +144,7 @@ class Shelf:
     def forget(self, changes: Changes, *, gone: bool = False) -> None:
         """Delete a change; who has it open goes on with it. Its bytes may be gone from here already."""
         if changes.written:
-            self.journal.drop(changes.number)
+            (self.journal.drop_soon if gone else self.journal.drop)(changes.number)
             changes.written = False
         changes.forgotten = True
         if not gone:

@@ -162,6 +162,24 @@ async def test_same_name_in_two_slots(
     assert sorted(node.data for node in remote.nodes.values()) == [b"of the first", b"of the second"]
 
 
+async def test_what_is_in_the_space_is_neither_sent_again_nor_taken_over(
+    cache: Cache, open_cache: OpenCache, remote: MemorySpace, tmp_path: Path
+) -> None:
+    await write(new(cache), b"sent")
+    await cache.settle()
+    remote.refuses = lambda _: PermissionDenied("no")
+    await write(new(cache, B), b"refused")
+    directory = killed(cache, tmp_path / "killed")
+    shutil.copytree(directory / "0", directory / "1")
+    remote.refuses = lambda _: None
+    again = await open_cache(directory=directory)
+    await again.settle()
+    assert {path for path in remote.nodes if "recovered" not in path[0]} == {A, B}
+    assert [path[0][:12] for path in remote.nodes if "recovered" in path[0]] == ["b.recovered-"]
+    assert remote.pushed.count(A) == 1
+    assert not again._shelf.journal.rows()
+
+
 async def test_subtrees_share_a_cache(open_cache: OpenCache, remote: MemorySpace, tmp_path: Path) -> None:
     """What is outside the mount is sent too; it is just not shown."""
     cache = await open_cache()
