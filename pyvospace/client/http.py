@@ -19,6 +19,7 @@ from yarl import URL
 
 from pyvospace import __version__
 from pyvospace.client.failures import ServiceUnreachable
+from pyvospace.client.lanes import Lanes
 from pyvospace.client.retry import Attempts, Retry, retry_after
 from pyvospace.model.faults import Fault, NotAuthenticated, ServiceBusy, TransferFailed, fault_of
 from pyvospace.service.once import HiddenError, send_once
@@ -95,6 +96,7 @@ class Http:
         self.retry = retry or Retry()
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
+        self._lanes: Lanes | None = None
         self._trusted: ssl.SSLContext | None = None
         self._proxies: dict[tuple[str, str | None], str | None] = {}
         """By scheme and host: to look through the environment takes as long as much of a request."""
@@ -113,6 +115,9 @@ class Http:
         if self._session is not None:
             await self._session.close()
             self._session = None
+        if self._lanes is not None:
+            self._lanes.close()
+            self._lanes = None
 
     def disown(self) -> None:
         """Leave the connections to the process that this one was forked from.
@@ -123,6 +128,20 @@ class Http:
             self._session.connector._closed = True  # noqa: SLF001 - nothing else keeps it from closing itself
             self._session.detach()
         self._session = None
+        self._lanes = None
+
+    @property
+    def lanes(self) -> Lanes:
+        """Give the connections for parts of files, past the event loop; only for what `is_plain`."""
+        if self._lanes is None:
+            self._lanes = Lanes(
+                connect=self.timeouts.connect, read=self.timeouts.read, headers={"User-Agent": USER_AGENT}
+            )
+        return self._lanes
+
+    def is_plain(self, url: URL) -> bool:
+        """Say whether a URL is reached without TLS, proxies and passwords."""
+        return url.scheme == "http" and url.host is not None and url.user is None and self._proxy(url) is None
 
     async def ask(
         self,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack
 from typing import Final
 from urllib.parse import urljoin
 
 import aiohttp
+from yarl import URL
 
 from pyvospace.client.content import Content, described
 from pyvospace.client.failures import ContentChanged, ServiceUnreachable
 from pyvospace.client.http import REDIRECTS, Http, translated
+from pyvospace.client.lanes import Part, Target
 from pyvospace.client.negotiation import Endpoints
 from pyvospace.client.retry import Attempts
 from pyvospace.model.faults import Fault, PreconditionFailed, RangeNotSatisfiable, TransferFailed
@@ -21,6 +23,8 @@ from pyvospace.model.faults import Fault, PreconditionFailed, RangeNotSatisfiabl
 _PART: Final = 8 << 20
 _AT_ONCE: Final = 4
 """Parts that are held in memory if the first of them comes last."""
+_DOUBTS: Final = 3
+"""So often in a row a plain connection did not bring what was wanted, and no other is tried."""
 
 
 class Reader:
@@ -34,6 +38,7 @@ class Reader:
         self._endpoints = endpoints
         self._what = what
         self._content: Content | None = None
+        self._doubts = 0
         self.etag: str | None = None
         """SHA-256 of the bytes in hex, as `Entry.etag`; None: the service names no version."""
         self.size = 0
@@ -80,11 +85,35 @@ class Reader:
         ContentChanged
             The node has other bytes by now.
         """
-        stop = min(stop, self.size)
         arrived: list[bytes] = []
+        await self._gather(start, min(stop, self.size), arrived.append)
+        return arrived[0] if len(arrived) == 1 else b"".join(arrived)
+
+    async def fill(self, start: int, stop: int, target: Target) -> None:
+        """Read as `read` does into a file, where the bytes are in the whole; in order, as they come.
+
+        Those that the target was told of are right, whatever happens then. Where no thread can write them it is given
+        them instead.
+
+        Raises
+        ------
+        ContentChanged
+            The node has other bytes by now.
+        """
+        counted = _Counted(target)
+        stop = min(stop, self.size)
+        if self.etag is not None and start < stop and self._doubts < _DOUBTS:
+            url = URL(await self._endpoints.current(), encoded=True)
+            if self._http.is_plain(url):
+                came = await self._http.lanes.fetch(Part(url, self.etag, start, stop, self.size), counted)
+                self._doubts = 0 if came else self._doubts + 1
+        await self._gather(start + counted.count, stop, target.take)
+
+    async def _gather(self, start: int, stop: int, take: Callable[[bytes], None]) -> None:
+        arrived = _Arrived(take)
         attempts, renewed = Attempts(self._http.retry), False
-        while (following := start + sum(map(len, arrived))) < stop:
-            endpoint, before = await self._endpoints.current(), len(arrived)
+        while (following := start + arrived.count) < stop:
+            endpoint, before = await self._endpoints.current(), arrived.count
             try:
                 await self._fetch(endpoint, following, stop, arrived)
             except (PreconditionFailed, RangeNotSatisfiable):
@@ -96,10 +125,9 @@ class Reader:
                     renewed = True
                     continue
                 self._endpoints.failed(fault)
-                if len(arrived) > before:
+                if arrived.count > before:
                     attempts.progressed()
                 await attempts.wait_after(fault)
-        return arrived[0] if len(arrived) == 1 else b"".join(arrived)
 
     async def parts(self, start: int) -> AsyncGenerator[bytes]:
         """Give all bytes from `start` on, in order, with several parts on their way at once."""
@@ -116,7 +144,7 @@ class Reader:
                 one.cancel()
             await asyncio.gather(*coming, return_exceptions=True)
 
-    async def _fetch(self, endpoint: str, start: int, stop: int, arrived: list[bytes]) -> None:
+    async def _fetch(self, endpoint: str, start: int, stop: int, arrived: _Arrived) -> None:
         wanted = {"Range": f"bytes={start}-{stop - 1}"}
         condition = {} if self.etag is None else {"If-Match": f'"{self.etag}"'}
         async with AsyncExitStack() as stack:
@@ -157,7 +185,34 @@ class Reader:
         return ContentChanged(f"{self._what} changed while it was read")
 
 
-async def _take(response: aiohttp.ClientResponse, arrived: list[bytes], *, skip: int, count: int) -> None:
+class _Arrived:
+    """Bytes that came, counted and handed on."""
+
+    def __init__(self, take: Callable[[bytes], None]) -> None:
+        self._take = take
+        self.count = 0
+
+    def append(self, data: bytes) -> None:
+        self._take(data)
+        self.count += len(data)
+
+
+class _Counted:
+    """A target, and how many bytes were written to it."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self.path = target.path
+        self.mark = target.mark
+        self.take = target.take
+        self.count = 0
+
+    def wrote(self, count: int, mark: int) -> None:
+        self.count += count
+        self._target.wrote(count, mark)
+
+
+async def _take(response: aiohttp.ClientResponse, arrived: _Arrived, *, skip: int, count: int) -> None:
     """Gather bytes as they arrive; what comes before a connection breaks is kept."""
     while count:
         with translated(response.url):

@@ -66,11 +66,17 @@ class Server:
     plan: list[Handler] = field(default_factory=list)
     server: TestServer | None = None
 
-    async def start(self, ssl: SSLContext | None = None) -> None:
+    async def start(self, ssl: SSLContext | None = None, port: int | None = None) -> None:
         app = web.Application(client_max_size=1 << 30)
         app.router.add_route("*", "/{path:.*}", self._handle)
-        self.server = TestServer(app)
+        self.server = TestServer(app, port=port)
         await self.server.start_server(ssl=ssl)
+
+    async def restart(self) -> None:
+        assert self.server is not None
+        port = self.server.port
+        await self.server.close()
+        await self.start(port=port)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         assert request.transport is not None

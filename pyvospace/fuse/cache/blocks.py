@@ -30,6 +30,9 @@ _PUNCH: Final = 0x01 | 0x02
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _LIBC.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
+_REMEMBERED: Final = 16
+"""Misses of a file that is open no more; half of them count when it is opened again."""
+
 _CREATE: Final = "create table files (name text not null, size integer not null, present blob not null)"
 _INSERT: Final = "insert into files values (?, ?, ?)"
 _SELECT: Final = "select name, size, present from files order by rowid"
@@ -38,7 +41,19 @@ _SELECT: Final = "select name, size, present from files order by rowid"
 class Held:
     """The bytes of one version, as far as they are here."""
 
-    __slots__ = ("__weakref__", "_blocks", "_descriptor", "complete", "name", "path", "present", "size", "users")
+    __slots__ = (
+        "__weakref__",
+        "_blocks",
+        "_descriptor",
+        "complete",
+        "epoch",
+        "misses",
+        "name",
+        "path",
+        "present",
+        "size",
+        "users",
+    )
 
     def __init__(self, blocks: Blocks, name: str, path: Path, size: int, present: Ranges) -> None:
         self._blocks = blocks
@@ -49,6 +64,10 @@ class Held:
         self.present = present
         self.complete = present.covers(0, size)
         self.users = 0
+        self.epoch = 0
+        """Another number each time that anything is taken out of the file."""
+        self.misses = 0
+        """How often somebody who reads here and there wanted bytes that were not here, of late."""
 
     @property
     def descriptor(self) -> int:
@@ -67,6 +86,16 @@ class Held:
     def store(self, start: int, data: bytes) -> None:
         """Take bytes in, if there is room for them."""
         self._blocks.take(self, start, data)
+
+    def made(self) -> Path:
+        """Give the path of the file, which is there."""
+        _ = self.descriptor
+        return self.path
+
+    def wrote(self, start: int, stop: int, epoch: int) -> None:
+        """Take note of bytes that somebody else has written to the file, unless some were taken out since `epoch`."""
+        if epoch == self.epoch:
+            self._blocks.note(self, start, stop)
 
     def close(self) -> None:
         """Let go of the open file; it is opened again when it is needed."""
@@ -111,6 +140,7 @@ class Blocks:
         """Take one user away."""
         held.users -= 1
         if held.users <= 0:
+            held.misses = min(held.misses, _REMEMBERED) // 2
             held.close()
             if not held.present or not _NAME.fullmatch(held.name):
                 self._forget(held)
@@ -142,18 +172,27 @@ class Blocks:
 
     def take(self, held: Held, start: int, data: bytes) -> None:
         """Write fetched bytes down. On a full disk they are just not kept."""
-        if not held.users or self._held.get(held.name) is not held:
+        if not self._is_used(held):
             return
         try:
             _write(held.descriptor, data, start)
         except OSError as error:
             log.info("%s is not kept: %s", held.name, error)
             return
-        for left, right in held.present.without(start, start + len(data)):
+        self.note(held, start, start + len(data))
+
+    def note(self, held: Held, start: int, stop: int) -> None:
+        """Take note of what was written down."""
+        if not self._is_used(held):
+            return
+        for left, right in held.present.without(start, stop):
             self._account(held, left, right)
-        held.present.add(start, start + len(data))
+        held.present.add(start, stop)
         held.complete = held.present.covers(0, held.size)
         self._shrink()
+
+    def _is_used(self, held: Held) -> bool:
+        return held.users > 0 and self._held.get(held.name) is held
 
     def make_room(self) -> bool:
         """Throw away the older half, because the disk is full; say whether there was anything."""
@@ -182,10 +221,13 @@ class Blocks:
         start = index * self._block
         held.present.remove(start, start + self._block)
         held.complete = held.present.covers(0, held.size)
+        # Before and after: a thread that writes meanwhile must not think that its bytes are still there.
+        held.epoch += 1
         if not held.present and not held.users:
             self._forget(held)
         elif _LIBC.fallocate(held.descriptor, _PUNCH, start, self._block):
             log.debug("no holes can be made in %s: %s", held.path, os.strerror(ctypes.get_errno()))
+        held.epoch += 1
         if not held.users:
             held.close()
 

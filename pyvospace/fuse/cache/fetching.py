@@ -1,25 +1,33 @@
-"""Bytes of a version on their way into the cache: only those that are read, and a little more."""
+"""Bytes of a version on their way into the cache: those that are read, and those that most likely will be."""
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Final
 
 from pyvospace.client import ContentChanged, Reader
 from pyvospace.fuse.cache.blocks import Held
 from pyvospace.fuse.cache.changes import Base
+from pyvospace.fuse.cache.coming import Coming
 from pyvospace.fuse.cache.ranges import Ranges
-from pyvospace.fuse.cache.records import Limits, Names
+from pyvospace.fuse.cache.records import MIB, Limits, Names
 from pyvospace.fuse.cache.remote import Remote
 
-_UNITS: Final = ((4, 256 << 10), (16, 1 << 20))
-"""Bytes that are fetched for somebody who reads here and there, up to so many times; then it is whole blocks."""
-_EVERYWHERE: Final = 32
-"""So many times, and the block behind is fetched as well."""
+_LITTLE: Final = 128 << 10
+"""Bytes that are fetched for somebody who reads here and there: he waits for them."""
+_UNITS: Final = ((8, _LITTLE), (16, 1 << 20))
+"""How many he gets up to so many times; then it is whole blocks, unless all is coming anyway."""
+_EVERYWHERE: Final = 8
+"""So many times, and the rest is fetched as well, behind his back."""
+_WHOLE: Final = 256 * MIB
+"""Of files up to this size; of larger ones the block behind."""
+_BEHIND: Final = 2
+"""Blocks at once."""
 _NEAR: Final = 1 << 20
 """Requests of one reader overtake each other; so far apart they still count as reading on."""
-
-Fetched = tuple[int, bytes]
+_RUN: Final = 4
+"""Blocks that are asked for at once by somebody who reads on and on."""
 
 
 class Fetching:
@@ -30,13 +38,13 @@ class Fetching:
         self._held = held
         self._limits = limits
         self._opening: asyncio.Task[Reader] | None = None
-        self._under_way: dict[tuple[int, int], asyncio.Task[Fetched]] = {}
+        self._under_way: dict[int, Coming] = {}
         self._next = 0
         """Where a reader would go on who reads on and on."""
         self._streak = 0
         """Bytes that were read on and on."""
-        self._misses = 0
-        """How often bytes were wanted that were not here."""
+        self._behind: Ranges | None = None
+        """What is still to be fetched of the whole, behind the back of a reader; None: nobody wants the whole."""
         self.base = base
         self.size = base.version.size
 
@@ -59,29 +67,46 @@ class Fetching:
         data = self._held.read(start, stop)
         if data is not None:
             return data
-        self._misses += 1
         self._follow(start, stop)
-        found = bytearray(stop - start)
-        wanted = Ranges((start, stop))
-        while wanted:
-            first, last = next(iter(wanted))
-            task = self._task(first, last)
-            self._read_ahead(stop)
-            begin, fetched = task if isinstance(task, tuple) else await asyncio.shield(task)
-            end = min(begin + len(fetched), last)
-            found[first - start : end - start] = fetched[first - begin : end - begin]
-            wanted.remove(first, end)
-        return bytes(found)
+        if not self._streak:
+            self._held.misses += 1
+        found: list[bytes] = []
+        while start < stop:
+            data = self._here(start, stop)
+            if data is None:
+                coming = self._coming(start)
+                self._read_ahead(stop)
+                data = await self._read_from(coming, start, min(stop, coming.stop))
+            found.append(data)
+            start += len(data)
+        return found[0] if len(found) == 1 else b"".join(found)
+
+    async def _read_from(self, coming: Coming, start: int, stop: int) -> bytes:
+        data = await coming.read(start, stop)
+        if data is not None:
+            return data
+        # The cache is so small, or so much is read at once, that it was thrown away at once.
+        return await (await self._reader()).read(start, stop)
 
     def move(self, path: Names) -> None:
         """Read it under another name."""
         self.base = Base(path, self.base.version)
         self._opening = None
 
+    def rest(self) -> None:
+        """Fetch no more than somebody waits for."""
+        self._behind = None
+        self._streak = 0
+        for coming in self._under_way.values():
+            if not coming.is_awaited and coming.task is not None:
+                coming.task.cancel()
+
     def close(self) -> None:
         """Fetch no more."""
-        for task in self._under_way.values():
-            task.cancel()
+        self._behind = None
+        for coming in self._under_way.values():
+            if coming.task is not None:
+                coming.task.cancel()
         if self._opening is not None:
             self._opening.cancel()
 
@@ -95,63 +120,101 @@ class Fetching:
             self._streak = 0
             self._next = stop
 
-    def _task(self, start: int, stop: int) -> Fetched | asyncio.Task[Fetched]:
-        """Give the bytes from `start` on, as many as are here or come together."""
+    def _here(self, start: int, stop: int) -> bytes | None:
+        """Give the bytes from `start` on, as many as are here."""
         here = self._held.present.within(start, stop)
-        if here and here[0][0] == start:
-            data = self._held.read(*here[0])
-            if data is not None:
-                return start, data
-        for (first, last), task in self._under_way.items():
-            if first <= start < last:
-                return task
-        return self._begin(start)
+        return self._held.read(*here[0]) if here and here[0][0] == start else None
 
-    def _begin(self, start: int) -> asyncio.Task[Fetched]:
-        """Begin to fetch what is around a position: a block for those who read on, less for others."""
+    def _coming(self, start: int) -> Coming:
+        """Give what brings a position: what is under way, or else what is around it."""
+        for coming in self._under_way.values():
+            if coming.start <= start < coming.stop:
+                return coming
         unit = self._unit()
         first = start // unit * unit
         last = min(first + unit, self.size)
-        gaps = self._held.present.without(first, last)
+        gaps = self._wanted(first, last)
         first, last = next((gap for gap in gaps if gap[0] <= start < gap[1]), (start, last))
-        for left, right in self._under_way:
-            if left > start:
-                last = min(last, left)
-            elif right <= start:
-                first = max(first, right)
         return self._start(first, last)
 
+    def _wanted(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Give the parts of a range that are neither here nor under way."""
+        wanted = Ranges(*self._held.present.without(start, stop))
+        for coming in self._under_way.values():
+            wanted.remove(coming.start, coming.stop)
+        return list(wanted)
+
     def _unit(self) -> int:
-        block = self._limits.block
+        block, misses = self._limits.block, self._held.misses
         if self._streak:
             return block
-        return min(block, next((size for misses, size in _UNITS if self._misses <= misses), block))
+        if self._behind is not None:
+            return min(block, _LITTLE)
+        return min(block, next((size for most, size in _UNITS if misses <= most), block))
 
-    def _start(self, first: int, last: int) -> asyncio.Task[Fetched]:
-        task = asyncio.create_task(self._fetch(first, last))
-        self._under_way[first, last] = task
-        task.add_done_callback(lambda done: self._done((first, last), done))
-        return task
+    def _start(self, first: int, last: int) -> Coming:
+        coming = self._under_way[first] = Coming(self._held, first, last)
+        coming.task = asyncio.create_task(self._fetch(coming))
+        coming.task.add_done_callback(partial(self._done, coming))
+        return coming
 
-    def _done(self, key: tuple[int, int], task: asyncio.Task[Fetched]) -> None:
-        self._under_way.pop(key, None)
-        if not task.cancelled():
-            task.exception()  # whoever waits for it hears of it; reading ahead nobody does
+    def _done(self, coming: Coming, task: asyncio.Task[None]) -> None:
+        if self._under_way.get(coming.start) is coming:
+            del self._under_way[coming.start]
+        error = None if task.cancelled() else task.exception()
+        coming.end(error)
+        if error is None and not task.cancelled():
+            self._go_on_behind()
+        else:
+            self._behind = None
+
+    # ------------------------------------------------------------------ what nobody has asked for yet
 
     def _read_ahead(self, position: int) -> None:
-        """Fetch blocks before they are asked for: the more, the longer somebody reads on."""
+        """Fetch before it is asked for: the more, the longer somebody reads on."""
         block = self._limits.block
-        window = int(self._misses >= _EVERYWHERE)
-        if self._streak >= _NEAR:
-            window = min(self._limits.read_ahead, self._streak * 2 // block + 1)
-        index = position // block
-        for first in range(index * block, min((index + window + 1) * block, self.size) if window else 0, block):
-            last = min(first + block, self.size)
-            taken = self._held.present.touches(first, last)
-            if not taken and not any(left < last and first < right for left, right in self._under_way):
-                self._start(first, last)
+        if not self._streak:
+            if self._held.misses >= _EVERYWHERE:
+                self._fetch_behind(position)
+            return
+        most = self._limits.read_ahead * block
+        window = min(most, max(2 * block, self._streak * 4 // block * block))
+        if not self._wanted(position, min(position + window // 2, self.size)):
+            return
+        stop = min((position // block + 1) * block + window, self.size)
+        for first, last in self._wanted(position, stop):
+            for start in range(first, last, _RUN * block):
+                self._start(start, min(start + _RUN * block, last))
 
-    async def _fetch(self, start: int, stop: int) -> Fetched:
+    def _fetch_behind(self, position: int) -> None:
+        """Fetch the whole for somebody who reads everywhere, if it is small; else the next block."""
+        if self._behind is not None:
+            return
+        block = self._limits.block
+        if self.size <= min(_WHOLE, self._limits.bytes // 4):
+            self._behind = Ranges((0, self.size))
+        elif self._held.misses >= _UNITS[-1][0]:
+            first = (position // block + 1) * block
+            self._behind = Ranges((first, min(first + block, self.size)))
+        self._go_on_behind()
+
+    def _go_on_behind(self) -> None:
+        """Have some blocks under way, as long as anything of the whole is missing."""
+        block = self._limits.block
+        while self._behind and sum(one.stop - one.start > _LITTLE for one in self._under_way.values()) < _BEHIND:
+            first, last = next(iter(self._behind))
+            last = min(last, (first // block + 1) * block)
+            self._behind.remove(first, last)
+            for start, stop in self._wanted(first, last):
+                self._start(start, stop)
+
+    # ------------------------------------------------------------------ the space
+
+    async def _fetch(self, coming: Coming) -> None:
+        reader = await self._reader()
+        await self._remote.fetch(reader, coming)
+
+    async def _reader(self) -> Reader:
         if self._opening is None or (self._opening.done() and self._failed(self._opening)):
             self._opening = asyncio.create_task(self._remote.reader(self.base))
         reader = await asyncio.shield(self._opening)
@@ -159,11 +222,7 @@ class Fetching:
         if reader.size != self.size or (etag is not None and reader.etag != etag):
             self._opening = None
             raise ContentChanged(f"/{'/'.join(self.base.path)} has other bytes in the space by now")
-        data = await self._remote.fetch(reader, start, stop)
-        if len(data) != stop - start:
-            raise ContentChanged(f"/{'/'.join(self.base.path)} is shorter than it was")
-        self._held.store(start, data)
-        return start, data
+        return reader
 
     @staticmethod
     def _failed(task: asyncio.Task[Reader]) -> bool:

@@ -375,6 +375,8 @@ class LocalFile:
         self._let_go()
 
     def _let_go(self) -> None:
+        if self._fetching is not None:
+            self._fetching.rest()
         if self._held is not None:
             self._shelf.blocks.release(self._held)
         self._held = self._fetching = None

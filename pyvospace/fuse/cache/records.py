@@ -19,7 +19,7 @@ class Limits:
     """Most bytes kept of what is in the space as well. What is not there yet has no limit but the disk's."""
     block: int = 4 * MIB
     """Bytes that are fetched at once by those who read on and on."""
-    read_ahead: int = 4
+    read_ahead: int = 8
     """Most blocks that are fetched before they are asked for."""
     write_back: float = 1.0
     """Seconds that a file rests before it is sent; 0: whoever closes it waits until it is in the space."""

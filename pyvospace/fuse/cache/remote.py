@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from pyvospace.client import Condition, Reader, ServiceUnreachable, Space
+from pyvospace.client import Condition, ContentChanged, Reader, ServiceUnreachable, Space
 from pyvospace.client.retry import may_pass
 from pyvospace.fuse.cache.changes import Base, Changes
+from pyvospace.fuse.cache.coming import Coming
 from pyvospace.fuse.cache.records import MIB, Names
 from pyvospace.model.entries import Entry
 from pyvospace.model.faults import ContainerNotFound, Fault, NodeNotFound
@@ -44,27 +45,37 @@ class Remote:
         )
         return await self._space.reader(uri, known=known)
 
-    async def fetch(self, reader: Reader, start: int, stop: int) -> bytes:
-        """Read a range, with patience.
+    async def fetch(self, reader: Reader, coming: Coming) -> None:
+        """Have a range come, with patience.
 
         Raises
         ------
         ServiceUnreachable
-            The service did not answer as long as anybody would wait.
+            The service sent nothing as long as anybody would wait.
         """
+        while coming.reached < coming.stop:
+            before = coming.reached
+            try:
+                async with asyncio.timeout(self._patience):
+                    await self._fill(reader, coming)
+            except TimeoutError:
+                if coming.reached == before:
+                    raise ServiceUnreachable(f"no answer within {self._patience:g} s") from None
+
+    async def _fill(self, reader: Reader, coming: Coming) -> None:
         pause = _FIRST_PAUSE
-        try:
-            async with asyncio.timeout(self._patience):
-                while True:
-                    try:
-                        return await reader.read(start, stop)
-                    except Fault as fault:
-                        if not may_pass(fault):
-                            raise
-                    await asyncio.sleep(pause)
-                    pause *= 2
-        except TimeoutError:
-            raise ServiceUnreachable(f"no answer within {self._patience:g} s") from None
+        while coming.reached < coming.stop:
+            before = coming.reached
+            try:
+                await reader.fill(before, coming.stop, coming)
+                if coming.reached < coming.stop:
+                    raise ContentChanged("it is shorter than it was")
+            except Fault as fault:
+                if not may_pass(fault):
+                    raise
+                pause = _FIRST_PAUSE if coming.reached > before else pause
+                await asyncio.sleep(pause)
+                pause *= 2
 
     async def entry(self, path: Names) -> Entry | None:
         """Tell what is at a path; None: nothing."""
