@@ -19,7 +19,7 @@ from pyvospace.cli.quantities import read_size, write_size
 from pyvospace.cli.session import complain, printable
 from pyvospace.client.access import Access, find_spaces
 from pyvospace.client.locations import authority_of, is_uri
-from pyvospace.fuse.places import is_mounted, records, unmount_command
+from pyvospace.fuse.places import cache_home, is_mounted, records, unmount_command
 from pyvospace.model.faults import InvalidArgument, InvalidURI
 
 if TYPE_CHECKING:
@@ -196,14 +196,26 @@ def _unsent_words(unsent: list[dict[str, Any]]) -> str:
 
 
 def mounts(*, as_json: bool) -> None:
-    """List mounts."""
+    """List mounts, and what those have left that have ended."""
     for record in records():
-        status: dict[str, Any] = next(record.ask("status"), {"unsent": []})
-        if as_json:
-            typer.echo(json.dumps({**asdict(record), **status}))
-            continue
-        unsent = _unsent_words(status["unsent"])
-        typer.echo(printable(f"{record.uri}  {record.directory}" + (f"  {unsent} unsent" if unsent else "")))
-        for one in status["unsent"]:
-            if one["failure"]:
-                typer.echo(printable(f"  /{one['path']}: {one['failure']}"))
+        _show_mount({**asdict(record), "unsent": [], **next(record.ask("status"), {})}, as_json=as_json)
+    from pyvospace.fuse.cache.slots import left_alone
+
+    nothing = dict.fromkeys(("pid", "uri", "directory", "log"))
+    for cache, files in left_alone(cache_home() / "mounts"):
+        unsent = [{"path": file.name.partition("-")[2], "size": file.stat().st_size, "failure": None} for file in files]
+        _show_mount({**nothing, "cache": str(cache), "read_only": False, "unsent": unsent}, as_json=as_json)
+
+
+def _show_mount(told: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(told))
+        return
+    unsent = _unsent_words(told["unsent"])
+    if told["uri"] is None:
+        typer.echo(printable(f"not mounted  {unsent} unsent in {told['cache']}, sent by the next mount of their space"))
+        return
+    typer.echo(printable(f"{told['uri']}  {told['directory']}" + (f"  {unsent} unsent" if unsent else "")))
+    for one in told["unsent"]:
+        if one["failure"]:
+            typer.echo(printable(f"  /{one['path']}: {one['failure']}"))

@@ -106,7 +106,10 @@ async def serve(wanted: Wanted, ready: Callable[[], None]) -> int:
             read_only=wanted.view.read_only,
         )
         await stack.enter_async_context(Answers(record, lambda: _status(cache)))
-        await _Session(wanted, volume, str(root)).run(ready)
+        session = _Session(wanted, volume, str(root))
+        await session.run(ready)
+        if session.hurried:
+            return _left(cache)
         await descriptions.settle()
         return await _settle(cache, wanted.directory)
 
@@ -187,13 +190,19 @@ async def _settle(cache: Cache, directory: Path) -> int:
         log.warning("told not to wait")
     except (Fault, OSError) as error:
         log.warning("%s", error)
+    if left := _left(cache):
+        return left
+    log.warning("everything is in the space")
+    return 0
+
+
+def _left(cache: Cache) -> int:
+    """Say what is unsent, and give how much."""
     left = cache.unsent()
     for one in left:
         log.error("not sent: /%s (%d bytes)%s", "/".join(one.path), one.size, f": {one.failure}" if one.failure else "")
     if left:
         log.error("%d files are kept in %s, and sent by the next mount of this space", len(left), cache.directory)
-    else:
-        log.warning("everything is in the space")
     return len(left)
 
 
@@ -206,6 +215,9 @@ class _Session:
         self._name = name
         self._answers = asyncio.Event()
         self._leaving: asyncio.Task[None] | None = None
+        self._main: asyncio.Task[None] | None = None
+        self.hurried = False
+        """Whoever ends it does not wait for what is unsent."""
 
     async def run(self, ready: Callable[[], None]) -> None:
         waiting.enable()
@@ -223,7 +235,7 @@ class _Session:
 
     async def _serve(self, operations: Operations, ready: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
-        main = asyncio.create_task(pyfuse3.main(min_tasks=_IDLE, max_tasks=_TASKS))
+        main = self._main = asyncio.create_task(pyfuse3.main(min_tasks=_IDLE, max_tasks=_TASKS))
         watcher = asyncio.create_task(self._watch(operations))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._leave)
@@ -234,7 +246,9 @@ class _Session:
             log.info("%s is mounted at %s", self._name, self._wanted.directory)
             notify("READY=1", f"STATUS=Mounted at {self._wanted.directory}")
             ready()
-            await main
+            await asyncio.wait([main])
+            if not self.hurried:
+                main.result()
             log.info("%s is unmounted", self._wanted.directory)
         finally:
             watcher.cancel()
@@ -260,6 +274,17 @@ class _Session:
     def _leave(self) -> None:
         if self._leaving is None:
             self._leaving = asyncio.create_task(self._unmount())
+        elif not self.hurried:
+            log.warning("told not to wait")
+            self.hurried = True
+            self._leaving.cancel()
+            self._leaving = asyncio.create_task(self._detach())
+
+    async def _detach(self) -> None:
+        """End at once, also while the service says nothing: what is unsent is in the journal."""
+        await _run(*unmount_command(str(self._wanted.directory), lazy=True))
+        if self._main is not None:
+            self._main.cancel()
 
     async def _unmount(self) -> None:
         """Unmount as a user does it, so that the kernel hands over what it has; by force only what is in use."""

@@ -158,3 +158,15 @@ def test_nobody_is_notified_without_a_manager(monkeypatch: pytest.MonkeyPatch, t
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "manager"))
         notify("READY=1", "STATUS=Mounted")
         assert manager.recv(100) == b"READY=1\nSTATUS=Mounted"
+
+
+def test_what_ended_mounts_have_left_is_told(desk: Desk, tmp_path: Path) -> None:
+    changes = tmp_path / ".cache/pyvospace/mounts/space/0/changes"
+    changes.mkdir(parents=True)
+    assert desk("mounts").stdout == ""
+    (changes / "00000001-two words.txt").write_bytes(b"12345")
+    shown = desk("mounts").stdout
+    assert "1 file (5)" in shown
+    assert str(changes.parent) in shown
+    told = json.loads(desk("mounts", "--json").stdout)
+    assert (told["uri"], told["unsent"]) == (None, [{"path": "two words.txt", "size": 5, "failure": None}])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -243,3 +244,30 @@ def test_a_storage_server_that_dies_while_bytes_are_sent(mortal: Pair, tmp_path:
         assert mount.stop() == 0
     with Space(mortal.url, token=mortal.token) as space:
         assert stored(space, mortal.uri("sent")) == content
+
+
+def test_a_second_signal_ends_it_while_the_servers_say_nothing(mortal: Pair, tmp_path: Path) -> None:
+    with Space(mortal.url, token=mortal.token) as space:
+        space.push(b"unread" * 1000, mortal.uri("silent"))
+    with cleared(of_space(mortal, tmp_path, options=LATE)) as mount:
+        mount.start()
+        (mount.path / "unsent").write_bytes(b"unsent")
+        pids = [process.pid for process in mortal.processes.values()]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            reading = Meanwhile((mount.path / "silent").read_bytes)
+            assert mount.process is not None
+            eventually(reading.busy, True)
+            mount.process.terminate()
+            with pytest.raises(subprocess.TimeoutExpired):
+                mount.process.wait(1)
+            mount.process.terminate()
+            assert mount.process.wait(20) != 0
+            assert isinstance(reading.done(), OSError)
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+        assert not mount.path.is_mount()
+        mount.start()
+        assert (mount.path / "unsent").read_bytes() == b"unsent"

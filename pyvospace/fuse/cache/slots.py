@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -80,3 +81,20 @@ def left_by_others(base: Path, mine: Slot) -> Iterator[Slot]:
             yield slot
         finally:
             slot.release()
+
+
+def left_alone(home: Path) -> Iterator[tuple[Path, list[Path]]]:
+    """Give the slots that no process holds and in which something is unsent, with the files of its bytes.
+
+    Parameters
+    ----------
+    home
+        Where the caches of all spaces are.
+    """
+    for base in sorted(home.iterdir()) if home.is_dir() else ():
+        for path in filter(_has_unsent, _directories(base)):
+            with suppress(OSError):
+                slot = Slot(path)
+                files = sorted((path / CHANGES).iterdir())
+                slot.release()
+                yield path, files
