@@ -76,7 +76,7 @@ class Changes:
         if self._descriptor < 0:
             if self.forgotten:
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-            self._descriptor = os.open(self.location, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptor = os.open(f"{self.directory}/{self.file}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             if not self._linked and self.size:
                 os.ftruncate(self._descriptor, self.size)
             self._linked = True
