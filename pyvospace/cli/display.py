@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -122,5 +123,7 @@ def _make_bars() -> RichProgress:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
+        # Results that go to a file or another program stay what they are.
+        redirect_stdout=sys.stdout.isatty(),
         transient=True,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -115,5 +116,7 @@ def _make_bars() -> RichProgress:
         TextColumn("{task.fields[told]}", markup=False),
         TimeElapsedColumn(),
         console=Console(stderr=True),
+        # Results that go to a file or another program stay what they are.
+        redirect_stdout=sys.stdout.isatty(),
         transient=True,
     )
