@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import urllib.request
+from functools import partial
 
 from tests.support.engines.keeper import Keeper, answers
 from tests.support.engines.stores import Engine
@@ -47,6 +48,10 @@ versioned_writes symlink proxy-server
 [app:proxy-server]
 use = egg:swift#proxy
 account_autocreate = true
+# On a machine that has much to do the others are slow, not gone.
+conn_timeout = 10
+node_timeout = 60
+error_suppression_limit = 1000000
 [filter:cache]
 use = egg:swift#memcache
 memcache_servers = 127.0.0.1:{memcached}
@@ -88,7 +93,8 @@ def start(keeper: Keeper) -> Engine:
     keeper.start("memcached", "-u", user, "-l", "127.0.0.1", "-p", str(memcached), "-m", "64")
     for kind in (*names, "proxy"):
         keeper.start(f"swift-{kind}-server", str(folder / f"{kind}.conf"))
-    keeper.wait(lambda: answers(f"http://127.0.0.1:{port}/healthcheck"))
+    for one in (port, *ports):
+        keeper.wait(partial(answers, f"http://127.0.0.1:{one}/healthcheck"))
     return Engine(f"http://127.0.0.1:{port}", "test:tester", "testing", str(folder))
 
 
