@@ -30,7 +30,7 @@ _PUNCH: Final = 0x01 | 0x02
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _LIBC.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
-_REMEMBERED: Final = 16
+_REMEMBERED: Final = 128
 """Misses of a file that is open no more; half of them count when it is opened again."""
 
 _CREATE: Final = "create table files (name text not null, size integer not null, present blob not null)"

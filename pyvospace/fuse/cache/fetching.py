@@ -14,11 +14,11 @@ from pyvospace.fuse.cache.ranges import Ranges
 from pyvospace.fuse.cache.records import MIB, Limits, Names
 from pyvospace.fuse.cache.remote import Remote
 
-_LITTLE: Final = 128 << 10
+_LITTLE: Final = 64 << 10
 """Bytes that are fetched for somebody who reads here and there: he waits for them."""
-_UNITS: Final = ((8, _LITTLE), (16, 1 << 20))
+_UNITS: Final = ((96, _LITTLE), (128, 1 << 20))
 """How many he gets up to so many times; then it is whole blocks, unless all is coming anyway."""
-_EVERYWHERE: Final = 8
+_EVERYWHERE: Final = 64
 """So many times, and the rest is fetched as well, behind his back."""
 _WHOLE: Final = 256 * MIB
 """Of files up to this size; of larger ones the block behind."""
@@ -205,7 +205,11 @@ class Fetching:
             first, last = next(iter(self._behind))
             last = min(last, (first // block + 1) * block)
             self._behind.remove(first, last)
-            for start, stop in self._wanted(first, last):
+            wanted = self._wanted(first, last)
+            if wanted and not any(first < one.stop and one.start < last for one in self._under_way.values()):
+                # One request costs more than the little that is here already.
+                wanted = [(wanted[0][0], wanted[-1][1])]
+            for start, stop in wanted:
                 self._start(start, stop)
 
     # ------------------------------------------------------------------ the space
