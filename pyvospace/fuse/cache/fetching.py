@@ -97,9 +97,11 @@ class Fetching:
         """Fetch no more than somebody waits for."""
         self._behind = None
         self._streak = 0
-        for coming in self._under_way.values():
+        for coming in list(self._under_way.values()):
             if not coming.is_awaited and coming.task is not None:
                 coming.task.cancel()
+                # Whoever reads on asks for these bytes anew.
+                del self._under_way[coming.start]
 
     def close(self) -> None:
         """Fetch no more."""
