@@ -7,7 +7,6 @@ nothing here ever becomes wrong.
 from __future__ import annotations
 
 import ctypes
-import errno
 import hashlib
 import itertools
 import logging
@@ -19,6 +18,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
+from pyvospace.fuse.cache.disk import written
 from pyvospace.fuse.cache.ranges import Ranges
 from pyvospace.fuse.cache.records import Version
 
@@ -175,7 +175,8 @@ class Blocks:
         if not self._is_used(held):
             return
         try:
-            _write(held.descriptor, data, start)
+            for _ in written(held.descriptor, data, start):
+                pass
         except OSError as error:
             log.info("%s is not kept: %s", held.name, error)
             return
@@ -294,15 +295,6 @@ class Blocks:
 
 def _keys(held: Held, block: int) -> list[tuple[str, int]]:
     return [(held.name, index) for index in range((held.size + block - 1) // block)]
-
-
-def _write(descriptor: int, data: bytes, start: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, start)
-        if not written:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        view, start = view[written:], start + written
 
 
 def _sync(directory: Path) -> None:

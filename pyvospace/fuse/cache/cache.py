@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from pyvospace.client import Space
-from pyvospace.fuse.cache.changes import Changes, sync_directory
+from pyvospace.fuse.cache.changes import Changes
+from pyvospace.fuse.cache.disk import sync
 from pyvospace.fuse.cache.file import LocalFile
 from pyvospace.fuse.cache.records import ConflictListener, Limits, Names, SentListener, UnsentFile, Version
 from pyvospace.fuse.cache.recovery import adopt, recover
@@ -174,7 +175,7 @@ class Cache:
 
 
 def _left(shelf: Shelf, slot: Slot, base: Path, user: str) -> list[list[Changes]]:
-    sync_directory(slot.directory)
+    sync(slot.directory)
     shelf.number_from(max((row.number for row in shelf.journal.rows()), default=0) + 1)
     for other in left_by_others(base, slot):
         adopt(shelf, other.directory, user)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pyvospace.fuse.cache.disk import sync, written
 from pyvospace.fuse.cache.journal import Handed, Row, boot_id, read_path, write_path
 from pyvospace.fuse.cache.ranges import Ranges
 from pyvospace.fuse.cache.records import Names, Version
@@ -90,13 +91,12 @@ class Changes:
         OSError
             The disk is full; as much as was written counts.
         """
-        view, at = memoryview(data), offset
+        if not data:
+            return
+        at = offset
         try:
-            while view:
-                written = os.pwrite(self.descriptor, view, at)
-                if not written:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                view, at = view[written:], at + written
+            for at in written(self.descriptor, data, offset):  # noqa: B007 (how far it came counts below)
+                pass
         finally:
             if at > offset:
                 self.altered = True
@@ -128,13 +128,8 @@ class Changes:
     def fill(self, start: int, data: bytes) -> None:
         """Take bytes from what lies below, where they are missing still."""
         for left, right in self.missing.within(start, start + len(data)):
-            view = memoryview(data)[left - start : right - start]
-            while view:
-                written = os.pwrite(self.descriptor, view, left)
-                if not written:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                self._has(left, left + written)
-                view, left = view[written:], left + written  # noqa: PLW2901
+            for reached in written(self.descriptor, memoryview(data)[left - start : right - start], left):
+                self._has(left, reached)
 
     def fill_from(self, below: Changes) -> Iterator[None]:
         """Take all that is missing from the change it lies on; the work is done in steps."""
@@ -150,9 +145,9 @@ class Changes:
     def sync(self) -> None:
         """Have them outlive a power cut."""
         with suppress(FileNotFoundError):  # empty, or deleted meanwhile
-            _sync(self.location)
+            sync(self.location)
             if not self._listed:
-                sync_directory(self.directory)
+                sync(self.directory)
                 self._listed = True
 
     def close(self) -> None:
@@ -217,16 +212,3 @@ class Changes:
             os.truncate(made.descriptor, row.size)
             made.close()
         return made
-
-
-def sync_directory(path: Path) -> None:
-    """Have the names in a directory outlive a power cut."""
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
