@@ -100,7 +100,9 @@ class Sender:
 
     def schedule(self, file: LocalFile, delay: float | None = None) -> None:
         """Have a file sent when it has rested."""
-        due = self._loop.time() + (self._shelf.limits.write_back if delay is None else delay)
+        if delay is None:
+            delay = 0 if file in self._news else self._shelf.limits.write_back  # nobody who waits is held up
+        due = self._loop.time() + delay
         self._due[file] = due
         heapq.heappush(self._queue, (due, next(self._count), file))
         if self._queue[0][2] is file:
@@ -167,7 +169,7 @@ class Sender:
         if file in self._due:  # somebody asked for it meanwhile
             heapq.heappush(self._queue, (self._due[file], next(self._count), file))
         elif file.outgoing is not None and file.failure is None and not file.discarded:
-            self.schedule(file, 0 if file in self._news else None)
+            self.schedule(file)
         news = self._news.pop(file, None)
         if news is not None:
             news.set()

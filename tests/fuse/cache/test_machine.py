@@ -259,3 +259,18 @@ TestCacheMachine = CacheMachine.TestCase
 TestCacheMachine.settings = settings(
     max_examples=int(os.environ.get("PYVOSPACE_CACHE_EXAMPLES", "25")), stateful_step_count=30, deadline=None
 )
+
+
+def test_a_flush_does_not_hold_up_who_waits() -> None:
+    """It asks for the usual rest while somebody waits for what was handed over before."""
+    machine = CacheMachine()
+    machine.begin(b"", there=False)
+    machine.truncate(1024)
+    machine.truncate(0)
+    machine.reopen()
+    machine.truncate(0)
+    machine.send_half()
+    machine.truncate(260)
+    machine.reopen()
+    machine.send_rest(lost=False)
+    machine.teardown()
