@@ -354,7 +354,10 @@ create table jobs (
     -- Of a push: the node's name there. A pull has none, which tells the two apart.
     name        text collate "C",
     -- Where its endpoints lead. NULL: it has none.
-    storage_id  integer references storages,
+    -- A row of storages. No foreign key, which would lock that row, shared by all transfers, in each negotiation: a
+    -- storage is not forgotten as long as jobs name it (places.sql), and a job that comes in that moment has an endpoint
+    -- that leads nowhere.
+    storage_id  integer,
     -- Push to .null: the bytes are counted and dropped.
     discard     boolean not null default false,
     -- A push keeps the user's properties (interop = opencadc).
@@ -386,7 +389,7 @@ create table jobs (
     -- Seconds that it may execute. 0: no limit.
     execution_duration integer not null default 0 check (execution_duration >= 0),
     -- The worker's attempt: the fence. NULL: no worker has it.
-    attempt     text unique,
+    attempt     text,
     -- End of the worker's lease, unless it is renewed.
     until       timestamptz,
     -- How often workers have begun it.
@@ -413,14 +416,14 @@ create table jobs (
 );
 create index jobs_destruction on jobs (destruction);
 create index jobs_expires on jobs (expires) where phase = 'EXECUTING';
-create index jobs_owner on jobs (owner_id, created, id);
 -- Of each user, 0 for all who are anonymous.
 create index jobs_waiting on jobs (coalesce(owner_id, 0)) where phase in ('PENDING', 'QUEUED');
 create index jobs_queue on jobs (created) where phase = 'QUEUED';
 create index jobs_leases on jobs (until) where phase = 'EXECUTING' and attempt is not null;
 create index jobs_limited on jobs (started) where phase = 'EXECUTING' and execution_duration > 0;
 create index jobs_waiting_anonymous on jobs (client) where owner_id is null and phase in ('PENDING', 'QUEUED');
-create index jobs_ended on jobs (owner_id, created, id) where phase in ('COMPLETED', 'ERROR', 'ABORTED', 'ARCHIVED');
+create unique index jobs_attempt on jobs (attempt) where attempt is not null;
+create index jobs_owner on jobs (owner_id, created, id) include (phase);
 
 -- Wake a worker for a job that waits for one.
 create function tell_workers() returns trigger language plpgsql as $$
@@ -429,7 +432,7 @@ begin
     return null;
 end
 $$;
-create trigger jobs_queued after insert or update of phase on jobs
+create trigger jobs_queued after insert on jobs
     for each row when (new.phase = 'QUEUED') execute function tell_workers();
 
 -- Wake those who wait for another phase, and the worker whose job was taken from it. Nobody else is told: a
@@ -440,11 +443,29 @@ begin
     return null;
 end
 $$;
-create trigger jobs_changed after update of phase on jobs
-    for each row when (new.phase <> old.phase and (new.watched > now() or new.attempt is not null
-                                                   and new.phase <> 'EXECUTING')) execute function tell_waiting();
 create trigger jobs_gone after delete on jobs
     for each row when (old.watched > now() or old.attempt is not null) execute function tell_waiting();
+
+-- Wake a worker for a job that waits for one; those who wait for another phase, and the worker whose job was taken from
+-- it; and write that bytes have been stored. Nobody else is told: a transaction that notifies waits for all others that
+-- do.
+create function note_phase() returns trigger language plpgsql as $$
+begin
+    if new.phase = 'QUEUED' then
+        perform pg_notify('pyvospace_queue', new.kind);
+    end if;
+    if new.phase <> old.phase and (new.watched > now() or new.attempt is not null and new.phase <> 'EXECUTING') then
+        perform pg_notify('pyvospace_jobs', old.id);
+    end if;
+    if new.phase = 'COMPLETED' and new.kind in ('push', 'pull_to') and not new.discard
+       and new.ended is distinct from old.ended then
+        perform audit_stored(new);
+    end if;
+    return null;
+end
+$$;
+
+create trigger jobs_turned after update of phase on jobs for each row execute function note_phase();
 
 -- Uploads that are under way: a lease on a name in a container, so that a node that is only coming has one too.
 create table writers (
@@ -466,6 +487,8 @@ create table writers (
     reserved_nodes bigint not null default 0,
     -- Where the container was then: somewhere else, other quotas count.
     path           ltree,
+    -- When the bytes of the lease's push first began to move: its job is told when they have come, or have failed to.
+    began          timestamptz not null default now(),
     primary key (parent_id, name)
 );
 create index writers_job on writers (job_id);
@@ -714,7 +737,9 @@ $$;
 -- Every upload begins with a lease on the name it writes to: renewing one, or storing under it, goes on.
 create function refuse_writers() returns trigger language plpgsql as $$
 begin
-    perform require_state(true);
+    if (select state from space) <> 'ReadWrite' then
+        perform require_state(true);
+    end if;
     return null;
 end
 $$;
@@ -1228,25 +1253,31 @@ create function take_lease(
 ) language plpgsql as $$
 declare
     container bigint := coalesce(node.parent_id, job.parent_id);
-    owner bigint := coalesce(node.owner_id, job.owner_id, (select p.owner_id from nodes p where p.id = job.parent_id));
+    owner bigint := coalesce(node.owner_id, job.owner_id);
     freed bigint := freed_by_store(node);
     more_bytes bigint := greatest(coalesce(announced, 0) - freed, 0);
     more_nodes bigint := case when node.id is null then 1 else 0 end;
 begin
+    if owner is null then
+        owner := (select p.owner_id from nodes p where p.id = job.parent_id);
+    end if;
     insert into writers (parent_id, name, job_id, attempt, until, owner_id, reserved_bytes, reserved_nodes, path)
     values (container, coalesce(node.name, job.name), job.id, new_attempt, now() + make_interval(secs => lease), owner,
             more_bytes, more_nodes, (select k.path from containers k where k.id = container))
     on conflict (parent_id, name) do update
        set job_id = excluded.job_id, attempt = excluded.attempt, until = excluded.until, owner_id = excluded.owner_id,
-           reserved_bytes = excluded.reserved_bytes, reserved_nodes = excluded.reserved_nodes, path = excluded.path
+           reserved_bytes = excluded.reserved_bytes, reserved_nodes = excluded.reserved_nodes, path = excluded.path,
+           began = case when writers.job_id = excluded.job_id then writers.began else excluded.began end
      where writers.until < now() or writers.job_id = excluded.job_id;
     if not found then
         perform raise_fault('NodeBusy', 'another transfer is writing to this node');
     end if;
-    perform require_quotas(array[container], array[owner], more_bytes, more_nodes, job.owner_id);
-    if announced is null then
-        select greatest(r.room, 0) + freed, r.words into room, words
-          from quota_room(container, owner, job.owner_id) r where r.room is not null;
+    if (select limited from space) then
+        perform require_quotas(array[container], array[owner], more_bytes, more_nodes, job.owner_id);
+        if announced is null then
+            select greatest(r.room, 0) + freed, r.words into room, words
+              from quota_room(container, owner, job.owner_id) r where r.room is not null;
+        end if;
     end if;
 end
 $$;
@@ -1444,29 +1475,29 @@ create trigger quotas_audit after insert or update of bytes, nodes or delete on 
 create trigger space_audit after insert or update of state, note, down_at, back_at, group_prefixes on space
     for each row execute function audit_administration('makeSpace', 'setSpace');
 
--- Write that bytes have been stored, in one statement.
-create function audit_stored() returns trigger language plpgsql as $$
+-- Write that the bytes of a job have been stored, in one statement.
+create function audit_stored(job jobs) returns void language plpgsql as $$
 declare
     told jsonb := nullif(current_setting('pyvospace.caller', true), '');
 begin
     insert into audit (user_id, name, credential, remote, request, action, node_id, path, owner_id, details)
-    select coalesce(new.owner_id, 0), coalesce(u.name, ''), 'endpoint' || coalesce(' by token ' || new.token_id, ''),
+    select coalesce(job.owner_id, 0), coalesce((select u.name from users u where u.id = job.owner_id), ''),
+           'endpoint' || coalesce(' by token ' || job.token_id, ''),
            coalesce(told -> 'who' ->> 2, ''), coalesce(told -> 'who' ->> 3, ''),
            case when n.type = 'ContainerNode' then 'unpackArchive' else 'storeBytes' end, n.id,
-           path_of(n.parent_id, n.name), n.owner_id,
-           case when n.type = 'ContainerNode' then jsonb_build_object('nodes', told -> 'nodes', 'job', new.id)
-                else jsonb_build_object('size', n.size, 'job', new.id) end
-      from (select new.node_id) j
+           '/' || coalesce(w.names || '/', '') || n.name, n.owner_id,
+           case when n.type = 'ContainerNode' then jsonb_build_object('nodes', told -> 'nodes', 'job', job.id)
+                else jsonb_build_object('size', n.size, 'job', job.id) end
+      from (select job.node_id) j
       left join nodes n on n.id = j.node_id
-      left join users u on u.id = new.owner_id;
-    return null;
+      left join containers k on k.id = n.parent_id
+      left join lateral (
+          select string_agg(a.name, '/' order by step.place) as names
+            from unnest(string_to_array(k.path::text, '.')::bigint[]) with ordinality as step(node, place)
+            join nodes a on a.id = step.node
+           where step.place > 1) w on true;
 end
 $$;
-
-create trigger jobs_stored after update of phase on jobs
-    for each row when (new.phase = 'COMPLETED' and new.kind in ('push', 'pull_to') and not new.discard
-                       and new.ended is distinct from old.ended)
-    execute function audit_stored();
 
 -- The deepest node on the way along `names`, and whether that is the whole way.
 create function place_of(names text[], out id bigint, out owner_id bigint, out whole boolean)
@@ -2826,6 +2857,14 @@ language sql immutable as $$
                                                              'ivo://pyvospace#mode', new_mode)) end
 $$;
 
+-- Large tables are vacuumed by hundredths, not by fifths, of what they hold (decisions/0050).
+alter table nodes set (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_insert_scale_factor = 0.02,
+                       autovacuum_analyze_scale_factor = 0.05);
+alter table containers set (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.05);
+alter table jobs set (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+alter table obsolete set (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+alter table audit set (autovacuum_vacuum_insert_scale_factor = 0.05);
+
 -- ---------------------------------------------------------------------------------------------------- storage_api
 -- All that storage servers can do. A function raises SQLSTATE VS001 with the name of a fault, a space and details.
 
@@ -2900,7 +2939,8 @@ end
 $$;
 
 -- The job of a push, locked, unless it was withdrawn.
-create function live_push(of_job text, of_user bigint, of_storage integer) returns jobs language plpgsql as $$
+create function live_push(of_job text, of_user bigint, of_storage integer, begins boolean default false) returns jobs
+language plpgsql as $$
 declare
     job jobs;
 begin
@@ -2910,23 +2950,22 @@ begin
         perform raise_fault('PermissionDenied', 'this endpoint was withdrawn; negotiate again');
     elsif job.phase = 'ABORTED' or job.phase = 'ERROR' then
         perform raise_fault('PermissionDenied', 'the transfer of this endpoint was aborted; negotiate again');
+    elsif begins and job.expires <= now() then
+        perform raise_fault('PermissionDenied', 'this endpoint has expired; negotiate again');
     end if;
-    perform live_token(job.token_id, false);
+    if job.token_id is not null then
+        perform live_token(job.token_id, begins);
+    end if;
     return job;
 end
 $$;
 
--- The job of a push, for a use of its endpoint that begins now. What began in time may take as long as it keeps its
--- lease.
+-- The same for a use of its endpoint that begins now.
 create function usable_push(of_job text, of_user bigint, of_storage integer) returns jobs
 language plpgsql as $$
 declare
-    job jobs := live_push(of_job, of_user, of_storage);
+    job jobs := live_push(of_job, of_user, of_storage, true);
 begin
-    if job.expires <= now() then
-        perform raise_fault('PermissionDenied', 'this endpoint has expired; negotiate again');
-    end if;
-    perform live_token(job.token_id, true);
     -- What his groups are is asked where his rights are.
     if of_user is not null and not exists (select from users u where u.id = of_user and not u.disabled) then
         perform raise_fault('PermissionDenied', 'the user of this endpoint is not known any more');
@@ -2936,54 +2975,66 @@ end
 $$;
 
 -- The node that a push writes to, with the writer's rights checked now; NULL: it is still to be made. To be locked, its
--- container is shared first, as whoever changes nodes does: who deletes a tree locks them in this order too.
+-- container is shared first, as whoever changes nodes does: who deletes a tree locks them in this order too. What a
+-- writer may without his groups he may with them: only who may not is asked for them.
 create function push_target(job jobs, lock boolean) returns nodes language plpgsql as $$
 declare
     node nodes;
-    parent nodes;
     c record;
+    caller_groups text[] := '{}';
 begin
-    select * into c from caller_of_job(job);
-    if job.node_id is not null then
-        if lock then
-            perform from nodes n join containers k on k.id = n.parent_id where n.id = job.node_id for share of k;
-            select * into node from nodes where id = job.node_id for update;
-            -- It may have been moved in this very moment.
-            perform from containers k where k.id = node.parent_id for share nowait;
-        else
-            select * into node from nodes where id = job.node_id;
-        end if;
-        if node.id is null then
-            perform raise_fault('NodeNotFound', 'the node was deleted meanwhile');
-        end if;
-    else
+    if job.node_id is null then
         if lock then
             perform from containers where id = job.parent_id and nlevel(path) <= 200 for share;
             if not found then
                 perform raise_fault('ContainerNotFound', 'the container was deleted or moved meanwhile');
             end if;
-        end if;
-        select * into parent from nodes where id = job.parent_id;
-        if not found then
-            perform raise_fault('ContainerNotFound', 'the container was deleted meanwhile');
-        end if;
-        if lock then
             select * into node from nodes where parent_id = job.parent_id and name = job.name for update;
         else
             select * into node from nodes where parent_id = job.parent_id and name = job.name;
         end if;
+    elsif lock then
+        perform from nodes n join containers k on k.id = n.parent_id where n.id = job.node_id for share of k;
+        select * into node from nodes where id = job.node_id for update;
+        -- It may have been moved in this very moment.
+        perform from containers k where k.id = node.parent_id for share nowait;
+    else
+        select * into node from nodes where id = job.node_id;
     end if;
-    if not way_is_readable(coalesce(node.parent_id, job.parent_id), c.caller, c.caller_groups, c.admin)
-       or node.id is not null and not may_write(node.owner_id, node.group_write, c.caller, c.caller_groups, c.admin)
-       or node.id is null and not may_write(parent.owner_id, parent.group_write, c.caller, c.caller_groups, c.admin)
-    then
+    loop
+        select u.id as caller, p.id as parent, coalesce(node.immutable, p.immutable) as immutable,
+               coalesce(node.locked, p.locked) as locked,
+               may_write(case when node.id is null then p.owner_id else node.owner_id end,
+                         case when node.id is null then p.group_write else node.group_write end,
+                         coalesce(u.id, 0), caller_groups, a.admin)
+               and (select bool_and(may_read(n.owner_id, n.public, n.group_read, n.group_write,
+                                             coalesce(u.id, 0), caller_groups, a.admin)) and min(n.id) = 1
+                      from nodes n where n.id = any (string_to_array(k.path::text, '.')::bigint[])) as allowed
+          into c
+          from (select coalesce(node.parent_id, job.parent_id) as id) x
+          left join containers k on k.id = x.id
+          left join nodes p on p.id = x.id
+          left join users u on u.id = job.owner_id and not u.disabled
+         cross join lateral (
+             select coalesce(u.admin and (job.scope is null or job.scope -> 'rights' ? 'admin'), false) as admin) a;
+        exit when c.allowed or c.caller is null or caller_groups <> '{}';
+        caller_groups := groups_of(c.caller);
+        exit when caller_groups = '{}';
+    end loop;
+    if job.owner_id is not null and c.caller is null then
+        perform raise_fault('PermissionDenied', 'the user of this endpoint is not known any more');
+    elsif job.node_id is not null and node.id is null then
+        perform raise_fault('NodeNotFound', 'the node was deleted meanwhile');
+    elsif job.node_id is null and c.parent is null then
+        perform raise_fault('ContainerNotFound', 'the container was deleted meanwhile');
+    elsif c.allowed is not true then
         if exists (select from containers k where k.id = coalesce(node.parent_id, job.parent_id) and k.path < '1') then
             perform raise_fault('NodeNotFound', 'the node was deleted meanwhile');
         end if;
         perform raise_fault('PermissionDenied', 'the right to write there was withdrawn');
-    elsif coalesce(node.immutable, parent.immutable) then
+    elsif c.immutable then
         perform raise_fault('PermissionDenied', 'the node is immutable');
-    elsif coalesce(node.locked, parent.locked) then
+    elsif c.locked then
         perform raise_fault('NodeLocked', 'the node is locked');
     elsif node.id is not null and node.type not like '%DataNode' then
         perform raise_fault('DuplicateNode', 'there is a node of another type by now');
@@ -3017,31 +3068,40 @@ create function storage_api.claim_upload(
     of_uuid uuid, of_job text, of_user bigint, new_attempt text, lease double precision,
     announced bigint, repeat_window double precision
 ) returns table (size_limit bigint, discard boolean, location text, size bigint, md5 bytea, sha256 bytea,
-                 content_type text, room bigint, words text)
+                 content_type text, room bigint, words text, structured boolean, view text)
 language plpgsql security definer set search_path = public, pg_temp as $$
 declare
     job jobs;
     node nodes;
-    quota record;
 begin
     perform set_config('synchronous_commit', 'off', true);
-    job := usable_push(of_job, of_user, own_storage(of_uuid));
+    job := live_push(of_job, of_user, own_storage(of_uuid), true);
     if job.phase = 'COMPLETED' and job.ended < now() - make_interval(secs => repeat_window) then
         perform raise_fault('EndpointUsed', 'the bytes are there already; negotiate again to replace them');
     elsif announced > job.size_limit then
         perform raise_fault('RequestEntityTooLarge',
                             format('%s bytes are more than the limit of %s', announced, job.size_limit));
     end if;
-    select null::bigint as room, null::text as words into quota;
-    if not job.discard then
+    if job.discard then
+        perform caller_of(of_user);
+    else
         node := push_target(job, false);
-        select * into quota from take_lease(job, node, new_attempt, lease, announced);
+        select l.room, l.words into claim_upload.room, claim_upload.words
+          from take_lease(job, node, new_attempt, lease, announced) l;
     end if;
-    if job.started is null then
+    if job.started is null and (job.discard or job.execution_duration > 0) then
         update jobs set started = now() where id = of_job;
     end if;
-    return query select job.size_limit, job.discard, node.location, node.size, node.md5, node.sha256,
-                        node.properties ->> 'ivo://ivoa.net/vospace/core#type', quota.room, quota.words;
+    size_limit := job.size_limit;
+    discard := job.discard;
+    location := node.location;
+    size := node.size;
+    md5 := node.md5;
+    sha256 := node.sha256;
+    content_type := node.properties ->> 'ivo://ivoa.net/vospace/core#type';
+    structured := coalesce(job.node_id is not null and node.type = 'StructuredDataNode', false);
+    view := job.request -> 'view' ->> 'uri';
+    return next;
 end
 $$;
 
@@ -3064,15 +3124,16 @@ $$;
 create function storage_api.release(of_attempt text, reason text) returns void
 language plpgsql security definer set search_path = public, pg_temp as $$
 declare
-    of_job text;
+    held writers;
 begin
     perform set_config('synchronous_commit', 'off', true);
-    select job_id into of_job from writers where attempt = of_attempt;
+    select * into held from writers where attempt = of_attempt;
     -- The job before the lease, as in all that locks both: the client may be trying again at this moment.
-    perform from jobs where id = of_job for update;
+    perform from jobs where id = held.job_id for update;
     delete from writers where attempt = of_attempt;
     if found then
-        update jobs set message = left(reason, 1000) where id = of_job and phase = 'EXECUTING';
+        update jobs set message = left(reason, 1000), started = coalesce(started, held.began)
+         where id = held.job_id and phase = 'EXECUTING';
     end if;
 end
 $$;
@@ -3141,13 +3202,14 @@ begin
         end if;
     end if;
     update jobs
-       set phase = 'COMPLETED', ended = clock_timestamp(), started = coalesce(started, now()), message = null,
-           node_id = node.id
+       set phase = 'COMPLETED', ended = clock_timestamp(), started = coalesce(started, held.began, now()),
+           message = null, node_id = node.id
      where id = of_job;
 end
 $$;
 
--- Where the bytes of a node are, if the caller may still read them: here, at home or as a copy.
+-- Where the bytes of a node are, if the caller may still read them: here, at home or as a copy. Who may read without
+-- his groups may with them: only who may not is asked for them.
 create function storage_api.claim_download(of_uuid uuid, of_node bigint, of_job text, of_user bigint,
                                                       of_token bigint)
 returns table (name text, modified timestamptz, location text, size bigint, md5 bytea, sha256 bytea,
@@ -3158,35 +3220,59 @@ declare
     node nodes;
     job jobs;
     c record;
-    place text;
+    caller_groups text[] := '{}';
 begin
-    perform live_token(of_token, true);
-    select * into c from caller_of(of_user);
+    if of_token is not null then
+        perform live_token(of_token, true);
+    end if;
     if of_job is not null then
         select * into job from jobs where id = of_job;
         if not found or job.name is not null or job.owner_id is distinct from of_user
            or job.node_id is distinct from of_node or job.phase not in ('EXECUTING', 'COMPLETED')
            or job.expires <= now() then
             perform raise_fault('PermissionDenied', 'this endpoint was withdrawn; negotiate again');
+        elsif job.token_id is not null then
+            perform live_token(job.token_id, true);
         end if;
-        perform live_token(job.token_id, true);
     end if;
     select * into node from nodes where id = of_node;
-    if not found then
+    loop
+        select u.id as caller,
+               may_read(node.owner_id, node.public, node.group_read, node.group_write,
+                        coalesce(u.id, 0), caller_groups, coalesce(u.admin, false))
+               and (select bool_and(may_read(n.owner_id, n.public, n.group_read, n.group_write,
+                                             coalesce(u.id, 0), caller_groups, coalesce(u.admin, false)))
+                           and min(n.id) = 1
+                      from nodes n where n.id = any (string_to_array(k.path::text, '.')::bigint[])) as allowed
+          into c
+          from (select node.parent_id as id) x
+          left join containers k on k.id = x.id
+          left join users u on u.id = of_user and not u.disabled;
+        exit when c.allowed or c.caller is null or caller_groups <> '{}';
+        caller_groups := groups_of(c.caller);
+        exit when caller_groups = '{}';
+    end loop;
+    if of_user is not null and c.caller is null then
+        perform raise_fault('PermissionDenied', 'the user of this endpoint is not known any more');
+    elsif node.id is null then
         perform raise_fault('NodeNotFound', 'the node was deleted meanwhile');
-    elsif not (may_read(node.owner_id, node.public, node.group_read, node.group_write,
-                        c.caller, c.caller_groups, c.admin)
-               and way_is_readable(node.parent_id, c.caller, c.caller_groups, c.admin)) then
+    elsif c.allowed is not true then
         perform raise_fault('PermissionDenied', 'the right to read was withdrawn');
-    elsif node.location is not null then
-        place := place_at(node.storage_id, node.location, of_storage);
-        if place is null then
+    end if;
+    if node.location is not null then
+        location := place_at(node.storage_id, node.location, of_storage);
+        if location is null then
             perform refuse_place(node.storage_id, node.location);
         end if;
     end if;
-    return query select node.name, coalesce(node.modified, node.created), place, coalesce(node.size, 0),
-                        node.md5, node.sha256, node.properties ->> 'ivo://ivoa.net/vospace/core#type',
-                        coalesce(job.phase = 'EXECUTING', false);
+    name := node.name;
+    modified := coalesce(node.modified, node.created);
+    size := coalesce(node.size, 0);
+    md5 := node.md5;
+    sha256 := node.sha256;
+    content_type := node.properties ->> 'ivo://ivoa.net/vospace/core#type';
+    waiting := coalesce(job.phase = 'EXECUTING', false);
+    return next;
 end
 $$;
 

@@ -22,9 +22,7 @@ from pyvospace.client.upload import Stored, Upload
 from pyvospace.model.archives import TAR, ArchiveFormat
 from pyvospace.model.entries import Entry, nanoseconds_of, write_file_time, write_mode
 from pyvospace.model.faults import (
-    ContainerNotFound,
     InvalidArgument,
-    NodeNotFound,
     OperationNotSupported,
     PreconditionFailed,
     ViewNotSupported,
@@ -124,10 +122,7 @@ class Contents(Entries):
     async def _begin_parts(self, target: NodeUri, condition: Condition | None) -> tuple[str | None, tuple[str, ...]]:
         """Find where a push in parts begins, unless it is in vain: its condition is looked at behind the last byte."""
         if condition is not None:
-            try:
-                there = await self.entry(target)
-            except (NodeNotFound, ContainerNotFound):
-                there = None
+            there = await self.find_entry(target)
             etag = None if there is None else there.etag
             if etag != condition.etag and (there is None or there.type is not NodeType.LINK):
                 raise PreconditionFailed(f"{target} has other bytes than those of the condition")

@@ -87,6 +87,7 @@ class FileBody(aiohttp.Payload):
         finally:
             self._stopped.set()
             await asyncio.wait([sending])
+            sending.exception()  # who was cancelled hears no more of it, and the loop would complain of that
             thread.shutdown(wait=False)
             os.close(descriptor)
 

@@ -12,7 +12,7 @@ from pyvospace.client.http import Http, pieces
 from pyvospace.client.nodes import Nodes
 from pyvospace.client.retry import Attempts
 from pyvospace.model.entries import Entry, Room, read_file_time, read_mode
-from pyvospace.model.faults import Fault, InvalidData, PermissionDenied
+from pyvospace.model.faults import ContainerNotFound, Fault, InvalidData, NodeNotFound, PermissionDenied
 from pyvospace.model.nodes import Node
 from pyvospace.model.uris import NodeUri, encode_path
 from pyvospace.model.vocabulary import (
@@ -66,6 +66,13 @@ class Entries(Nodes):
         if len(found) != 1:
             raise InvalidData(f"the service tells of {len(found)} entries instead of one")
         return found[0]
+
+    async def find_entry(self, uri: NodeUri | str) -> Entry | None:
+        """Tell of one node what a file system wants to know; None: there is none."""
+        try:
+            return await self.entry(uri)
+        except (NodeNotFound, ContainerNotFound):
+            return None
 
     async def entries(
         self, uri: NodeUri | str, *, after: str | None = None, page: int | None = None

@@ -224,6 +224,10 @@ class Space:
         """Tell of one node what a file system wants to know."""
         return self._wait(self._space.entry(uri))
 
+    def find_entry(self, uri: NodeUri | str) -> Entry | None:
+        """Tell of one node what a file system wants to know; None: there is none."""
+        return self._wait(self._space.find_entry(uri))
+
     def entries(self, uri: NodeUri | str, *, after: str | None = None, page: int | None = None) -> Iterator[Entry]:
         """Give the children of a container as they arrive, by name."""
         return self._iterate(self._space.entries(uri, after=after, page=page))

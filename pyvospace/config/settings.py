@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pyvospace.config.credentials import GroupServiceSettings, LoginSettings, ProviderSettings, ProxySettings
@@ -57,6 +57,21 @@ class DatabaseSettings(Section):
         description="The same database for the storage servers, with a role that is a member of "
         "`pyvospace_storage`. If it is not given they use `dsn`.",
     )
+    direct_dsn: Dsn | None = Field(
+        None,
+        description="PostgreSQL itself, if `dsn` leads to a pooler in transaction mode (PgBouncer). Notifications, "
+        "`pyvospace migrate` and the commands of the administrator go there, and the role gets the settings of its "
+        "sessions as defaults.",
+    )
+    storage_direct_dsn: Dsn | None = Field(None, description="The same for `storage_dsn`.")
+    replica_dsn: Dsn | None = Field(
+        None,
+        description="A replica (hot standby) of the same database, itself and no pooler, from which metadata servers "
+        "read what decides about no change. They see there what was acknowledged before, or ask `dsn`.",
+    )
+    replica_wait: Seconds = Field(
+        0.2, description="How long a read waits for the replica to catch up before `dsn` is asked in its place."
+    )
     pool_size: Positive = Field(10, description="Most connections that one server process keeps to the database.")
     client_share: float = Field(
         0.8,
@@ -81,6 +96,21 @@ class DatabaseSettings(Section):
         description="Refuse to start on a database whose fsync, full_page_writes or synchronous_commit is off: it "
         "would lose what was acknowledged. To be turned off for tests only.",
     )
+
+    @model_validator(mode="after")
+    def _check_direct(self) -> Self:
+        for name in ("dsn", "storage_dsn"):
+            direct = name.replace("dsn", "direct_dsn")
+            if getattr(self, direct) is not None and getattr(self, name) is None:
+                raise ValueError(f"{direct}: there is no {name} that leads to a pooler")
+        return self
+
+    @property
+    def of_storage(self) -> tuple[SecretStr | None, SecretStr | None]:
+        """How storage servers reach PostgreSQL: the DSN, and the one past the pooler if there is one."""
+        if self.storage_dsn is not None:
+            return self.storage_dsn, self.storage_direct_dsn
+        return self.dsn, self.direct_dsn
 
 
 class ServerSettings(Section):
@@ -205,6 +235,12 @@ class StorageSettings(ServerSettings):
         (), description="What policies of containers may ask for, as `ssd` or `archive`; words between spaces."
     )
     site: str = Field("", max_length=100, description="Where the server stands, for clients that are near it.")
+    x_accel_redirect: str = Field(
+        "",
+        pattern=r"^((/[A-Za-z0-9_-]+)+)?$",
+        description="Let an nginx in front, one of `proxies.trusted`, send files itself: path of its internal "
+        "location, behind which the path of a file in the file system stands. Empty: bytes go through the server.",
+    )
     cold: bool = Field(
         default=False, description="Bytes have to be fetched from there (tape, archive tier) before they can be read."
     )

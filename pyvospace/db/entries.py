@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from pyvospace.db.statements import QueryFile
 from pyvospace.model.entries import Room
 
 if TYPE_CHECKING:
-    from pyvospace.db.pool import Database
+    from pyvospace.db.pool import Reader
     from pyvospace.model.callers import Caller
     from pyvospace.model.stored import StoredNode
 
@@ -24,7 +24,7 @@ _AT_ONCE: Final = 2000
 
 
 async def children(
-    database: Database,
+    reader: Reader,
     caller: Caller,
     container: StoredNode,
     *,
@@ -32,7 +32,7 @@ async def children(
     limit: int | None,
     leaves_seen: bool,
     writes: bool,
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     """Give the children of a container in the order of their names, a line of JSON for each, in pieces.
 
     No connection is held between two pieces. What does not change meanwhile comes exactly once.
@@ -50,7 +50,7 @@ async def children(
     left = limit
     while left is None or left > 0:
         size = _AT_ONCE if left is None else min(_AT_ONCE, left)
-        row = await database.fetchrow(_Sql.page, container.id, *who, size, after, leaves_seen, writes)
+        row = await reader.fetchrow(_Sql.page, container.id, *who, size, after, leaves_seen, writes)
         if row is None or not row["number"]:
             return
         yield row["text"]
@@ -59,7 +59,7 @@ async def children(
         after, left = row["name"], None if left is None else left - size
 
 
-async def tightest(database: Database, caller: Caller, container: StoredNode) -> Room | None:
+async def tightest(reader: Reader, caller: Caller, container: StoredNode) -> Room | None:
     """Give the quota that leaves least to a user in a container; None: no quota limits his bytes there."""
-    row = await database.fetchrow(_Sql.tightest, container.id, caller.id)
+    row = await reader.fetchrow(_Sql.tightest, container.id, caller.id)
     return Room(limit=row["most"], used=row["used"]) if row else None

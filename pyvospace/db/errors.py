@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import asyncpg
 
@@ -43,6 +41,7 @@ _TAKEN = {
     "identities_name": "{!r} is linked to a user already",
 }
 _MISNAMED = {"users_name_check": "user", "groups_name_check": "group"}
+_OTHERS = "others are changing the same nodes; try again"
 RETRIED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 """The transaction may simply be run once more."""
 
@@ -53,17 +52,32 @@ class Unavailable(ServiceBusy):
     code = ServiceBusy.code
 
 
-@contextmanager
-def translated(subject: object = "") -> Iterator[None]:
-    """Turn errors of the driver into faults about `subject`."""
-    try:
-        yield
-    except asyncpg.PostgresError as error:
-        raise _fault(error, subject) from error
-    except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
-        # The driver calls it internal if a statement comes while it reads the last words of a server that dies.
-        log.warning("no answer from the database: %s", error)
-        raise Unavailable("the database cannot be reached; try again") from error
+class Overtaken(ServiceBusy):
+    """Others held what was to be changed, or were faster: nothing was done, and it may go well the next time."""
+
+    code = ServiceBusy.code
+
+
+class translated:  # noqa: N801 (it stands behind ``with``, where a function would)
+    """Turn errors of the driver into faults about `subject`; a class, since every statement goes through here."""
+
+    __slots__ = ("_subject",)
+
+    def __init__(self, subject: object = "") -> None:
+        self._subject = subject
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None:
+            return
+        if isinstance(error, asyncpg.PostgresError):
+            raise _fault(error, self._subject) from error
+        if isinstance(error, (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)):
+            # The driver calls it internal if a statement comes while it reads the last words of a server that dies.
+            log.warning("no answer from the database: %s", error)
+            raise Unavailable("the database cannot be reached; try again") from error
 
 
 def _fault(error: asyncpg.PostgresError, subject: object) -> Fault:
@@ -72,7 +86,9 @@ def _fault(error: asyncpg.PostgresError, subject: object) -> Fault:
     if isinstance(error, asyncpg.IntegrityConstraintViolationError) and (named := _of_constraint(error, subject)):
         return named
     if isinstance(error, (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError, *RETRIED)):
-        return ServiceBusy("others are changing the same nodes; try again")
+        log.info("a statement gave way: %s", error)
+        # What takes too long by itself would do so again.
+        return (ServiceBusy if isinstance(error, asyncpg.QueryCanceledError) else Overtaken)(_OTHERS)
     if isinstance(error, _UNAVAILABLE):
         log.warning("no answer from the database: %s", error)
         return Unavailable("the database cannot be reached; try again")

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pyvospace.db.pool import on_behalf_of
+from pyvospace.db.gathering import Question
+from pyvospace.db.holding import on_behalf_of
 from pyvospace.db.statements import QueryFile
 from pyvospace.model.callers import Scope
 from pyvospace.model.claims import Place
@@ -26,8 +27,10 @@ class _Sql(QueryFile, file="jobs.sql"):
     insert: ClassVar[str]
     begin: ClassVar[str]
     insert_pull: ClassVar[str]
+    insert_pulls: ClassVar[str]
     await_recall: ClassVar[str]
     insert_push: ClassVar[str]
+    insert_pushes: ClassVar[str]
     insert_failed: ClassVar[str]
     select: ClassVar[str]
     watch: ClassVar[str]
@@ -66,8 +69,12 @@ class Placed:
     """The best one first."""
 
 
+_INSERT_PULL = Question(_Sql.insert_pull, _Sql.insert_pulls)
+_INSERT_PUSH = Question(_Sql.insert_push, _Sql.insert_pushes)
+
+
 def _placed(row: asyncpg.Record | None) -> Placed | None:
-    if row is None:
+    if row is None or row["expires"] is None:
         return None
     return Placed(row["expires"], [Place(*one) for one in zip(row["urls"], row["storages"], strict=True)])
 
@@ -229,27 +236,28 @@ async def insert_pull(
     destruction: float,
     shared: bool = False,
     near: str = "",
+    waited: bool = False,
 ) -> Placed | None:
     """Keep a negotiated pull of bytes whose home is a storage (UUID); without bytes any server will do.
 
-    None: no server that has them is there. `near` is the site of the client.
+    None: no server that has them is there. `near` is the site of the client. `waited`: the job is there, to be run.
     """
-    return _placed(
-        await database.fetchrow(
-            _Sql.insert_pull,
-            job,
-            owner.id,
-            json.dumps(request),
-            node,
-            node_uri,
-            life,
-            destruction,
-            storage,
-            shared,
-            *owner.credential,
-            near,
-        )
+    values = (
+        job,
+        owner.id,
+        json.dumps(request),
+        node,
+        node_uri,
+        life,
+        destruction,
+        storage,
+        shared,
+        *owner.credential,
+        near,
     )
+    if waited or shared:
+        return _placed(await database.fetchrow(_Sql.insert_pull, *values))
+    return _placed(await database.gathering.ask(_INSERT_PULL, *values))
 
 
 async def await_recall(
@@ -277,10 +285,13 @@ async def insert_push(
     life: float,
     destruction: float,
     near: str = "",
+    waited: bool = False,
 ) -> Placed | None:
-    """Keep a negotiated push to a place that its container wants, with space; None: there is none."""
-    row = await database.fetchrow(
-        _Sql.insert_push,
+    """Keep a negotiated push to a place that its container wants, with space; None: there is none.
+
+    `waited`: the job is there, to be run.
+    """
+    values = (
         job,
         owner.id,
         json.dumps(request),
@@ -297,7 +308,9 @@ async def insert_push(
         *owner.credential,
         near,
     )
-    return _placed(row)
+    if waited:
+        return _placed(await database.fetchrow(_Sql.insert_push, *values))
+    return _placed(await database.gathering.ask(_INSERT_PUSH, *values))
 
 
 async def insert_failed(
@@ -317,10 +330,13 @@ async def insert_failed(
     )
 
 
+_SELECT = Question(_Sql.select, _Sql.select, lambda asked: [[job for (jobs,) in asked for job in jobs]])
+
+
 async def select(database: Database, job: str) -> JobRow | None:
-    """Read a job; None: there is none of that id."""
-    row = await database.fetchrow(_Sql.select, job)
-    if row is None:
+    """Read a job, with others who do at the same time; None: there is none of that id."""
+    row = await database.gathering.ask(_SELECT, [job])
+    if row is None or row["id"] is None:
         return None
     values = dict(row)
     values["kind"] = Kind(values["kind"])

@@ -16,6 +16,13 @@ log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 _LOCK = 8412
+_SESSION = {
+    "application_name": "pyvospace migrate",
+    # Behind a pooler the role has other defaults, which are meant for single statements.
+    **dict.fromkeys(("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"), "0"),
+    **dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin"), "on"),
+    "plan_cache_mode": "auto",
+}
 _TABLE = """
 create table if not exists migrations (
     number integer primary key, name text not null, sha256 bytea not null, applied timestamptz not null default now()
@@ -66,7 +73,7 @@ async def migrate(dsn: str) -> list[str]:
         A step that was applied has changed since, the database is of a later release, or its encoding is not UTF8.
     """
     with translated():
-        connection = await asyncpg.connect(dsn, server_settings={"application_name": "pyvospace migrate"})
+        connection = await asyncpg.connect(dsn, server_settings=_SESSION)
     try:
         if (encoding := await connection.fetchval("show server_encoding")) != "UTF8":
             raise MigrationError(

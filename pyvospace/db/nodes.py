@@ -16,13 +16,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from pyvospace.db import usage
+from pyvospace.db import bundles, usage
+from pyvospace.db.gathering import Question
 from pyvospace.db.pool import tell_who_acts
 from pyvospace.db.statements import QueryFile
+from pyvospace.db.stored import stored_node
 from pyvospace.db.usage import Subject
 from pyvospace.model.audit import audited
-from pyvospace.model.faults import InvalidArgument, NodeLocked, PermissionDenied
-from pyvospace.model.instants import write_instant
+from pyvospace.model.faults import DuplicateNode, InvalidArgument, NodeLocked, PermissionDenied
 from pyvospace.model.stored import ROOT_ID, Changes, Resolution, Rights, StoredNode
 from pyvospace.model.uris import MAX_DEPTH
 from pyvospace.model.vocabulary import IMMUTABLE, LOCKS, NodeType
@@ -30,7 +31,7 @@ from pyvospace.model.vocabulary import IMMUTABLE, LOCKS, NodeType
 if TYPE_CHECKING:
     import asyncpg
 
-    from pyvospace.db.pool import Connection, Database
+    from pyvospace.db.pool import Connection, Database, Reader
     from pyvospace.model.callers import Caller
 
     Then = Callable[[Connection], Awaitable[None]]
@@ -39,8 +40,10 @@ if TYPE_CHECKING:
 
 class _Sql(QueryFile, file="nodes.sql"):
     resolve: ClassVar[str]
+    resolve_several: ClassVar[str]
     children: ClassVar[str]
     insert: ClassVar[str]
+    insert_several: ClassVar[str]
     update: ClassVar[str]
     mark_tree: ClassVar[str]
     delete_leaf: ClassVar[str]
@@ -65,60 +68,15 @@ class _Sql(QueryFile, file="nodes.sql"):
 
 _TRASH = "0"
 """Where the trash stands: in no container."""
-_TYPES = {str(one): one for one in NodeType}
 
 
-def stored_node(row: asyncpg.Record) -> StoredNode:
-    """Read a node from a row with all its columns, as every statement here gives them."""
-    properties = row["properties"]
-    storage = row["storage"]
-    return StoredNode(
-        id=row["id"],
-        parent_id=row["parent_id"],
-        name=row["name"],
-        type=_TYPES[row["type"]],
-        owner_id=row["owner_id"],
-        owner=row["owner"],
-        public=row["public"],
-        group_read=tuple(row["group_read"]),
-        group_write=tuple(row["group_write"]),
-        inherit=row["inherit"],
-        locked=row["locked"],
-        immutable=row["immutable"],
-        properties={} if properties == "{}" else json.loads(properties),
-        target=row["target"],
-        size=row["size"],
-        md5=row["md5"],
-        created=row["created"],
-        changed=row["changed"],
-        modified=row["modified"],
-        storage_url=row["storage_url"],
-        storage=str(storage) if storage else None,
-        readable=row["readable"],
-        writable=row["writable"],
-        busy=row["busy"],
-        available=row.get("available"),
-        used=row.get("used"),
-        quota=row.get("quota"),
-        quota_state=row.get("quota_state"),
-        structure=row.get("structure"),
-        integrity=_integrity(row),
-        tier=row.get("tier") or "",
-        sha256=row.get("sha256"),
-    )
+_RESOLVE = Question(_Sql.resolve, _Sql.resolve_several, bundles.resolutions)
+_INSERT = Question(_Sql.insert, _Sql.insert_several, bundles.creations)
 
 
-def _integrity(row: asyncpg.Record) -> str:
-    """Say whether the bytes are damaged, or since when they are known to have been read again and found good."""
-    if row.get("damage"):
-        state = "degraded" if row["has_copy"] else "damaged"
-        return f"{state} {row['damage']} {write_instant(row['damaged'])}"
-    checked, modified = row.get("checked"), row["modified"]
-    return f"good {write_instant(checked)}" if checked and modified and modified < checked else ""
-
-
-async def _resolve(connection: Connection | Database, caller: Caller, names: tuple[str, ...]) -> Resolution:
-    row = await connection.fetchrow(_Sql.resolve, names, caller.id, caller.groups, caller.admin)
+async def resolve(reader: Reader, caller: Caller, names: tuple[str, ...]) -> Resolution:
+    """Walk down a path as far as it leads; with others who do at the same time."""
+    row = await reader.gathering.ask(_RESOLVE, names, caller.id, caller.groups, caller.admin)
     if row is None:
         raise InvalidArgument("the space has no root: it was never set up")
     return Resolution(
@@ -145,13 +103,8 @@ def _rights_above(row: asyncpg.Record) -> Rights | None:
     )
 
 
-async def resolve(database: Database, caller: Caller, names: tuple[str, ...]) -> Resolution:
-    """Walk down a path as far as it leads."""
-    return await _resolve(database, caller, names)
-
-
 async def children(
-    database: Database, caller: Caller, container: StoredNode, *, start: str, inclusive: bool, limit: int
+    reader: Reader, caller: Caller, container: StoredNode, *, start: str, inclusive: bool, limit: int
 ) -> list[StoredNode]:
     """Give a page of the children of a container, in byte order of their names.
 
@@ -162,14 +115,14 @@ async def children(
     inclusive
         The page may begin with `start` itself.
     """
-    rows = await database.fetch(
+    rows = await reader.fetch(
         _Sql.children, container.id, caller.id, caller.groups, caller.admin, limit, start, inclusive
     )
     return [stored_node(row) for row in rows]
 
 
 async def all_children(
-    database: Database, caller: Caller, container: StoredNode, *, start: str, limit: int | None, page: int
+    reader: Reader, caller: Caller, container: StoredNode, *, start: str, limit: int | None, page: int
 ) -> AsyncIterator[list[StoredNode]]:
     """Give the children of a container page by page, from `start` on (itself included), `limit` in all.
 
@@ -179,7 +132,7 @@ async def all_children(
     inclusive = True
     while left is None or left > 0:
         size = page if left is None else min(page, left)
-        found = await children(database, caller, container, start=start, inclusive=inclusive, limit=size)
+        found = await children(reader, caller, container, start=start, inclusive=inclusive, limit=size)
         if found:
             yield found
             start, inclusive = found[-1].name, False
@@ -227,14 +180,24 @@ async def insert(
         caller.who,
     )
     if changes.quota is None:
-        row = await database.fetchrow(_Sql.insert, *arguments, subject=path[-1])
-        return stored_node(row) if row else None
+        return await _insert(database, arguments, path[-1])
 
     async def work(connection: Connection) -> StoredNode | None:
         row = await connection.fetchrow(_Sql.insert, *arguments)
         return await _allow(connection, caller, stored_node(row), changes) if row else None
 
     return await database.transact(work, subject=path[-1])
+
+
+async def _insert(database: Database, arguments: tuple[object, ...], name: str) -> StoredNode | None:
+    """Make a node; with others that are being made at the same time, unless something stands in its way."""
+    try:
+        row = await database.gathering.ask(_INSERT, *arguments)
+    except DuplicateNode:
+        raise DuplicateNode(name) from None
+    if row is not None and row.get("apart"):
+        row = await database.fetchrow(_Sql.insert, *arguments, subject=name)
+    return stored_node(row) if row is not None and row["id"] is not None else None
 
 
 async def _allow(connection: Connection, caller: Caller, node: StoredNode, changes: Changes) -> StoredNode:
@@ -588,12 +551,12 @@ async def place_of(connection: Connection, container: int) -> str | None:
     return found
 
 
-async def names_in_use(database: Database, caller: Caller, *, limit: int) -> tuple[int, list[str]]:
+async def names_in_use(reader: Reader, caller: Caller, *, limit: int) -> tuple[int, list[str]]:
     """Give the epoch, and property URIs of nodes that the caller may read: up to `limit`, and those of flags.
 
     Only the newest 10,000 nodes are looked at, so that the cost does not grow with the space.
     """
-    row = await database.fetchrow(_Sql.names_in_use, caller.id, caller.groups, caller.admin, limit)
+    row = await reader.fetchrow(_Sql.names_in_use, caller.id, caller.groups, caller.admin, limit)
     if row is None:
         return 0, []
     return row["epoch"], [*row["names"], *(LOCKS if row["locked"] else ()), *([IMMUTABLE] if row["immutable"] else ())]

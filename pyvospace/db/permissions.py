@@ -8,7 +8,7 @@ from pyvospace.db.statements import QueryFile
 from pyvospace.model.stored import Rights
 
 if TYPE_CHECKING:
-    from pyvospace.db.pool import Database
+    from pyvospace.db.pool import Reader
 
 
 class _Sql(QueryFile, file="permissions.sql"):
@@ -16,12 +16,12 @@ class _Sql(QueryFile, file="permissions.sql"):
     way: ClassVar[str]
 
 
-async def owned_groups(database: Database, user: int) -> list[str]:
+async def owned_groups(reader: Reader, user: int) -> list[str]:
     """Give the URIs of the local groups that belong to a user."""
-    return [row["uri"] for row in await database.fetch(_Sql.owned_groups, user)]
+    return [row["uri"] for row in await reader.fetch(_Sql.owned_groups, user)]
 
 
-async def way(database: Database, names: tuple[str, ...]) -> list[Rights]:
+async def way(reader: Reader, names: tuple[str, ...]) -> list[Rights]:
     """Give the rights of the nodes on a path, from the root down, as far as they are there."""
     return [
         Rights(
@@ -32,5 +32,5 @@ async def way(database: Database, names: tuple[str, ...]) -> list[Rights]:
             row["locked"],
             row["immutable"],
         )
-        for row in await database.fetch(_Sql.way, names)
+        for row in await reader.fetch(_Sql.way, names)
     ]

@@ -7,14 +7,16 @@ because it is how a pool locks itself up.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import asyncpg
 
+from pyvospace.db import poolers
 from pyvospace.db.errors import RETRIED, translated
+from pyvospace.db.gathering import Gathering
+from pyvospace.db.holding import Held, Holder
 from pyvospace.model.callers import SERVICE, Caller
 from pyvospace.model.faults import ServiceBusy
 
@@ -35,24 +37,50 @@ _MARGIN = 5.0
 """Seconds after which a statement that the server should have stopped is given up by us."""
 _TRANSACTION = 90.0
 """Seconds that a transaction may take, those of whole trees aside."""
+_STATEMENTS = 100
+"""Prepared statements that a connection keeps."""
+_LOCKED = 0.5
+"""Share of the time of a statement on whole trees that it may wait for others."""
 _STEPS = 3
 """Statements of a tree operation that may each take its time-out."""
-_holding: ContextVar[bool] = ContextVar("pyvospace_holding_connection", default=False)
-on_behalf_of: ContextVar[str] = ContextVar("pyvospace_client", default="")
-"""The client for whom connections are used; empty: the service itself."""
 acting: ContextVar[Caller] = ContextVar("pyvospace_acting", default=SERVICE)
 """Who brings bytes to a storage server, for the audit log."""
 
 
 class UnsafeDatabaseError(Exception):
-    """The database would lose what it has acknowledged, or is too old."""
+    """The database would lose what it has acknowledged, is too old, or is a pooler that nobody told of."""
 
 
-class _Connection(asyncpg.Connection):  # not generic at run time
-    """A connection that goes back to the pool without a statement: nothing of ours outlives a transaction."""
+class PooledConnection(asyncpg.Connection):  # not generic at run time
+    """A connection that forgets nothing when it goes back to the pool: nothing of ours outlives a transaction."""
 
     def get_reset_query(self) -> str:
-        return ""
+        """Give the statement that is sent when it goes back, which is after failures only.
+
+        The driver has a statement parsed before it looks at the values; if these do not fit, or if who asked is
+        cancelled, the server still waits for what is to be done with it. Its time-out would come over somebody else's
+        statement later. Any statement ends that.
+        """
+        return "select"
+
+
+class Reader(Protocol):
+    """Where single statements that only read are sent: the database, or what asks a replica of it."""
+
+    gathering: Gathering
+    """What is asked by several at the same time."""
+
+    async def fetchrow(self, sql: str, *args: object) -> asyncpg.Record | None:
+        """Run a statement and give its first row."""
+        ...
+
+    async def fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
+        """Run a statement and give its rows."""
+        ...
+
+    async def fetchval(self, sql: str, *args: object) -> Any:
+        """Run a statement and give the first column of its first row."""
+        ...
 
 
 class Database:
@@ -66,70 +94,88 @@ class Database:
         wait: float,
         statement_timeout: float,
         tree_timeout: float,
-        most: int,
+        share: int,
     ) -> None:
         self._pool = pool
-        self._shares = Shares(most)
+        self._holder = Holder(pool, most=pool.get_max_size(), share=share)
         self._alone = alone
         self._wait = wait
         self._statement = statement_timeout + _MARGIN
         self._tree_timeout = tree_timeout
+        self.gathering = Gathering(self.fetch)
+        self.reader: Reader = self
 
     @classmethod
     async def connect(
-        cls, dsn: str, settings: DatabaseSettings, *, name: str = "pyvospace", acting: Caller = SERVICE
+        cls,
+        dsn: str,
+        settings: DatabaseSettings,
+        *,
+        direct: str | None = None,
+        name: str = "pyvospace",
+        acting: Caller = SERVICE,
     ) -> Database:
         """Open a pool.
 
         Parameters
         ----------
+        direct
+            The DSN of PostgreSQL itself, if `dsn` is that of a pooler in transaction mode.
         acting
-            Who changes users and what belongs to them, for the audit log, unless a transaction says who it is for.
+            Who changes users and what belongs to them, for the audit log, unless a transaction says who it is for;
+            behind a pooler it is the role.
 
         Raises
         ------
         UnsafeDatabaseError
-            The server is older than 15, or does not flush what it commits.
+            The server is older than 15, or does not flush what it commits, or is a pooler though `direct` is not given.
         ServiceBusy
             It cannot be reached.
         """
         with translated():
-            pool = await asyncpg.create_pool(
-                dsn,
-                min_size=0,  # asyncpg would restore a minimum by itself, and log each failure with its traceback
-                max_size=settings.pool_size,
-                connection_class=_Connection,
-                max_cached_statement_lifetime=0,
-                max_inactive_connection_lifetime=0,
-                server_settings=_server_settings(settings, name, acting),
-            )
-            await _check_or_close(pool, durability=settings.check_durability)
+            defaults = await poolers.set_defaults(direct, session_settings(settings)) if direct else {}
+            pool = await open_pool(dsn, settings, server_settings(settings, name, acting), pooler=direct is not None)
+            await _check_or_close(pool, defaults, durability=settings.check_durability)
 
         async def alone() -> asyncpg.Connection[asyncpg.Record]:
-            return await asyncpg.connect(dsn, server_settings=_server_settings(settings, f"{name} listening", acting))
+            return await asyncpg.connect(
+                direct or dsn, server_settings=server_settings(settings, f"{name} listening", acting)
+            )
 
+        return cls.of(pool, alone, settings)
+
+    @classmethod
+    def of(cls, pool: asyncpg.Pool[asyncpg.Record], alone: Alone, settings: DatabaseSettings) -> Self:
+        """Take what the settings say of a pool."""
         return cls(
             pool,
             alone=alone,
             wait=settings.acquire_timeout,
             statement_timeout=settings.statement_timeout,
             tree_timeout=settings.tree_timeout,
-            most=max(1, int(settings.pool_size * settings.client_share)),
+            share=max(1, int(settings.pool_size * settings.client_share)),
         )
 
     def connections(self) -> dict[str, int]:
         """Tell how many connections of the pool are busy and idle, and how many there may be."""
-        idle = self._pool.get_idle_size()
+        idle = self._pool.get_idle_size() + len(self._holder.idle)
         return {"busy": self._pool.get_size() - idle, "idle": idle, "most": self._pool.get_max_size()}
 
     async def connect_alone(self) -> asyncpg.Connection[asyncpg.Record]:
         """Open a connection that is not of the pool, for who listens; errors are the driver's own."""
         return await self._alone()
 
+    async def forget_connections(self) -> None:
+        """Use none of the connections that there are any more."""
+        await self._pool.expire_connections()
+        await self._holder.forget()
+
     async def close(self) -> None:
         """Close all connections, also those that are busy after some seconds."""
         try:
-            await asyncio.wait_for(self._pool.close(), 5)
+            async with asyncio.timeout(5):
+                await self._holder.close()
+                await self._pool.close()
         except (TimeoutError, asyncpg.PostgresError, OSError):
             self._pool.terminate()
 
@@ -143,25 +189,31 @@ class Database:
         ServiceBusy
             On entering: none became free in time.
         """
-        return Held(self._pool, self._shares, self._wait if wait is None else wait, limit)
+        return self._holder.hold(self._wait if wait is None else wait, limit)
+
+    def statement(self, *, wait: float | None = None) -> Held:
+        """Hold a connection as `connection` does, for as long as a single statement may take."""
+        return self.connection(wait=wait, limit=self._statement)
 
     async def fetchrow(
         self, sql: str, *args: object, wait: float | None = None, subject: object = ""
     ) -> asyncpg.Record | None:
         """Run one statement by itself and give its first row."""
-        async with self.connection(wait=wait, limit=self._statement) as connection:
+        async with self.statement(wait=wait) as connection:
             with translated(subject):
                 return await connection.fetchrow(sql, *args)
 
-    async def fetch(self, sql: str, *args: object, subject: object = "") -> list[asyncpg.Record]:
+    async def fetch(
+        self, sql: str, *args: object, wait: float | None = None, subject: object = ""
+    ) -> list[asyncpg.Record]:
         """Run one statement by itself and give its rows; only for statements that say how many at the most."""
-        async with self.connection(limit=self._statement) as connection:
+        async with self.statement(wait=wait) as connection:
             with translated(subject):
                 return await connection.fetch(sql, *args)
 
     async def fetchval(self, sql: str, *args: object, wait: float | None = None, subject: object = "") -> Any:
         """Run one statement by itself and give the first column of its first row."""
-        async with self.connection(wait=wait, limit=self._statement) as connection:
+        async with self.statement(wait=wait) as connection:
             with translated(subject):
                 return await connection.fetchval(sql, *args)
 
@@ -193,119 +245,11 @@ class Database:
         async with connection.transaction():
             if tree:
                 await connection.execute(
-                    "select set_config('statement_timeout', $1, true), set_config('lock_timeout', $1, true)",
+                    "select set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true)",
                     f"{self._tree_timeout:g}s",
+                    f"{1000 * _LOCKED * self._tree_timeout:.0f}ms",
                 )
             return await work(connection)
-
-
-class Shares:
-    """Places for clients, so that none of them holds all connections: who has his share waits for himself alone.
-
-    It remembers only clients that hold a place.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._held: dict[str, int] = {}
-        self._queues: dict[str, deque[asyncio.Future[None]]] = {}
-
-    def __len__(self) -> int:
-        """Give the number of clients that hold places."""
-        return len(self._held)
-
-    async def take(self, client: str, wait: float) -> None:
-        """Take a place, waiting for it up to `wait` seconds.
-
-        Raises
-        ------
-        TimeoutError
-            None became free in time.
-        """
-        held = self._held.get(client, 0)
-        if held < self._most:
-            self._held[client] = held + 1
-            return
-        loop = asyncio.get_running_loop()
-        turn = loop.create_future()
-        queue = self._queues.setdefault(client, deque())
-        queue.append(turn)
-        alarm = loop.call_later(wait, _give_up, turn)  # asyncio.timeout costs ten times as much
-        try:
-            await turn
-        except BaseException:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:  # the place came in the same moment
-                self.give_back(client)
-            raise
-        finally:
-            alarm.cancel()
-
-    def give_back(self, client: str) -> None:
-        """Give a place to the next of the same client, or to nobody."""
-        queue = self._queues.get(client)
-        while queue:
-            turn = queue.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._queues.pop(client, None)
-        held = self._held[client] - 1
-        if held:
-            self._held[client] = held
-        else:
-            del self._held[client]
-
-
-def _give_up(turn: asyncio.Future[None]) -> None:
-    if not turn.done():
-        turn.set_exception(TimeoutError())
-
-
-class Held:
-    """A connection for the time of an ``async with``: a class, since every request goes through here."""
-
-    __slots__ = ("_alarm", "_client", "_connection", "_limit", "_mark", "_pool", "_shares", "_wait")
-
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], shares: Shares, wait: float, limit: float) -> None:
-        self._pool = pool
-        self._shares = shares
-        self._wait = wait
-        self._limit = limit
-
-    async def __aenter__(self) -> Connection:
-        if _holding.get():
-            raise RuntimeError("a task that holds a connection asks for another")
-        self._client = on_behalf_of.get()
-        with translated():
-            try:
-                self._connection = await self._acquire()
-            except TimeoutError:  # an OSError too, but it does not mean that the database is away
-                raise ServiceBusy(f"no connection to the database became free in {self._wait:g} s") from None
-        self._mark = _holding.set(True)
-        # Cut rather than cancelled: what waits for an answer fails at once, and a commit ends as one without outcome.
-        self._alarm = asyncio.get_running_loop().call_later(self._limit, self._connection.terminate)
-        return self._connection
-
-    async def _acquire(self) -> Connection:
-        if not self._client:
-            return await self._pool.acquire(timeout=self._wait)
-        clock = asyncio.get_running_loop().time
-        until = clock() + self._wait
-        await self._shares.take(self._client, self._wait)
-        try:
-            return await self._pool.acquire(timeout=max(until - clock(), 0.0))
-        except BaseException:
-            self._shares.give_back(self._client)
-            raise
-
-    async def __aexit__(self, *_: object) -> None:
-        self._alarm.cancel()
-        _holding.reset(self._mark)
-        try:
-            await self._pool.release(self._connection)
-        finally:
-            if self._client:
-                self._shares.give_back(self._client)
 
 
 async def tell_who_acts(connection: Connection, caller: Caller) -> None:
@@ -313,10 +257,30 @@ async def tell_who_acts(connection: Connection, caller: Caller) -> None:
     await connection.execute("select set_config('pyvospace.caller', $1, true)", caller.told)
 
 
-def _server_settings(settings: DatabaseSettings, name: str, acting: Caller) -> dict[str, str]:
+async def open_pool(
+    dsn: str,
+    settings: DatabaseSettings,
+    said: dict[str, str],
+    *,
+    pooler: bool = False,
+    connection_class: type[PooledConnection] = PooledConnection,
+) -> asyncpg.Pool[asyncpg.Record]:
+    """Make a pool; it connects, saying what is `said`, when somebody asks for a connection."""
+    return await asyncpg.create_pool(
+        dsn,
+        min_size=0,  # asyncpg would restore a minimum by itself, and log each failure with its traceback
+        max_size=settings.pool_size,
+        connection_class=connection_class,
+        statement_cache_size=0 if pooler else _STATEMENTS,
+        max_cached_statement_lifetime=0,
+        max_inactive_connection_lifetime=0,
+        server_settings={name: said[name] for name in poolers.FOLLOWED} if pooler else said,
+    )
+
+
+def session_settings(settings: DatabaseSettings) -> dict[str, str]:
+    """Give what every session is to be like."""
     return {
-        "application_name": name,
-        "pyvospace.caller": acting.told,
         "statement_timeout": f"{settings.statement_timeout:g}s",
         "lock_timeout": f"{settings.lock_timeout:g}s",
         "idle_in_transaction_session_timeout": "60s",
@@ -331,11 +295,20 @@ def _server_settings(settings: DatabaseSettings, name: str, acting: Caller) -> d
     }
 
 
-async def _check_or_close(pool: asyncpg.Pool[asyncpg.Record], *, durability: bool) -> None:
+def server_settings(settings: DatabaseSettings, name: str, acting: Caller = SERVICE) -> dict[str, str]:
+    """Give what a connection says when it begins."""
+    return {"application_name": name, "pyvospace.caller": acting.told, **session_settings(settings)}
+
+
+async def _check_or_close(pool: asyncpg.Pool[asyncpg.Record], defaults: Mapping[str, str], *, durability: bool) -> None:
     try:
         async with pool.acquire() as connection:
+            await poolers.compare(connection, defaults)
             if durability:
                 await _check(connection)
+    except asyncpg.ProtocolViolationError as error:
+        pool.terminate()
+        raise UnsafeDatabaseError(f"{error}: if this is a pooler, name PostgreSQL itself in direct_dsn") from error
     except BaseException:
         pool.terminate()
         raise

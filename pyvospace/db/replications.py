@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from pyvospace.db.errors import translated
+from pyvospace.db.publications import publishing
 from pyvospace.db.statements import QueryFile
-from pyvospace.db.storage import publishing
 from pyvospace.model.claims import Place, Replication
 from pyvospace.model.faults import InternalFault
 
@@ -97,7 +97,8 @@ class _Store:
         self._connection = connection
         self._ends = storage, claim.id
 
-    async def store(self, file: StoredFile) -> None:
+    async def store(self, file: StoredFile, *, shared: bool = False) -> None:
         """Enter the copy."""
+        del shared  # nobody waits for it
         with translated():
             await self._connection.execute(_Sql.store, *self._ends, file.location, file.size, file.sha256)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pyvospace.db.nodes import stored_node
 from pyvospace.db.statements import QueryFile
+from pyvospace.db.stored import stored_node
 from pyvospace.model.searches import Conditions, Position, Span
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-    from pyvospace.db.pool import Database
+    from pyvospace.db.pool import Database, Reader
     from pyvospace.model.callers import Caller
     from pyvospace.model.jobs import Claimed
     from pyvospace.model.stored import StoredNode
@@ -77,7 +77,7 @@ def _ends(of: str, span: Span) -> dict[str, int | str]:
 
 
 async def page(
-    database: Database,
+    reader: Reader,
     caller: Caller,
     container: int,
     conditions: Conditions,
@@ -97,7 +97,7 @@ async def page(
     examine
         How many nodes and containers to look at.
     """
-    *rows, end = await database.fetch(
+    *rows, end = await reader.fetch(
         _Sql.page,
         container,
         after.place,
@@ -124,12 +124,12 @@ async def keep(database: Database, job: Claimed, hits: Sequence[Hit], *, behind:
     return len(kept) == len(hits)
 
 
-async def last(database: Database, job: str) -> int:
+async def last(reader: Reader, job: str) -> int:
     """Give the position of the last node that a job has found; 0: none."""
-    return await database.fetchval(_Sql.last, job) or 0
+    return await reader.fetchval(_Sql.last, job) or 0
 
 
-async def found(database: Database, caller: Caller, job: str, *, behind: int, number: int) -> list[Hit]:
+async def found(reader: Reader, caller: Caller, job: str, *, behind: int, number: int) -> list[Hit]:
     """Give what a job has found at some positions, as far as it is still there and the caller may read it."""
-    rows = await database.fetch(_Sql.found, job, behind, number, caller.id, caller.groups, caller.admin)
+    rows = await reader.fetch(_Sql.found, job, behind, number, caller.id, caller.groups, caller.admin)
     return [_hit(row) for row in rows]

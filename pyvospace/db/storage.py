@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, ClassVar, Final
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
 
 import asyncpg
 
-from pyvospace.db.errors import translated
+from pyvospace.db.gathering import Gathering, Question
 from pyvospace.db.pool import acting
+from pyvospace.db.publications import Publication, Publications
 from pyvospace.db.statements import QueryFile
 from pyvospace.model.claims import (
     DownloadClaim,
-    OutcomeUnknownError,
     RenderClaim,
     StorageState,
     StoredFile,
     UploadClaim,
 )
-from pyvospace.model.faults import PermissionDenied
+from pyvospace.model.faults import Fault, PermissionDenied
 from pyvospace.model.nodes import Param
 from pyvospace.model.vocabulary import BYTE_VIEWS
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from pyvospace.db.pool import Connection, Database
+    from pyvospace.db.pool import Database
     from pyvospace.model.claims import EndpointClaims
     from pyvospace.model.jobs import Claimed
 
@@ -42,22 +44,38 @@ class _Sql(QueryFile, file="storages.sql"):
     leave: ClassVar[str]
     current: ClassVar[str]
     claim_upload: ClassVar[str]
+    claim_uploads: ClassVar[str]
     renew: ClassVar[str]
     release: ClassVar[str]
     store: ClassVar[str]
+    store_together: ClassVar[str]
     claim_pull: ClassVar[str]
     reserve: ClassVar[str]
     store_pulled: ClassVar[str]
     claim_download: ClassVar[str]
+    claim_downloads: ClassVar[str]
     claim_render: ClassVar[str]
     claim_version: ClassVar[str]
     claim_replica: ClassVar[str]
     set_structure: ClassVar[str]
     delivered: ClassVar[str]
+    delivered_together: ClassVar[str]
     claim_sweep: ClassVar[str]
     unknown: ClassVar[str]
     note_obsolete: ClassVar[str]
     take_obsolete: ClassVar[str]
+
+
+_CLAIM_UPLOAD = Question(_Sql.claim_upload, _Sql.claim_uploads)
+_CLAIM_DOWNLOAD = Question(_Sql.claim_download, _Sql.claim_downloads)
+_DELIVERED = Question(_Sql.delivered, _Sql.delivered_together)
+
+
+def _given(row: asyncpg.Record | None) -> asyncpg.Record:
+    """Give the row of a function that raises if it has none."""
+    if row is None:
+        raise AssertionError
+    return row
 
 
 def stored_of(row: asyncpg.Record | None) -> StoredFile | None:
@@ -102,39 +120,6 @@ def upload_of(row: asyncpg.Record, attempt: str, current: StoredFile | None = No
     )
 
 
-_LOST: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
-"""The driver calls it internal if a statement comes while it reads the last words of a server that dies."""
-
-
-@asynccontextmanager
-async def publishing(database: Database, *, wait: float) -> AsyncIterator[Connection]:
-    """Open a transaction in which bytes get a name.
-
-    Raises
-    ------
-    OutcomeUnknownError
-        On leaving: the connection was lost while the commit was on its way.
-    """
-    async with database.connection(wait=wait) as connection:
-        transaction = connection.transaction()
-        with translated():
-            await transaction.start()
-        try:
-            yield connection
-        except BaseException:
-            # What went wrong matters, not that a dead connection cannot even roll back.
-            with suppress(asyncpg.PostgresError, *_LOST):
-                await transaction.rollback()
-            raise
-        try:
-            await transaction.commit()
-        except (asyncpg.PostgresConnectionError, *_LOST) as error:
-            raise OutcomeUnknownError from error
-        except asyncpg.PostgresError:
-            with translated():
-                raise
-
-
 class StorageCatalogue:
     """What `pyvospace.storage.catalogue.Catalogue` asks for, over the database."""
 
@@ -145,6 +130,8 @@ class StorageCatalogue:
         self._storage: UUID | None = None
         self._stores: dict[str, tuple[str, tuple[object, ...]]] = {}
         """Of each claim: the statement that turns its node to new bytes, and its first arguments."""
+        self._uploads = Gathering(partial(database.fetch, wait=upload_wait))
+        self._publications: dict[str, Publications] = {}
 
     async def ready(self) -> None:
         """Return if the database answers."""
@@ -177,30 +164,24 @@ class StorageCatalogue:
     async def claim_upload(self, claims: EndpointClaims, *, size: int | None) -> UploadClaim:
         """Check the right to write once more and take the writer's lease."""
         attempt = secrets.token_hex(16)
-        row = await self._database.fetchrow(
-            _Sql.claim_upload,
-            self._storage,
-            claims.job_id,
-            claims.user_id,
-            attempt,
-            LEASE,
-            size,
-            self._repeat_window,
-            wait=self._upload_wait,
-        )
-        if row is None:
-            raise AssertionError
+        asked = self._storage, claims.job_id, claims.user_id, attempt, LEASE, size, self._repeat_window
+        try:
+            row = _given(await self._uploads.ask(_CLAIM_UPLOAD, *asked))
+        except asyncio.CancelledError:
+            # Others were asking by the same statement: it went on to its end.
+            with suppress(Fault, OSError):
+                await asyncio.shield(self._database.fetchval(_Sql.release, attempt, "the storage server stopped"))
+            raise
         self._stores[attempt] = _Sql.store, (self._storage, claims.job_id, claims.user_id, attempt)
         return upload_of(row, attempt, stored_of(row))
 
     async def claim_pull(self, job: Claimed, *, size: int | None) -> UploadClaim:
         """Check the right to write of the job's owner once more and take the writer's lease for him."""
         attempt = secrets.token_hex(16)
-        row = await self._database.fetchrow(_Sql.claim_pull, self._storage, job.attempt, attempt, LEASE, size, job.id)
-        if row is None:
-            raise AssertionError
+        asked = self._storage, job.attempt, attempt, LEASE, size, job.id
+        row = await self._database.fetchrow(_Sql.claim_pull, *asked)
         self._stores[attempt] = _Sql.store_pulled, (self._storage, job.attempt, attempt)
-        return upload_of(row, attempt)
+        return upload_of(_given(row), attempt)
 
     async def reserve(self, claim: UploadClaim, *, size: int) -> None:
         """Have room kept, by all quotas, for bytes that came unannounced."""
@@ -213,12 +194,28 @@ class StorageCatalogue:
     @asynccontextmanager
     async def transaction(self, claim: UploadClaim) -> AsyncIterator[Store]:
         """Open the transaction in which the node turns to its new bytes."""
-        async with publishing(self._database, wait=self._upload_wait) as connection:
-            opened = Store(connection, *self._stores[claim.id], claim)
+        statement, ends = self._stores[claim.id]
+        opened = Store(self._by(statement), ends, claim)
+        try:
             yield opened
             if claim.discard:
                 await opened.complete()
-        self._stores.pop(claim.id, None)
+        except BaseException:
+            await opened.leave(published=False)
+            raise
+        try:
+            await opened.leave(published=True)
+        finally:
+            self._stores.pop(claim.id, None)
+
+    def _by(self, statement: str) -> Publications:
+        """Give the transactions by a statement."""
+        found = self._publications.get(statement)
+        if found is None:
+            several = _Sql.store_together if statement is _Sql.store else ""
+            found = Publications(self._database, statement, several, wait=self._upload_wait)
+            self._publications[statement] = found
+        return found
 
     async def release(self, claim: UploadClaim, *, reason: str) -> None:
         """Give the lease of an upload that failed back."""
@@ -227,28 +224,20 @@ class StorageCatalogue:
 
     async def claim_download(self, claims: EndpointClaims) -> DownloadClaim:
         """Check the right to read once more and tell where the bytes are."""
-        row = await self._database.fetchrow(
-            _Sql.claim_download, self._storage, claims.node_id, claims.job_id, claims.user_id, claims.token_id
-        )
-        if row is None:
-            raise AssertionError
-        return _download(row, claims)
+        asked = self._storage, claims.node_id, claims.job_id, claims.user_id, claims.token_id
+        return _download(_given(await self._database.gathering.ask(_CLAIM_DOWNLOAD, *asked)), claims)
 
     async def claim_replica(self, claims: EndpointClaims) -> DownloadClaim:
         """Tell where the bytes are that another storage is to copy."""
         row = await self._database.fetchrow(_Sql.claim_replica, self._storage, claims.job_id)
-        if row is None:
-            raise AssertionError
-        return DownloadClaim(name="copy", modified=datetime.now(UTC), **row)
+        return DownloadClaim(name="copy", modified=datetime.now(UTC), **_given(row))
 
     async def claim_version(self, claims: EndpointClaims) -> DownloadClaim:
         """Check the right to read once more and tell where the bytes of a version are."""
         row = await self._database.fetchrow(
             _Sql.claim_version, self._storage, claims.node_id, claims.version, claims.user_id, claims.token_id
         )
-        if row is None:
-            raise AssertionError
-        return _download(row, claims)
+        return _download(_given(row), claims)
 
     async def claim_render(self, claims: EndpointClaims) -> RenderClaim:
         """Check the right to read once more and tell which view of which bytes is wanted."""
@@ -266,7 +255,7 @@ class StorageCatalogue:
 
     async def delivered(self, claim: DownloadClaim) -> None:
         """Complete the job that waited for this delivery."""
-        await self._database.fetchval(_Sql.delivered, claim.job_id)
+        await self._database.gathering.ask(_DELIVERED, claim.job_id)
 
     async def claim_sweep(self, *, interval: float) -> bool:
         """Tell whether this process is to sweep."""
@@ -287,28 +276,35 @@ class StorageCatalogue:
 
 
 class Store:
-    """The open transaction of an upload."""
+    """The transaction of an upload."""
 
-    def __init__(self, connection: Connection, statement: str, ends: tuple[object, ...], claim: UploadClaim) -> None:
-        self._connection = connection
-        self._statement = statement
+    def __init__(self, publications: Publications, ends: tuple[object, ...], claim: UploadClaim) -> None:
+        self._publications = publications
         self._ends = ends
         self._claim = claim
+        self._publication: Publication | None = None
 
-    async def store(self, file: StoredFile) -> None:
-        """Point the node at `file`, mark what it had before as obsolete, complete the job."""
-        await self._store(file.location, file.size, file.md5, file.sha256, file.content_type, file.changed, file.mode)
+    async def store(self, file: StoredFile, *, shared: bool = False) -> None:
+        """Point the node at `file`, mark what it had before as obsolete, complete the job.
+
+        `shared`: what is left to do takes no longer than a moment, so that others may wait for it.
+        """
+        values = file.location, file.size, file.md5, file.sha256, file.content_type, file.changed, file.mode
+        rest: list[tuple[str, tuple[object, ...]]] = []
         if self._claim.structured:
             claimed = self._claim.view is not None
-            with translated():
-                await self._connection.execute(
-                    _Sql.set_structure, self._ends[0], file.location, file.structure, claimed
-                )
+            rest.append((_Sql.set_structure, (self._ends[0], file.location, file.structure, claimed)))
+        await self._enter(Publication((*self._ends, *values, acting.get().told), rest), shared=shared)
 
     async def complete(self) -> None:
         """Complete the job of bytes that were dropped."""
-        await self._store(*(None,) * 7)
+        await self._enter(Publication((*self._ends, *(None,) * 7, acting.get().told)), shared=True)
 
-    async def _store(self, *values: object) -> None:
-        with translated():
-            await self._connection.execute(self._statement, *self._ends, *values, acting.get().told)
+    async def _enter(self, publication: Publication, *, shared: bool) -> None:
+        self._publication = publication
+        await publication.enter(self._publications.shared if shared else self._publications.own)
+
+    async def leave(self, *, published: bool) -> None:
+        """Commit, or roll back."""
+        if self._publication is not None:
+            await self._publication.leave(published=published)

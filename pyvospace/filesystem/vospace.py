@@ -90,10 +90,8 @@ class VOSpaceFileSystem(Contents):
         self.invalidate_cache(path2)
 
     async def _type_of(self, space: Space, uri: NodeUri) -> NodeType | None:
-        try:
-            return (await space.entry(uri)).type
-        except (NodeNotFound, ContainerNotFound):
-            return None
+        there = await space.find_entry(uri)
+        return None if there is None else there.type
 
     async def _copied(self, space: Space, uri: NodeUri, target: NodeUri, path: str) -> None:
         try:

@@ -123,6 +123,21 @@ class Caller:
         """Say whether nobody is logged in."""
         return self.id == 0
 
+    def coming(self, origin: Origin) -> Caller:
+        """Give the same caller with another request: `replace` takes three times as long."""
+        return Caller(
+            self.id,
+            self.name,
+            self.admin,
+            self.groups,
+            self.epoch,
+            self.expires,
+            self.token_id,
+            self.scope,
+            self.credential,
+            origin,
+        )
+
     @property
     def who(self) -> list[str]:
         """Give what the audit log is told of him besides his id."""

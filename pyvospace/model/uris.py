@@ -28,6 +28,10 @@ _AUTHORITY = re.compile(r"[a-z0-9][a-z0-9._~!-]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ENCODED_SLASH = re.compile(r"%2[Ff]")
+_PLAIN_PATH = re.compile(
+    r"(?:(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~!$'()*+,;=:@-]{1,255}/)*(?!\.{1,2}\Z)[A-Za-z0-9._~!$'()*+,;=:@-]{1,255}"
+).fullmatch
+"""Names of letters that are never encoded, each of them valid."""
 _SAFE = "-._~!$'()*+,;=:@"
 """What RFC 3986 lets stand in a segment besides letters and digits, without ``&``: it would need escaping in XML."""
 _URI = _SAFE + "&%/?#[]"
@@ -94,7 +98,10 @@ def decode_path(path: str) -> tuple[str, ...]:
         A name is not valid, or there are more than 200.
     """
     inner = path.removeprefix("/").removesuffix("/")
-    names = tuple(decode_name(segment) for segment in inner.split("/")) if inner else ()
+    if _PLAIN_PATH(inner):  # as nearly always: nothing is to be decoded, and nothing to be found in a name
+        names = tuple(inner.split("/"))
+    else:
+        names = tuple(decode_name(segment) for segment in inner.split("/")) if inner else ()
     if len(names) > MAX_DEPTH:
         raise InvalidURI(f"a path of {len(names)} names is deeper than {MAX_DEPTH}")
     return names
@@ -102,6 +109,9 @@ def decode_path(path: str) -> tuple[str, ...]:
 
 def encode_path(names: tuple[str, ...]) -> str:
     """Percent-encode a path, without slashes at the ends."""
+    plain = "/".join(names)
+    if _PLAIN_PATH(plain) and plain.count("/") == len(names) - 1:
+        return plain
     return "/".join([quote(name, safe=_SAFE) for name in names])
 
 
@@ -161,6 +171,8 @@ def same_node(text: str, uri: NodeUri) -> bool:
 
     It may be encoded (Java, vosfs) or raw (vos), and ``a%20b`` can be either: one reading that agrees is enough.
     """
+    if text == str(uri):  # as nearly always
+        return True
     with suppress(InvalidURI):
         if NodeUri.parse(text) == uri:
             return True

@@ -14,7 +14,7 @@ from pyvospace.service.audit import REFUSED, Entry
 if TYPE_CHECKING:
     from pyvospace.config.settings import Settings
     from pyvospace.db.listening import Listener
-    from pyvospace.db.pool import Database
+    from pyvospace.db.pool import Database, Reader
     from pyvospace.model.audit import Action
     from pyvospace.model.callers import Caller
     from pyvospace.model.faults import Fault
@@ -88,6 +88,11 @@ class Context:
     def database(self) -> Database:
         """The catalogue."""
         return self.service.database
+
+    @property
+    def reader(self) -> Reader:
+        """The catalogue, or a replica of it, for what decides about no change."""
+        return self.service.database.reader
 
     def note_refusal(self, fault: Fault, action: Action) -> None:
         """Tell the audit log of a refusal that the caller learns from his job."""

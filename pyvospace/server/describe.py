@@ -51,13 +51,13 @@ def describe(node: StoredNode, uri: NodeUri, detail: Detail, *, base: str) -> No
         properties=describe_properties(node, with_rights=detail is Detail.MAX),
         accepts=views.accepts(node) if with_views else (),
         provides=views.provides(node) if with_views else (),
-        capabilities=_capabilities(node, uri, base) if with_views else (),
+        capabilities=capabilities(node, uri, base) if with_views else (),
         busy=node.busy,
         target=node.target,
     )
 
 
-def _capabilities(node: StoredNode, uri: NodeUri, base: str) -> tuple[Capability, ...]:
+def capabilities(node: StoredNode, uri: NodeUri, base: str) -> tuple[Capability, ...]:
     """Tell how else a node can be reached: its bytes by path, a container by any client of this version."""
     if node.is_container:
         return (Capability(STANDARD_VOSPACE, base),)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
@@ -221,55 +221,63 @@ def _groups(asked: dict[str, str | None], uri: str, *, current: tuple[str, ...] 
     return None if value == current else value
 
 
+Fact = tuple[str, str, bool]
+"""URI of a property, its value, and whether it is read-only."""
+
+
 def describe_properties(node: StoredNode, *, with_rights: bool) -> tuple[Property, ...]:
     """Tell all properties of a node: the service's own first, then the client's."""
-    told = list(_facts(node))
+    return tuple([Property(*fact) for fact in facts(node, with_rights=with_rights)])
+
+
+def facts(node: StoredNode, *, with_rights: bool) -> list[Fact]:
+    """Give what `describe_properties` tells, without the objects."""
+    told = _of_bytes(node)
+    told.append((CREATOR, node.owner, True))
+    public = _bool(node.public)
+    told += (IS_PUBLIC, public, False), (PUBLIC_READ, public, False)
+    _add_rights(told, node)
     if with_rights:
-        told += (Property(READABLE, _bool(node.readable), True), Property(WRITABLE, _bool(node.writable), True))
-    told += [Property(uri, value) for uri, value in node.properties.items()]
-    return tuple(told)
+        told += (READABLE, _bool(node.readable), True), (WRITABLE, _bool(node.writable), True)
+    told += [(uri, value, False) for uri, value in node.properties.items()]
+    return told
 
 
-def _facts(node: StoredNode) -> Iterator[Property]:
+def _of_bytes(node: StoredNode) -> list[Fact]:
     # How much is below a container, the nodes included that the caller may not see, is for those who fill it: to
     # others the sum would tell the size of a single node, and that it is there.
     told_usage = node.is_container and node.writable
+    changed = write_instant(node.changed)
+    modified = write_instant(node.modified) if node.modified is not None else None
+    told: list[Fact] = []
     if node.type is not NodeType.LINK:
-        yield Property(LENGTH, str((node.used if told_usage else node.size) or 0), True)
+        told.append((LENGTH, str((node.used if told_usage else node.size) or 0), True))
     if node.md5 is not None:
-        yield Property(MD5, node.md5.hex(), True)
-    yield Property(DATE, write_instant(node.modified or node.changed), True)
-    yield Property(BTIME, write_instant(node.created), True)
-    yield Property(CTIME, write_instant(node.changed), True)
-    if node.modified is not None:
-        yield Property(MTIME, write_instant(node.modified), True)
-        yield Property(CONTENT_DATE, write_instant(node.modified), True)
-    yield from (Property(uri, told, True) for uri, told in ((INTEGRITY, node.integrity), (TIER, node.tier)) if told)
+        told.append((MD5, node.md5.hex(), True))
+    told += (DATE, modified or changed, True), (BTIME, write_instant(node.created), True), (CTIME, changed, True)
+    if modified is not None:
+        told += (MTIME, modified, True), (CONTENT_DATE, modified, True)
+    told += [(uri, value, True) for uri, value in ((INTEGRITY, node.integrity), (TIER, node.tier)) if value]
     if told_usage and node.available is not None:
-        yield Property(AVAILABLE_SPACE, str(node.available), True)
+        told.append((AVAILABLE_SPACE, str(node.available), True))
     if node.quota is not None:
-        yield Property(QUOTA, str(node.quota), True)
+        told.append((QUOTA, str(node.quota), True))
     if told_usage and node.quota_state:
-        yield Property(QUOTA_STATE, str(node.quota_state), True)
-    yield Property(CREATOR, node.owner, True)
-    public = _bool(node.public)
-    yield Property(IS_PUBLIC, public)
-    yield Property(PUBLIC_READ, public)
-    yield from _rights(node)
+        told.append((QUOTA_STATE, str(node.quota_state), True))
+    return told
 
 
-def _rights(node: StoredNode) -> Iterator[Property]:
+def _add_rights(told: list[Fact], node: StoredNode) -> None:
     if node.group_read:
-        yield Property(GROUP_READ, " ".join(node.group_read))
+        told.append((GROUP_READ, " ".join(node.group_read), False))
     if node.group_write:
-        yield Property(GROUP_WRITE, " ".join(node.group_write))
+        told.append((GROUP_WRITE, " ".join(node.group_write), False))
     if node.inherit:
-        yield Property(INHERIT_PERMISSIONS, "true")
+        told.append((INHERIT_PERMISSIONS, "true", False))
     if node.locked:
-        yield Property(IS_LOCKED, "true")
-        yield Property(CORE_IS_LOCKED, "true")
+        told += (IS_LOCKED, "true", False), (CORE_IS_LOCKED, "true", False)
     if node.immutable:
-        yield Property(IMMUTABLE, "true", True)
+        told.append((IMMUTABLE, "true", True))
 
 
 def _bool(value: bool) -> str:  # noqa: FBT001 (it has no other argument)

@@ -124,7 +124,7 @@ class Authenticator:
         TooManyAttempts
             Too many have come that were not.
         """
-        return replace(await self._identify(presented), origin=presented.origin)
+        return (await self._identify(presented)).coming(presented.origin)
 
     async def _identify(self, presented: Presented) -> Caller:
         if presented.nothing:

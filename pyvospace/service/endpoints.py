@@ -155,7 +155,7 @@ class EndpointVerifier:
         try:
             unverified = jwts.read(token)
             secret = await self._secret(unverified)
-            payload = jwts.check(unverified, jwts.own_key(secret), self._expected)
+            payload = jwts.check_own(unverified, secret, self._expected)
         except TokenRefused as refused:
             log.debug("endpoint refused: %s", refused)
             raise PermissionDenied("this endpoint is not valid, or not any more; negotiate again") from None

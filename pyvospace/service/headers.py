@@ -72,12 +72,12 @@ class Headers:
         """Complete the headers of an answer."""
         headers = response.headers
         headers["Server"] = SERVER  # aiohttp has named itself already
-        for name, value in self.always.items():
-            headers.setdefault(name, value)
-        if CALLER in request:
-            headers["X-VO-Authenticated"] = request[CALLER]
-        if REQUEST_ID in request:
-            headers["X-Request-Id"] = request[REQUEST_ID]
+        headers.merge(self.always)
+        caller, number = request.get(CALLER), request.get(REQUEST_ID)
+        if caller is not None:
+            headers["X-VO-Authenticated"] = caller
+        if number is not None:
+            headers["X-Request-Id"] = number
         if self._cors is not None and "Origin" in request.headers:
             headers.update(self._cors.allow(request.headers["Origin"]))
 

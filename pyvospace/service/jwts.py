@@ -1,19 +1,24 @@
 """JSON Web Tokens: the only module that knows python-jose.
 
-The library makes and checks signatures, and takes much else on trust: a token without audience, any algorithm, headers
-that it does not know, numbers that no clock has. So all of that is settled here, before a key is looked at and after.
+Tokens of our own, of which each transfer makes one and reads one, are signed by HMAC alone: that takes two lines, and a
+tenth of the time. For those of others the library makes and checks signatures, and takes much else on trust: a token
+without audience, any algorithm, headers that it does not know, numbers that no clock has. So all of that is settled
+here, before a key is looked at and after.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 import json
 import logging
 import re
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final
 
 from jose import jwk, jws
@@ -101,7 +106,7 @@ def read(text: str) -> Unverified:
     parts = text.split(".") if len(text) <= LONGEST else []
     if len(parts) != _PARTS or not all(_PART.fullmatch(part) for part in parts):
         raise TokenRefused("it is no signed token, or longer than 8 KiB")
-    header, claims = _object(parts[0]), _object(parts[1])
+    header, claims = _header(parts[0]), _object(parts[1])
     algorithm, kid, kind = header.get("alg"), header.get("kid"), header.get("typ", "JWT")
     if not isinstance(algorithm, str) or not isinstance(kid, str | None):
         raise TokenRefused("its header is not well formed")
@@ -127,6 +132,21 @@ def check(token: Unverified, key: Key, expected: Expected) -> Mapping[str, Any]:
     except JOSEError as error:
         log.debug("token refused: %s", error)
         raise TokenRefused("its signature is wrong") from None
+    check_claims(token.claims, expected)
+    return token.claims
+
+
+def check_own(token: Unverified, secret: bytes, expected: Expected) -> Mapping[str, Any]:
+    """Check a token of our own and give its claims.
+
+    Raises
+    ------
+    TokenRefused
+        As `check`.
+    """
+    signed, _, signature = token.text.rpartition(".")
+    if token.algorithm != HMAC or not hmac.compare_digest(_mac(signed, secret), signature):
+        raise TokenRefused("its signature is wrong")
     check_claims(token.claims, expected)
     return token.claims
 
@@ -195,12 +215,13 @@ def seconds(claims: Mapping[str, Any], name: str) -> float | None:
 
 def sign(claims: Mapping[str, Any], kid: str, secret: bytes) -> str:
     """Make a token of our own."""
-    return jws.sign(claims, secret, headers={"kid": kid}, algorithm=HMAC)
+    header = {"typ": "JWT", "alg": HMAC, "kid": kid}
+    signed = ".".join(_encoded(json.dumps(part, separators=(",", ":")).encode()) for part in (header, claims))
+    return f"{signed}.{_mac(signed, secret)}"
 
 
-def own_key(secret: bytes) -> Key:
-    """Give the key of tokens of our own."""
-    return jwk.construct(secret, HMAC)
+def _mac(signed: str, secret: bytes) -> str:
+    return _encoded(hmac.digest(secret, signed.encode("ascii"), "sha256"))
 
 
 class KeySet:
@@ -273,10 +294,16 @@ def _check_times(claims: Mapping[str, Any], leeway: float) -> None:
         raise TokenRefused("it is not valid yet")
 
 
+@lru_cache(maxsize=128)
+def _header(part: str) -> Mapping[str, Any]:
+    """Read a header, most of which say the same."""
+    return MappingProxyType(_object(part))
+
+
 def _object(part: str) -> dict[str, Any]:
     try:
-        # Not json's own guess at an encoding; and names that come twice are read differently by everybody.
-        found = json.loads(_decoded(part).decode(), object_pairs_hook=_once, parse_constant=_no_number)
+        # Not json's own guess at an encoding.
+        found = _READER.decode(_decoded(part).decode())
     except (ValueError, RecursionError):
         raise TokenRefused("it is not well formed") from None
     if not isinstance(found, dict):
@@ -291,6 +318,10 @@ def _decoded(part: str) -> bytes:
         raise ValueError("no base64url") from error
 
 
+def _encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
@@ -300,3 +331,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(text: str) -> float:
     raise ValueError(f"{text} is no number of JSON")
+
+
+_READER: Final = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number)
+"""Names that come twice are read differently by everybody."""

@@ -111,6 +111,8 @@ def _shown_parameter(pair: str) -> str:
     name, equals, value = pair.partition("=")
     if not equals:
         return "..." if name else ""
+    if name in _SHOWN and value.isalnum() and len(value) <= _SHORT:  # as nearly always: neither a secret nor encoded
+        return pair
     return f"{_shown(name)}={_shown(value) if name.lower() in _SHOWN else '...'}"
 
 

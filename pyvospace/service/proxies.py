@@ -67,6 +67,10 @@ class Proxies:
         said = request.headers.getall(name, ())
         return said[0] if len(said) == 1 else None
 
+    def carries(self, request: web.BaseRequest) -> bool:
+        """Say whether a request comes through one of them, which may do something with the answer."""
+        return bool(self._networks) and self._believed(request, _plain(request.remote or ""))
+
     def _believed(self, request: web.BaseRequest, peer: str) -> bool:
         address = _address(peer)
         if address is None or not self._is_ours(address):
@@ -86,12 +90,13 @@ PROXIES: Final[web.AppKey[Proxies]] = web.AppKey("proxies", Proxies)
 
 def client_address(request: web.BaseRequest) -> str:
     """Give the address from which a request comes, seen through trusted proxies; empty if there is none."""
-    known = request.get(_ADDRESS)
-    if known is None:
+    try:
+        return request[_ADDRESS]
+    except KeyError:
         proxies = request.app.get(PROXIES) if isinstance(request, web.Request) else None
-        known = proxies.address(request) if proxies is not None else _plain(request.remote or "")
-        request[_ADDRESS] = known
-    return known
+        found = proxies.address(request) if proxies is not None else _plain(request.remote or "")
+        request[_ADDRESS] = found
+        return found
 
 
 @lru_cache(maxsize=10_000)

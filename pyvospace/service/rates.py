@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from pyvospace.db.pool import on_behalf_of
+from pyvospace.db.holding import on_behalf_of
 from pyvospace.model.faults import ServiceBusy
 from pyvospace.service.faults import CALLER
 from pyvospace.service.proxies import client_address, client_network

@@ -438,15 +438,20 @@ def run(settings: Settings) -> None:
     asyncio.run(_main(settings))
 
 
-async def _main(settings: Settings) -> None:
-    stop = stop_event()
-    dsn = settings.database.storage_dsn or settings.database.dsn
+async def _connect(settings: Settings) -> Database:
+    dsn, direct = settings.database.of_storage
     if dsn is None:
         raise ValueError("database.storage_dsn is not set")
+    past = direct.get_secret_value() if direct else None
+    return await Database.connect(dsn.get_secret_value(), settings.database, direct=past, name="pyvospace-storage")
+
+
+async def _main(settings: Settings) -> None:
+    stop = stop_event()
     backend, servers = load_backend(settings), load_protocols(settings)
     log_what_is_missing()
     identity = await backend.start()
-    database = await Database.connect(dsn.get_secret_value(), settings.database, name="pyvospace-storage")
+    database = await _connect(settings)
     try:
         listener = Listener(database)
         app = make_app(

@@ -38,7 +38,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, ParamSpec, Protocol, Self, TypeVar
+from typing import BinaryIO, ClassVar, ParamSpec, Protocol, Self, TypeVar
 from uuid import UUID
 
 from pyvospace.model.claims import OutcomeUnknownError
@@ -116,10 +116,17 @@ class Body(ABC):
 class Transaction(Protocol):
     """Handed out by `UploadJob.transaction`."""
 
-    async def store(self, location: str) -> None:
+    async def store(self, location: str, *, shared: bool = False) -> None:
         """Turn the node to `location`; size, digests and type are added by the core.
 
         To be called once. Nobody sees the change before the transaction ends.
+
+        Parameters
+        ----------
+        shared
+            Let uploads that end at the same time share a transaction, which makes many small ones much cheaper: for
+            backends that publish bytes by what takes milliseconds (a rename). If another one of them fails or takes
+            long meanwhile, this one goes on in a transaction of its own, and a refusal may come on leaving.
         """
 
 
@@ -143,7 +150,7 @@ class UploadJob(Protocol):
         Raises
         ------
         Fault
-            On entering or from `store`: the lease was lost, a right withdrawn, the node is locked or gone.
+            On entering, from `store`, or on leaving: the lease was lost, a right withdrawn, the node is locked or gone.
         OutcomeUnknownError
             On leaving: the connection broke during the commit. Delete nothing.
         """
@@ -181,6 +188,8 @@ class FileBytes:
     """Open for reading; the core closes it."""
     offset: int = 0
     """Where in `file` the first byte of the location is (not: of the range)."""
+    path: Path | None = None
+    """Where others find a file that holds just these bytes, such as a web server in front; None: nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +234,10 @@ class BackendConfig:
 
 class StorageBackend(ABC):
     """A place for bytes."""
+
+    reads_small_at_once: ClassVar[bool] = False
+    """Whether clients get small files by `read_small`, those together that are asked for at the same time. To be set
+    where that costs less than `download`, which is then asked for the rest."""
 
     @classmethod
     @abstractmethod

@@ -14,8 +14,8 @@ from pyvospace.model.jobs import Claimed
 class StoreTransaction(Protocol):
     """The open transaction in which a node turns to its new bytes."""
 
-    async def store(self, file: StoredFile) -> None:
-        """Point the node at `file`, mark what it had before as obsolete, complete the job.
+    async def store(self, file: StoredFile, *, shared: bool = False) -> None:
+        """Point the node at `file`, mark what it had before as obsolete, complete the job (see `Transaction.store`).
 
         Raises
         ------

@@ -17,8 +17,10 @@ from pyvospace.metrics import SENT
 from pyvospace.model.claims import DownloadClaim, StoredFile
 from pyvospace.model.faults import InternalFault, PreconditionFailed, RangeNotSatisfiable
 from pyvospace.model.ranges import UNSATISFIABLE, ByteRange, Conditions, Version, parse_ranges
+from pyvospace.model.together import Together
 from pyvospace.service.content import content_disposition, content_type
 from pyvospace.storage.backend import Download, FileBytes, Redirect, StorageBackend, StreamBytes
+from pyvospace.storage.front import Front
 from pyvospace.storage.hashing import Digests
 from pyvospace.storage.jobs import ClaimedDownload
 from pyvospace.storage.outflow import send_file, streaming
@@ -58,13 +60,19 @@ class Deliverer:
         Status for a node that never had bytes: 200, or 204 as OpenCADC has it.
     idle
         Seconds that a client may take no byte.
+    front
+        What can send files in our place.
     """
 
-    def __init__(self, backend: StorageBackend, workers: Workers, *, empty: HTTPStatus, idle: float) -> None:
+    def __init__(
+        self, backend: StorageBackend, workers: Workers, *, empty: HTTPStatus, idle: float, front: Front | None = None
+    ) -> None:
+        self._front = front
         self._backend = backend
         self._workers = workers
         self._empty = empty
         self._idle = idle
+        self._small_files = Together(backend.read_small) if backend.reads_small_at_once else None
 
     async def answer(self, request: web.Request, claim: DownloadClaim) -> Delivery:
         """Answer with all bytes, a range, nothing new, or nothing at all."""
@@ -124,18 +132,20 @@ class Deliverer:
     async def _send(
         self, request: web.Request, claim: DownloadClaim, headers: dict[str, str], wanted: ByteRange | None
     ) -> Delivery:
+        status, span = _frame(headers, claim, wanted)
+        if (whole := await self._read_small(claim)) is not None:
+            body = whole[span.start : span.stop]
+            return _delivered(web.Response(status=status, headers=headers, body=body), claim, span)
         source = await open_bytes(self._backend, claim, wanted, redirectable=True)
         if isinstance(source, Redirect):
             return Delivery(_redirect(source), complete=True)
-        status = HTTPStatus.OK
-        if wanted is not None:
-            status = HTTPStatus.PARTIAL_CONTENT
-            headers["Content-Range"] = wanted.content_range(claim.size)
-        span = wanted or ByteRange(0, claim.size)
+        response: web.StreamResponse | None = None
         try:
             if isinstance(source, FileBytes) and span.length <= _SMALL:
-                response: web.StreamResponse = await self._small(status, headers, source, span)
-            else:
+                response = await self._small(status, headers, source, span)
+            elif self._front is not None:
+                response = self._front.hand_over(request, source, wanted, headers)
+            if response is None:
                 response = _headed(status, headers, span.length)
                 await self._stream(request, response, source, span)
         except (EOFError, OSError, InternalFault) as error:
@@ -144,8 +154,13 @@ class Deliverer:
             raise
         finally:
             await close_source(source)
-        SENT.inc(span.length)
-        return Delivery(response, complete=span.stop == claim.size)
+        return _delivered(response, claim, span)
+
+    async def _read_small(self, claim: DownloadClaim) -> bytes | None:
+        """Read a small file with others that are asked for now; None: it has to be opened by itself."""
+        if self._small_files is None or claim.size > _SMALL:
+            return None
+        return await self._small_files.do(ClaimedDownload.of(claim))
 
     async def _small(
         self, status: HTTPStatus, headers: dict[str, str], source: FileBytes, span: ByteRange
@@ -204,6 +219,19 @@ def answer_head(stored: StoredFile | None) -> web.StreamResponse:
         headers |= Digests(stored.md5, stored.sha256).headers()
         headers["Content-Type"] = content_type(stored.content_type)
     return _headed(HTTPStatus.OK, headers, stored.size if stored is not None else 0)
+
+
+def _frame(headers: dict[str, str], claim: DownloadClaim, wanted: ByteRange | None) -> tuple[HTTPStatus, ByteRange]:
+    """Give the status of an answer and what it brings, and say so in its headers."""
+    if wanted is None:
+        return HTTPStatus.OK, ByteRange(0, claim.size)
+    headers["Content-Range"] = wanted.content_range(claim.size)
+    return HTTPStatus.PARTIAL_CONTENT, wanted
+
+
+def _delivered(response: web.StreamResponse, claim: DownloadClaim, span: ByteRange) -> Delivery:
+    SENT.inc(span.length)
+    return Delivery(response, complete=span.stop == claim.size)
 
 
 def _digests(claim: DownloadClaim) -> Digests | None:

@@ -1,4 +1,7 @@
-"""Bodies that come in pieces of any size: gathered in batches, each hashed and written while the next is gathered."""
+"""Bodies that come in pieces of any size: gathered in batches, each hashed and written while the next is gathered.
+
+Of small ones all is gathered, and written together with others.
+"""
 
 import asyncio
 from abc import abstractmethod
@@ -10,7 +13,7 @@ from typing import Final, TypeVar
 from pyvospace.model.faults import RequestTimeout
 from pyvospace.storage.body import CheckedBody, Received
 from pyvospace.storage.hashing import Announced, Hasher
-from pyvospace.storage.sink import Sink
+from pyvospace.storage.sink import Sink, Whole
 from pyvospace.storage.threads import Workers
 from pyvospace.storage.waiting import ended, outlast, run
 
@@ -18,6 +21,8 @@ T = TypeVar("T")
 
 LEAST_RATE: Final = 256
 """Bytes a second, on average over one idle time-out, if the settings say nothing else."""
+_SMALL: Final = 64 << 10
+"""Up to this size the flush costs more than all else, so that others who come at the same time share it."""
 _GATHERED_FOR: Final = 1.0
 """Seconds after which a batch is written though not full: slow senders keep no memory."""
 
@@ -82,6 +87,10 @@ class GatheredBody(CheckedBody):
     async def _more(self) -> tuple[bytes, bool]:
         """Give what has come, and whether it is the last; waiting is limited by who calls."""
 
+    def _arrived(self) -> bytes | None:
+        """Give the whole body if it is there already, so that nobody has to be waited for."""
+        return None
+
     async def write_to(self, open_file: Callable[[], int]) -> None:
         """Write everything to a file and make it durable (see `Body.write_to`)."""
         self._begin()
@@ -133,6 +142,11 @@ class GatheredBody(CheckedBody):
 
     async def _write_batches(self, sink: Sink) -> None:
         """Write one batch while the next is gathered."""
+        arrived = self._arrived() if self.size is not None and self.size <= _SMALL else None
+        if arrived is not None:
+            self._check_size(len(arrived))
+            await self._workers.small.do(Whole(sink, [arrived], len(arrived)))
+            return
         writing: Future[None] | None = None
         try:
             async with aclosing(self._gather()) as batches:
@@ -140,6 +154,9 @@ class GatheredBody(CheckedBody):
                     if writing is not None:
                         await outlast(writing)
                     size = sum(map(len, pieces))
+                    if last and writing is None and size <= _SMALL:
+                        await self._workers.small.do(Whole(sink, pieces, size))
+                        return
                     writing = self._workers.quick.submit(sink.take, pieces, size, last=last)
             if writing is not None:
                 await outlast(writing)

@@ -22,6 +22,7 @@ from pyvospace.storage.backend import StorageBackend
 from pyvospace.storage.catalogue import Catalogue
 from pyvospace.storage.conditions import require
 from pyvospace.storage.deliver import Deliverer, Delivery, answer_head, conditions_of
+from pyvospace.storage.front import Front
 from pyvospace.storage.hashing import Announced, announced
 from pyvospace.storage.intake import Intake
 from pyvospace.storage.jobpool import JobPool
@@ -90,6 +91,7 @@ class Files:
             workers,
             empty=HTTPStatus.NO_CONTENT if settings.interop == "opencadc" else HTTPStatus.OK,
             idle=self._idle,
+            front=Front(settings.storage.x_accel_redirect) if settings.storage.x_accel_redirect else None,
         )
         self._renderer = Renderer(backend, workers, idle=self._idle, seconds=settings.storage.render_time)
 

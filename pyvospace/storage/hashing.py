@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, Final, Self
 
 from pyvospace.model.faults import ChecksumMismatch, InvalidArgument
@@ -20,6 +19,7 @@ _BESIDE: Final = 128 << 10
 Watch = Callable[["Sequence[ReadableBuffer]"], None]
 
 _LENGTHS: Final = {"md5": 16, "sha-256": 32}
+_HEADERS: Final = ("Digest", "Repr-Digest", "Content-Digest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +131,11 @@ def announced(headers: Mapping[str, str]) -> Announced:
     InvalidArgument
         A value cannot be a digest of its algorithm, or two values for one algorithm differ.
     """
+    items = [item for name in _HEADERS if name in headers for item in _items(headers[name])]
+    if "Content-MD5" in headers:
+        items.append(("md5", headers["Content-MD5"]))
     found: dict[str, bytes] = {}
-    for algorithm, text in chain(
-        _items(headers.get("Digest", "")),
-        _items(headers.get("Repr-Digest", "")),
-        _items(headers.get("Content-Digest", "")),
-        [("md5", headers["Content-MD5"])] if "Content-MD5" in headers else [],
-    ):
+    for algorithm, text in items:
         if algorithm in _LENGTHS:
             value = _decode(algorithm, text)
             if found.setdefault(algorithm, value) != value:

@@ -116,7 +116,7 @@ class ClaimedUpload:
         if self._location is None and not self.claim.discard:
             raise RuntimeError("the transaction ended without a call of store")
 
-    async def _store(self, opened: StoreTransaction, received: Received, location: str) -> None:
+    async def _store(self, opened: StoreTransaction, received: Received, location: str, *, shared: bool) -> None:
         if self._location is not None:
             raise RuntimeError("store is to be called once")
         self._location = location
@@ -130,7 +130,8 @@ class ClaimedUpload:
                 structure=self._body.inspection.structure if self._body.inspection is not None else None,
                 changed=self._facts.changed,
                 mode=self._facts.mode,
-            )
+            ),
+            shared=shared,
         )
 
 
@@ -142,9 +143,9 @@ class _Transaction:
     _opened: StoreTransaction
     _received: Received
 
-    async def store(self, location: str) -> None:
+    async def store(self, location: str, *, shared: bool = False) -> None:
         """Turn the node to `location`."""
-        await self._upload._store(self._opened, self._received, location)  # noqa: SLF001 (its other half)
+        await self._upload._store(self._opened, self._received, location, shared=shared)  # noqa: SLF001 (its other half)
 
 
 @dataclass(frozen=True, slots=True)

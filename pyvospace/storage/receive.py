@@ -143,6 +143,10 @@ class HttpBody(GatheredBody):
             raise self._cut(pump.received)
         return outcome
 
+    def _arrived(self) -> bytes | None:
+        content = self._request.content
+        return content.read_nowait() if content.is_eof() and content.exception() is None else None
+
     async def _more(self) -> tuple[bytes, bool]:
         content = self._request.content
         try:

@@ -9,6 +9,8 @@ from pyvospace.storage.backend import StorageBackend
 
 log = logging.getLogger(__name__)
 
+_MOST: Final = 2**63 - 1
+"""Bytes that anything here can count."""
 _FRESH: Final = 1.0
 """Seconds for which an answer of the backend is good."""
 _TRIED_FOR: Final = 30.0
@@ -66,10 +68,10 @@ class Room:
         Raises
         ------
         InsufficientStorage
-            It would use up the reserve.
+            It would use up the reserve, or there are more than can be counted.
         """
         free = await self.free()
-        if free is not None and size >= free:
+        if size > _MOST or (free is not None and size >= free):
             raise InsufficientStorage("there is no room for these bytes")
 
     async def _ask(self) -> int | None:

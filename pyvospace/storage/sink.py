@@ -3,7 +3,8 @@
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, ParamSpec
 
 from pyvospace.model.crash import crash_point
 from pyvospace.storage.direct import DirectFile
@@ -11,6 +12,8 @@ from pyvospace.storage.hashing import Digests, Hasher, Hashes, Watch
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+P = ParamSpec("P")
 
 _FLUSH_EVERY: Final = 64 << 20
 """Bytes after which writing out begins, so that little is left to do for the fsync at the end."""
@@ -55,6 +58,7 @@ class Sink:
         self._file: DirectFile | None = None
         self._flushed = 0
         self._flush: Future[None] | None = None
+        self._found: Digests | None = None
         self.digests: Digests | None = None
         """Set when everything is on the disk."""
 
@@ -73,14 +77,31 @@ class Sink:
 
         The pieces must not change before the next call or `settle` has returned.
         """
-        if self._file is None:
-            self._file = DirectFile(self._open(), direct=self._direct)
-        self._hasher.update(pieces, size)
-        self._file.write(pieces, size)
+        file = self._add(pieces, size)
         if last:
-            self._finish(self._file.fd)
-        elif self._file.cached - self._flushed >= _FLUSH_EVERY:
-            self._start_flush(self._file)
+            self._check()
+            self.finish()
+        elif file.cached - self._flushed >= _FLUSH_EVERY:
+            self._start_flush(file)
+
+    def take_whole(self, pieces: "Sequence[ReadableBuffer]", size: int) -> None:
+        """Do the same with all there is, and leave it to `finish` to make the file durable."""
+        self._add(pieces, size)
+        self._check()
+
+    def write_out(self) -> None:
+        """Let the system begin to write, so that a flush of this file or of another one finds less to do."""
+        if self._file is not None:
+            _begin_writing(self._file.fd)
+
+    def finish(self) -> None:
+        """Make durable what was taken."""
+        assert self._file is not None  # noqa: S101 (for mypy: something was taken)
+        self._await_flush()
+        os.fsync(self._file.fd)
+        crash_point("after-fsync")
+        self.close()
+        self.digests = self._found
 
     def settle(self) -> None:
         """Wait until no thread reads the pieces any more."""
@@ -96,15 +117,17 @@ class Sink:
         if file is not None:
             os.close(file.fd)
 
-    def _finish(self, fd: int) -> None:
-        digests = self._hasher.digests()
-        self._verify(self.size, digests)
+    def _add(self, pieces: "Sequence[ReadableBuffer]", size: int) -> DirectFile:
+        if self._file is None:
+            self._file = DirectFile(self._open(), direct=self._direct)
+        self._hasher.update(pieces, size)
+        self._file.write(pieces, size)
+        return self._file
+
+    def _check(self) -> None:
+        self._found = self._hasher.digests()
+        self._verify(self.size, self._found)
         crash_point("after-tmp")
-        self._await_flush()
-        os.fsync(fd)
-        crash_point("after-fsync")
-        self.close()
-        self.digests = digests
 
     def _start_flush(self, file: DirectFile) -> None:
         """Let another thread write out what there is, unless it is still at it.
@@ -121,6 +144,44 @@ class Sink:
         flush, self._flush = self._flush, None
         if flush is not None and not flush.cancel():
             flush.result()
+
+
+def take_together(bodies: "Sequence[Whole]") -> list[BaseException | None]:
+    """Keep some small bodies, each in its file, and tell for each what went wrong.
+
+    The journal of a file system is written once for all that is in it: so all begin to be written before the first of
+    them is waited for.
+    """
+    outcomes = [_attempt(body.sink.take_whole, body.pieces, body.size) for body in bodies]
+    kept = [number for number, failure in enumerate(outcomes) if failure is None]
+    for number in kept if len(kept) > 1 else ():
+        bodies[number].sink.write_out()
+    for number in kept:
+        outcomes[number] = _attempt(bodies[number].sink.finish)
+    return outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A small body that has come, and where it is to go."""
+
+    sink: Sink
+    pieces: Sequence[bytes]
+    size: int
+
+
+def _attempt(doing: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> BaseException | None:
+    try:
+        doing(*args, **kwargs)
+    except BaseException as error:  # noqa: BLE001 (whoever waits for this one is to hear of it, and nobody else)
+        return error
+    return None
+
+
+def _begin_writing(fd: int) -> None:
+    """Begin to write out a file; its pages may leave memory when that is done."""
+    if hasattr(os, "posix_fadvise"):  # macOS has none, and no need of it
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 class Relay:

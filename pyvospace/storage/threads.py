@@ -5,14 +5,21 @@ which wait for nobody.
 """
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
+
+from pyvospace.model.together import Together
+from pyvospace.storage.sink import Whole, take_together
+from pyvospace.storage.waiting import run
 
 _MIB = 1 << 20
 _BATCHES_HELD = 2
 """Of each transfer: one that fills while the other is written."""
 _LEAST_BATCH = _MIB // 8
 _FLUSHERS = 4
+_GROUPS = 8
+"""Of small bodies: more than one only while a disk is slow."""
 _RENDERERS = 4
 
 
@@ -37,6 +44,8 @@ class Workers:
         self.flushing = ThreadPoolExecutor(_FLUSHERS, "flush")
         self.rendering = ThreadPoolExecutor(_RENDERERS, "render")
         """Computes views, in small steps."""
+        self.small: Together[Whole, None] = Together(self._keep_small, groups=min(_GROUPS, max(threads - half, 1)))
+        """Keeps small bodies, those that come together with as few flushes as possible."""
         self.buffer_size = buffer_size
         self._budget = half * buffer_size
         self._gathering = 0
@@ -45,6 +54,9 @@ class Workers:
         """Tell how much one transfer may gather, given how many do."""
         share = min(self._budget // max(self._gathering, 1), self.buffer_size)
         return max(share // _BATCHES_HELD, _LEAST_BATCH)
+
+    async def _keep_small(self, bodies: Sequence[Whole]) -> list[BaseException | None]:
+        return await run(self.quick, take_together, bodies)
 
     def __enter__(self) -> Self:
         """Count a transfer that gathers batches."""

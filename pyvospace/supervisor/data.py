@@ -221,7 +221,7 @@ def sync_directory(path: Path) -> None:
 
 
 def find_dsn(settings: Settings, directory: Path | None = None) -> str:
-    """Give the DSN of the metadata servers and administrators: the one of the settings, or of a running `pyvospace up`.
+    """Give the DSN of administrators, past a pooler: the one of the settings, or of a running `pyvospace up`.
 
     Parameters
     ----------
@@ -234,8 +234,8 @@ def find_dsn(settings: Settings, directory: Path | None = None) -> str:
     SupervisorError
         The settings name none and none runs on these data.
     """
-    if settings.database.dsn is not None:
-        return settings.database.dsn.get_secret_value()
+    if (dsn := settings.database.direct_dsn or settings.database.dsn) is not None:
+        return dsn.get_secret_value()
     path = directory_of(directory)
     cluster = _running(path)
     if cluster is None:

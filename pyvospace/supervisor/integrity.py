@@ -68,9 +68,10 @@ async def check_store(
 
 
 def _reach(config: Path | None, data: Path | None) -> tuple[Settings, str]:
-    """Give the settings of the storage server, and the DSN with which it works."""
+    """Give the settings of the storage server, and a DSN of its role, past a pooler."""
     settings = load(config)
-    dsn = settings.database.storage_dsn or settings.database.dsn
+    dsn, direct = settings.database.of_storage
+    dsn = direct or dsn
     if dsn is not None:
         return settings, dsn.get_secret_value()
     directory = DataDirectory(directory_of(data))

@@ -218,6 +218,7 @@ async def agree_pull(
         destruction=settings.jobs.destruction,
         shared=transfer.is_share,
         near=near,
+        waited=job is not None,
     )
     words = "no server that has these bytes is there now; try again" if target.storage else _NOBODY
     return await _agreed(database, new, row, waited=job is not None, words=words)
@@ -285,6 +286,7 @@ async def agree_push(
         life=settings.endpoints.life,
         destruction=settings.jobs.destruction,
         near=near,
+        waited=job is not None,
     )
     return await _agreed(database, new, row, waited=job is not None, words=_NOBODY)
 

@@ -14,7 +14,8 @@ _REPLACEMENT = "\ufffd"
 
 def text(value: str) -> str:
     """Write character data; what XML cannot hold becomes U+FFFD."""
-    value = value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    if "&" in value or "<" in value or ">" in value:
+        value = value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     if not value.isprintable():
         value = _NO_XML.sub(_REPLACEMENT, value).replace("\r", "&#13;")
     return value
@@ -30,9 +31,10 @@ def attribute(value: str) -> str:
 
 
 _kept = lru_cache(maxsize=1024)(attribute)
-_SHORT = 200
+SHORT = 200
+"""Identifiers of this length are not remembered: what strangers send is no reason to fill memory."""
 
 
 def identifier(uri: str) -> str:
     """Write an attribute that comes again and again: URIs of properties, views and protocols."""
-    return _kept(uri) if len(uri) < _SHORT else attribute(uri)
+    return _kept(uri) if len(uri) < SHORT else attribute(uri)

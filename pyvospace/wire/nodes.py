@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
 from lxml import etree
@@ -11,24 +12,36 @@ from pyvospace.model.nodes import Capability, Node, Param, Property, View
 from pyvospace.model.uris import NodeUri, encode_path, encode_uri, same_node
 from pyvospace.model.vocabulary import NodeType
 from pyvospace.wire import xml
-from pyvospace.wire.markup import DECLARATION, attribute, identifier, text
+from pyvospace.wire.markup import DECLARATION, SHORT, attribute, identifier, text
 from pyvospace.wire.xml import REQUEST, Limits, V
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from lxml.etree import _Element as Element
 
 _ROOT = f' xmlns:vos="{xml.VOSPACE}" xmlns:xsi="{xml.XSI}"'
+_NAMES = f'{_ROOT} version="2.1"'
+_BUSY = ' busy="true"'
+_FREE = ' busy="false"'
+_READ_ONLY = ' readOnly="true"'
 _TAIL = "</vos:nodes>\n</vos:node>\n"
 _NODE = V + "node"
 _NODES = V + "nodes"
+_TARGET = V + "target"
+_PROPERTIES = V + "properties"
+_PROPERTY = V + "property"
+_ACCEPTS = V + "accepts"
+_PROVIDES = V + "provides"
+_VIEW = V + "view"
+_CAPABILITIES = V + "capabilities"
+_CAPABILITY = V + "capability"
 _TRUE = frozenset({"true", "1"})
 
 
 def node_head(node: Node) -> bytes:
     """Write a container up to and including ``<vos:nodes>``; its children follow, then `node_tail`."""
-    return f"{DECLARATION}{_start(node, str(node.uri), root=True)}{_details(node)}<vos:nodes>".encode()
+    return f"{DECLARATION}{_root(node)}{_details(node)}<vos:nodes>".encode()
 
 
 def render_children(nodes: Iterable[Node]) -> bytes:
@@ -45,7 +58,8 @@ def render_children(nodes: Iterable[Node]) -> bytes:
             container = names[:-1]
             prefix = f"{NodeUri(node.uri.authority, container)}/"
         uri = prefix + encode_path(names[-1:])
-        pieces.append(f"\n{_start(node, uri)}{_details(node)}{_end(node, nowhere=uri)}")
+        start = _start(node.type, uri, busy=node.busy)
+        pieces.append(f"\n{start}{_details(node)}{_end(node.type, node.target or uri)}")
     return "".join(pieces).encode()
 
 
@@ -68,27 +82,55 @@ def render_node(node: Node) -> bytes:
     """Write a whole document, children included."""
     if node.type is NodeType.CONTAINER and node.nodes:
         return node_head(node) + render_children(node.nodes) + node_tail()
-    return f"{DECLARATION}{_start(node, str(node.uri), root=True)}{_details(node)}{_end(node)}\n".encode()
+    return f"{DECLARATION}{_root(node)}{_details(node)}{_end(node.type, node.target or '')}\n".encode()
 
 
-def _start(node: Node, uri: str, *, root: bool = False) -> str:
-    names = f'{_ROOT} version="2.1"' if root else ""
-    busy = f' busy="{"true" if node.busy else "false"}"' if node.type.holds_bytes else ""
-    return f'<vos:node{names} xsi:type="vos:{node.type}" uri="{uri}"{busy}>'
+def _root(node: Node) -> str:
+    return _start(node.type, str(node.uri), busy=node.busy, names=_NAMES)
+
+
+def render_told(
+    kind: NodeType, uri: str, told: Iterable[tuple[str, str, bool]], offers: str, *, busy: bool, target: str | None
+) -> bytes:
+    """Write a whole document without children, as `render_node`, without the objects that it is made of.
+
+    Parameters
+    ----------
+    told
+        Its properties: URI, value, whether it is read-only.
+    offers
+        What `render_offers` has written.
+    """
+    properties = "".join(
+        [f"{_opening(name, read_only)}{text(value)}</vos:property>" for name, value, read_only in told]
+    )
+    if properties:
+        properties = f"<vos:properties>{properties}</vos:properties>"
+    start = _start(kind, uri, busy=busy, names=_NAMES)
+    return f"{DECLARATION}{start}{properties}{offers}{_end(kind, target or '')}\n".encode()
+
+
+def render_offers(accepts: Iterable[View], provides: Iterable[View], capabilities: Iterable[Capability]) -> str:
+    """Write the views and the other interfaces of a node, as part of a document."""
+    parts = (
+        ("accepts", "".join([render_view(one) for one in accepts])),
+        ("provides", "".join([render_view(one) for one in provides])),
+        ("capabilities", "".join([_capability(one) for one in capabilities])),
+    )
+    return "".join([f"<vos:{name}>{part}</vos:{name}>" for name, part in parts if part])
+
+
+def _start(kind: NodeType, uri: str, *, busy: bool, names: str = "") -> str:
+    state = (_BUSY if busy else _FREE) if kind.holds_bytes else ""
+    return f'<vos:node{names} xsi:type="vos:{kind}" uri="{uri}"{state}>'
 
 
 def _details(node: Node) -> str:
     """Write what stands before ``nodes`` or ``target``."""
-    details = ""
-    if node.properties:
-        details = f"<vos:properties>{''.join([_property(one) for one in node.properties])}</vos:properties>"
-    if node.accepts:
-        details += f"<vos:accepts>{''.join([render_view(one) for one in node.accepts])}</vos:accepts>"
-    if node.provides:
-        details += f"<vos:provides>{''.join([render_view(one) for one in node.provides])}</vos:provides>"
-    if node.capabilities:
-        details += f"<vos:capabilities>{''.join([_capability(one) for one in node.capabilities])}</vos:capabilities>"
-    return details
+    properties = "".join([_property(one) for one in node.properties])
+    if properties:
+        properties = f"<vos:properties>{properties}</vos:properties>"
+    return properties + render_offers(node.accepts, node.provides, node.capabilities)
 
 
 def _capability(one: Capability) -> str:
@@ -97,17 +139,27 @@ def _capability(one: Capability) -> str:
 
 
 def _property(one: Property) -> str:
-    read_only = ' readOnly="true"' if one.read_only else ""
     if one.value is None:
-        return f'<vos:property uri="{identifier(one.uri)}"{read_only} xsi:nil="true"/>'
-    return f'<vos:property uri="{identifier(one.uri)}"{read_only}>{text(one.value)}</vos:property>'
+        return f'{_opening(one.uri, one.read_only)[:-1]} xsi:nil="true"/>'
+    return f"{_opening(one.uri, one.read_only)}{text(one.value)}</vos:property>"
 
 
-def _end(node: Node, *, nowhere: str = "") -> str:
-    if node.type is NodeType.CONTAINER:
+def _opening(uri: str, read_only: bool) -> str:  # noqa: FBT001 (as it comes with a property)
+    return _kept_opening(uri, read_only) if len(uri) < SHORT else _write_opening(uri, read_only)
+
+
+def _write_opening(uri: str, read_only: bool) -> str:  # noqa: FBT001 (as above)
+    return f'<vos:property uri="{attribute(uri)}"{_READ_ONLY if read_only else ""}>'
+
+
+_kept_opening = lru_cache(maxsize=1024)(_write_opening)
+
+
+def _end(kind: NodeType, target: str) -> str:
+    if kind is NodeType.CONTAINER:
         return "<vos:nodes/></vos:node>"
-    if node.type is NodeType.LINK:
-        return f"<vos:target>{text(node.target or nowhere)}</vos:target></vos:node>"
+    if kind is NodeType.LINK:
+        return f"<vos:target>{text(target)}</vos:target></vos:node>"
     return "</vos:node>"
 
 
@@ -253,18 +305,26 @@ def _answered(element: Element, nodes: tuple[Node, ...] = ()) -> Node:
 
 
 def _node(element: Element, uri: NodeUri, nodes: tuple[Node, ...] = ()) -> Node:
-    target = encode_uri((element.findtext(V + "target") or "").strip())
+    parts: dict[str, list[Element]] = {}
+    for part in element:  # once, where a search for each would go through all
+        parts.setdefault(part.tag, []).append(part)
+    targets = parts.get(_TARGET)
+    target = encode_uri((targets[0].text or "").strip()) if targets else ""
     return Node(
         uri=uri,
         type=_type(element),
-        properties=tuple(_read_property(one) for one in element.iterfind(f"{V}properties/{V}property")),
-        accepts=tuple(read_view(one) for one in element.iterfind(f"{V}accepts/{V}view")),
-        provides=tuple(read_view(one) for one in element.iterfind(f"{V}provides/{V}view")),
-        capabilities=tuple(_read_capability(one) for one in element.iterfind(f"{V}capabilities/{V}capability")),
+        properties=tuple([_read_property(one) for one in _below(parts, _PROPERTIES, _PROPERTY)]),
+        accepts=tuple([read_view(one) for one in _below(parts, _ACCEPTS, _VIEW)]),
+        provides=tuple([read_view(one) for one in _below(parts, _PROVIDES, _VIEW)]),
+        capabilities=tuple([_read_capability(one) for one in _below(parts, _CAPABILITIES, _CAPABILITY)]),
         busy=is_true(element.get("busy")),
         target=target or None,
         nodes=nodes,
     )
+
+
+def _below(parts: Mapping[str, list[Element]], part: str, tag: str) -> list[Element]:
+    return [one for found in parts.get(part, ()) for one in found if one.tag == tag]
 
 
 def _type(element: Element) -> NodeType:

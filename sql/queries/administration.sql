@@ -22,7 +22,8 @@ select t.id, t.name, t.created, t.expires, t.last_used, t.scope
 
 -- name: jobs
 -- Up to $4 jobs behind the id $3, of the user named $1 (NULL: all) in the phase $2 (NULL: any).
-select j.id, j.list, j.kind, j.phase, u.name as owner, j.created, j.started, j.ended, j.run_id
+select j.id, j.list, j.kind, j.phase, u.name as owner, j.created,
+       coalesce(j.started, (select w.began from writers w where w.job_id = j.id)) as started, j.ended, j.run_id
   from jobs j left join users u on u.id = j.owner_id
  where ($1::text is null or j.owner_id = (select id from users where name = $1))
    and ($2::text is null or j.phase = $2) and j.id > $3

@@ -31,8 +31,12 @@ returning id, kind, owner_id, request, node_id, parent_id, name, node_uri, attem
 -- name: insert_pull
 -- A negotiated pull of the node $4: a new job, or one that waited to be run, from the best server that has its bytes,
 -- or from any if there are none ($8: the storage that has them). One that is shared with others ($9) is not forgotten
--- before its endpoint expires. The client is at the site $12. No row: no such server is there, or the job does not wait.
-with places as materialized (
+-- before its endpoint expires. The client is at the site $12. The row is empty if no such server is there, or the job does
+-- not wait.
+-- A new one that is not shared need not wait for the disk: it is an offer, and nothing has come of it yet.
+with quick as materialized (
+    select set_config('synchronous_commit', 'off', true) where not $9 and not exists (select from jobs where id = $1)
+), places as materialized (
     select array_agg(p.url) as urls, array_agg(p.uuid::text) as storages, (array_agg(p.id))[1] as id
       from places_to_read(case when $8::uuid is not null then $4::bigint end, $12) p
 ), job as (
@@ -41,6 +45,7 @@ with places as materialized (
     select $1, $2, 'pull', 'EXECUTING', $3::jsonb, $4, p.id, $5, now() + make_interval(secs => $6),
            now() + make_interval(secs => case when $9 then greatest($6, $7) else $7 end), $9, $10, $11::jsonb
       from places p
+      left join quick on true
      where p.id is not null
     on conflict (id) do update
        set phase = 'EXECUTING', request = excluded.request, node_id = excluded.node_id,
@@ -50,7 +55,32 @@ with places as materialized (
      where jobs.phase = 'PENDING'
     returning expires
 )
-select j.expires, p.urls, p.storages from job j, places p;
+select j.expires, p.urls, p.storages from places p left join job j on true;
+
+-- name: insert_pulls
+-- The same for several, as arrays of the same values, that are all new and not shared: a row for each, in their order.
+-- Nobody waits long for a lock that another one of them needs: if this fails each is alone.
+with asked as materialized (
+    select a.*, p.urls, p.storages, p.place
+      from (select set_config('synchronous_commit', 'off', true) || set_config('lock_timeout', '100ms', true) as said) quick,
+           unnest(case when said is not null then $1::text[] end, $2::bigint[], $3::jsonb[], $4::bigint[], $5::text[],
+                  $6::double precision[], $7::double precision[], $8::uuid[], $9::boolean[], $10::bigint[], $11::jsonb[],
+                  $12::text[])
+             with ordinality a (id, owner, request, node, uri, life, destruction, storage, shared, token, scope, site,
+                                number),
+           lateral (select array_agg(p.url) as urls, array_agg(p.uuid::text) as storages,
+                           (array_agg(p.id))[1] as place
+                      from places_to_read(case when a.storage is not null then a.node end, a.site) p) p
+), job as (
+    insert into jobs (id, owner_id, kind, phase, request, node_id, storage_id, node_uri, expires, destruction, shared,
+                      token_id, scope)
+    select a.id, a.owner, 'pull', 'EXECUTING', a.request, a.node, a.place, a.uri, now() + make_interval(secs => a.life),
+           now() + make_interval(secs => a.destruction), a.shared, a.token, a.scope
+      from asked a
+     where a.place is not null
+    returning id, expires
+)
+select j.expires, a.urls, a.storages from asked a left join job j on j.id = a.id order by a.number;
 
 -- name: await_recall
 -- Let the job $1, a pull of the node $3 at $4 that waited to be run, wait for bytes of a cold storage; endpoints of $5
@@ -66,8 +96,12 @@ select id from job;
 
 -- name: insert_push
 -- A negotiated push, to a server of a place with room for $13 bytes, for a client at the site $16: a new job, or one
--- that waited to be run. No row: there is none, or the job does not wait. It fails if a quota leaves no room for it now.
-with place as materialized (
+-- that waited to be run. The row is empty if there is none, or the job does not wait. It fails if a quota leaves no room
+-- for it now.
+-- A new one need not wait for the disk: it is an offer, and who stores its bytes waits for both.
+with quick as materialized (
+    select set_config('synchronous_commit', 'off', true) where not exists (select from jobs where id = $1)
+), place as materialized (
     select id, url, uuid
       from place_for_upload(coalesce((select k.id from containers k where k.id = $4), $5), $13, $16)
      where id is not null
@@ -77,6 +111,7 @@ with place as materialized (
     select $1, $2, 'push', 'EXECUTING', $3::jsonb, $4, $5, $6, p.id, $7, $8, $9, $10,
            now() + make_interval(secs => $11), now() + make_interval(secs => $12), $14, $15::jsonb
       from place p
+      left join quick on true
     on conflict (id) do update
        set phase = 'EXECUTING', request = excluded.request, node_id = excluded.node_id,
            parent_id = excluded.parent_id, name = excluded.name, storage_id = excluded.storage_id,
@@ -86,8 +121,42 @@ with place as materialized (
     returning expires
 )
 select j.expires, array[p.url] as urls, array[p.uuid::text] as storages,
-       case when (select limited from space) and not $8 then admit_push($5, $4, coalesce($2, 0), $13) end as admitted
-  from job j, place p;
+       case when j.expires is not null and (select limited from space) and not $8 then
+           admit_push($5, $4, coalesce($2, 0), $13)
+       end as admitted
+  from (select) asked
+  left join place p on true
+  left join job j on true;
+
+-- name: insert_pushes
+-- The same for several that are all new, as `insert_pulls`.
+with asked as materialized (
+    select a.*, p.id as place, p.url, p.uuid
+      from (select set_config('synchronous_commit', 'off', true) || set_config('lock_timeout', '100ms', true) as said) quick,
+           unnest(case when said is not null then $1::text[] end, $2::bigint[], $3::jsonb[], $4::bigint[], $5::bigint[],
+                  $6::text[], $7::text[], $8::boolean[], $9::boolean[], $10::bigint[], $11::double precision[],
+                  $12::double precision[], $13::bigint[], $14::bigint[], $15::jsonb[], $16::text[])
+             with ordinality a (id, owner, request, node, parent, name, uri, discard, keep_properties, size_limit, life,
+                                destruction, announced, token, scope, site, number),
+           place_for_upload(
+               coalesce((select k.id from containers k where k.id = a.node), a.parent), a.announced, a.site) p
+), job as (
+    insert into jobs (id, owner_id, kind, phase, request, node_id, parent_id, name, storage_id, node_uri, discard,
+                      keep_properties, size_limit, expires, destruction, token_id, scope)
+    select a.id, a.owner, 'push', 'EXECUTING', a.request, a.node, a.parent, a.name, a.place, a.uri, a.discard,
+           a.keep_properties, a.size_limit, now() + make_interval(secs => a.life),
+           now() + make_interval(secs => a.destruction), a.token, a.scope
+      from asked a
+     where a.place is not null
+    returning id, expires
+)
+select j.expires, array[a.url] as urls, array[a.uuid::text] as storages,
+       case when j.expires is not null and (select limited from space) and not a.discard then
+           admit_push(a.parent, a.node, coalesce(a.owner, 0), a.announced)
+       end as admitted
+  from asked a
+  left join job j on j.id = a.id
+ order by a.number;
 
 -- name: insert_failed
 -- A transfer that was refused: its job, new or one that waited to be run, tells why.
@@ -98,18 +167,22 @@ on conflict (id) do update
  where jobs.phase = 'PENDING';
 
 -- name: select
--- The job $1 with the storage of its endpoints.
+-- The jobs $1 with the storages of their endpoints: a row for each, in their order, that is empty if there is none. While
+-- the bytes of a push come, its lease knows since when.
 select j.id, j.list, j.kind, j.owner_id, u.name as owner, j.phase, j.request, j.results, j.node_uri, j.node_id,
-       j.parent_id, j.name, j.discard, j.fault, j.message, j.created, j.started, j.ended, j.expires, j.destruction,
+       j.parent_id, j.name, j.discard, j.fault, j.message, j.created,
+       coalesce(j.started, (select w.began from writers w where w.job_id = j.id)) as started, j.ended, j.expires,
+       j.destruction,
        coalesce(j.expires <= now(), false) as expired, j.destruction <= now() as destroyed, j.run_id,
        j.execution_duration, j.bytes_done, j.bytes_total, j.files_done, j.files_total, now() as "now",
        t.url as storage_url, t.uuid as storage, j.token_id, j.scope, s.epoch,
        (select count(*) from servers) > 1 as many_servers
-  from jobs j
+  from unnest($1::text[]) with ordinality asked (id, number)
  cross join space s
+  left join jobs j on j.id = asked.id
   left join users u on u.id = j.owner_id
   left join storages t on t.id = j.storage_id
- where j.id = $1;
+ order by asked.number;
 
 -- name: watch
 -- Have phase changes of the job $1 told for $2 seconds from now. Longer if this needs a change: who comes soon after
@@ -172,7 +245,9 @@ returning id;
 
 -- name: set_duration
 -- Let the job $1 execute for $2 seconds.
-update jobs set execution_duration = $2
+update jobs
+   set execution_duration = $2,
+       started = coalesce(started, (select w.began from writers w where w.job_id = $1 and jobs.phase = 'EXECUTING'))
  where id = $1 and phase in ('PENDING', 'QUEUED', 'EXECUTING', 'HELD', 'SUSPENDED')
 returning id;
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import os
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from aiohttp import web
 
 from pyvospace.client import ContentChanged, Retry, ServiceUnreachable, Timeouts, resumable, sources
-from pyvospace.client.digests import Digests
+from pyvospace.client.digests import Digester, Digests
+from pyvospace.client.direct import FileBody
 from pyvospace.client.sources import SMALL
 from pyvospace.model.faults import (
     ChecksumMismatch,
@@ -375,3 +378,27 @@ async def test_a_job_that_failed_says_why(double: Double) -> None:
         with pytest.raises(PermissionDenied) as failure:
             await space.push(b"bytes", "vos:x")
     assert failure.value.detail == "vos://x/y"
+
+
+async def test_nobody_complains_of_a_thread_that_fails_when_nobody_waits_any_more(
+    big: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a server dies: aiohttp notices, and gives up who sends, before the thread does."""
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
+    part = sources.FilePart(big, 0, 1, lambda _: None)
+    body = FileBody(part, mock.Mock(), Digester())
+
+    def fail(*_: object) -> None:
+        body._stopped.wait()
+        raise ConnectionResetError
+
+    monkeypatch.setattr(body, "_send", fail)
+    carrying = asyncio.create_task(body._carry(os.open(big, os.O_RDONLY)))
+    await asyncio.sleep(0.01)
+    carrying.cancel()
+    await asyncio.wait([carrying])
+    assert carrying.cancelled()
+    del carrying  # whose last words hold what it used
+    gc.collect()
+    assert complaints == []

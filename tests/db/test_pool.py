@@ -3,10 +3,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextvars import Context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
@@ -14,7 +15,8 @@ import pytest
 from pyvospace.config.settings import DatabaseSettings
 from pyvospace.db import nodes
 from pyvospace.db.errors import Unavailable
-from pyvospace.db.pool import Database, Shares, UnsafeDatabaseError, on_behalf_of
+from pyvospace.db.holding import Shares, on_behalf_of
+from pyvospace.db.pool import Database, UnsafeDatabaseError
 from pyvospace.model.faults import DuplicateNode, InternalFault, ServiceBusy
 from pyvospace.model.stored import Changes
 from pyvospace.model.vocabulary import NodeType
@@ -52,6 +54,11 @@ async def terminate(dsn: str, pid: int) -> None:
     connection = await asyncpg.connect(dsn)
     await connection.execute("select pg_terminate_backend($1, 5000)", pid)
     await connection.close()
+
+
+def other_task(work: Coroutine[None, None, object]) -> asyncio.Task[object]:
+    """Begin what has nothing to do with the task that is running, which holds a connection."""
+    return asyncio.create_task(work, context=Context())
 
 
 async def test_second_connection_of_a_task_is_a_defect(database: Database) -> None:
@@ -117,6 +124,17 @@ async def test_one_client_leaves_connections_to_the_others(database_dsn: str) ->
         await asyncio.gather(*hogs[:-1])
 
 
+async def test_connection_taken_while_all_are_forgotten_is_forgotten_too(database_dsn: str) -> None:
+    async with pool(database_dsn, pool_size=2) as database:
+        await asyncio.gather(*(database.fetchval("select pg_sleep(0.05)") for _ in range(2)))
+        forgetting = asyncio.create_task(database.forget_connections())
+        await asyncio.sleep(0)
+        async with database.connection() as connection:
+            old = await connection.fetchval("select pg_backend_pid()")
+            await forgetting
+        assert await database.fetchval("select pg_backend_pid()") != old
+
+
 async def test_shares_forget_who_has_no_connection() -> None:
     shares = Shares(2)
     await shares.take("a", 1)
@@ -136,6 +154,40 @@ async def test_shares_forget_who_has_no_connection() -> None:
     for client in ("a", "a", "b"):
         shares.give_back(client)
     assert len(shares) == 0
+
+
+async def test_connection_is_handed_to_who_waits_for_it(database_dsn: str) -> None:
+    async with pool(database_dsn, pool_size=1, client_share=1) as database:
+        async with database.connection() as connection:
+            first = await backend(connection)
+            waiting = [other_task(database.fetchval("select pg_backend_pid()")) for _ in range(3)]
+            await asyncio.sleep(0)
+            waiting[0].cancel()
+        waiting[1].cancel()  # in the moment in which its turn has come
+        assert await waiting[2] == first
+        assert await database.fetchval("select pg_backend_pid()") == first
+        assert database.connections() == {"busy": 0, "idle": 1, "most": 1}
+
+
+async def test_connection_that_was_cut_leaves_its_place_to_who_waits(database_dsn: str) -> None:
+    async with pool(database_dsn, pool_size=1) as database:
+        async with database.connection() as connection:
+            waiting = [other_task(database.fetchval("select 1")) for _ in range(3)]
+            await asyncio.sleep(0)
+            connection.terminate()
+        assert await asyncio.gather(*waiting) == [1, 1, 1]
+
+
+@pytest.mark.parametrize("failing", [True, False])
+async def test_nothing_outlives_who_held_a_connection(database_dsn: str, failing: bool) -> None:
+    async with pool(database_dsn, pool_size=1) as database:
+        with suppress(ZeroDivisionError):
+            async with database.connection() as connection:
+                await connection.execute("begin; create table half_done ()")
+                if failing:
+                    raise ZeroDivisionError
+        assert await database.fetchval("select to_regclass('half_done')") is None
+        assert await database.fetchval("select pg_current_xact_id_if_assigned()") is None
 
 
 async def test_connection_lost_in_a_statement_is_busy(database_dsn: str, database: Database) -> None:
@@ -227,6 +279,38 @@ async def test_cancelled_statement_leaves_the_pool_whole(database_dsn: str) -> N
         assert await database.fetchval("select 1") == 1
 
 
+async def test_statement_that_was_never_sent_does_not_time_out_in_another(database_dsn: str) -> None:
+    """The driver has it parsed, and time begins to count, before it finds that a value does not fit."""
+    async with pool(database_dsn, statement_timeout=0.2, pool_size=1) as database:
+        with pytest.raises(InternalFault):
+            await database.fetchval("select $1::int", "no number")
+        await asyncio.sleep(0.4)
+        assert await database.fetchval("select 1") == 1
+
+
+async def test_statement_given_up_before_it_was_sent_does_not_time_out_in_another(
+    database_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asked is cancelled when the server has parsed it, and the driver has not said what to do with it."""
+    parsed = asyncio.Event()
+    get_statement = asyncpg.connection.Connection._get_statement  # type: ignore[attr-defined]
+
+    async def get_and_wait(*args: Any, **options: Any) -> object:
+        await get_statement(*args, **options)
+        parsed.set()
+        return await asyncio.Event().wait()
+
+    async with pool(database_dsn, statement_timeout=0.2, pool_size=1) as database:
+        with monkeypatch.context() as patch:
+            patch.setattr("asyncpg.connection.Connection._get_statement", get_and_wait)
+            given_up = asyncio.create_task(database.fetchval("select 2"))
+            await parsed.wait()
+            given_up.cancel()
+            await asyncio.wait([given_up])
+        await asyncio.sleep(0.4)
+        assert await database.fetchval("select 1") == 1
+
+
 @pytest.mark.parametrize(
     ("sql", "expected"),
     [
@@ -298,7 +382,7 @@ async def test_tree_transactions_have_limits_of_their_own(database_dsn: str) -> 
         return row["statement"], row["lock"]
 
     async with pool(database_dsn, pool_size=1, tree_timeout=77, statement_timeout=5, lock_timeout=3) as database:
-        assert await database.transact(limits, tree=True) == ("77s", "77s")
+        assert await database.transact(limits, tree=True) == ("77s", "38500ms")
         assert await database.transact(limits) == ("5s", "3s")
 
 

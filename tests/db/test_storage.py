@@ -21,6 +21,7 @@ from pyvospace.model.faults import (
     NodeLocked,
     NodeNotFound,
     PermissionDenied,
+    ServiceBusy,
 )
 from pyvospace.model.stored import Changes
 from pyvospace.model.vocabulary import TYPE, NodeType, Phase
@@ -378,28 +379,52 @@ def _kill_storage(server: PostgresServer) -> None:
     server.execute("select pg_terminate_backend(pid, 5000) from pg_stat_activity where application_name = 'storage'")
 
 
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "shared"])
 async def test_outcome_is_unknown_if_the_commit_is_not_answered(
-    world: World, storage: Storage, postgres_server: PostgresServer
+    world: World, storage: Storage, postgres_server: PostgresServer, *, shared: bool
 ) -> None:
     claim = await storage.catalogue.claim_upload(await push(world, "data", await world.caller()), size=None)
 
     async def lose() -> None:
         async with storage.catalogue.transaction(claim) as transaction:
-            await transaction.store(stored_file(b"never"))
+            await transaction.store(stored_file(b"never"), shared=shared)
             await asyncio.to_thread(_kill_storage, postgres_server)
 
     with pytest.raises(OutcomeUnknownError):
         await lose()
+    assert not storage.catalogue._stores
 
 
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "shared"])
+async def test_node_is_locked_while_its_bytes_are_published(world: World, storage: Storage, *, shared: bool) -> None:
+    owner = await world.caller()
+    await storage.upload(await push(world, "data", owner))
+    claim = await storage.catalogue.claim_upload(await push(world, "data", owner), size=None)
+    lock = "select from nodes where name = 'data' for update nowait"
+    async with storage.catalogue.transaction(claim) as transaction:
+        await transaction.store(stored_file(b"new"), shared=shared)
+        with pytest.raises(ServiceBusy):
+            await world.database.fetch(lock)
+    await world.database.fetch(lock)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation"),
+        asyncpg.AdminShutdownError("terminating connection due to administrator command"),
+        # Found by the fault campaign: a statement that comes while the last words of a dying server are read.
+        asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
 async def test_outcome_is_unknown_whatever_the_driver_calls_it(
-    world: World, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    world: World, storage: Storage, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """A commit that comes while the last words of a dying server are read (found by the fault campaign)."""
     claim = await storage.catalogue.claim_upload(await push(world, "data", await world.caller()), size=None)
 
     async def commit(_: object) -> None:
-        raise asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")
+        raise error
 
     monkeypatch.setattr("asyncpg.transaction.Transaction.commit", commit)
     with pytest.raises(OutcomeUnknownError):

@@ -137,7 +137,7 @@ class Storage:
 
     async def store(self, claim: UploadClaim, file: StoredFile) -> None:
         async with self.catalogue.transaction(claim) as transaction:
-            await transaction.store(file)
+            await transaction.store(file, shared=True)
 
     async def upload(self, claims: EndpointClaims, data: bytes = b"bytes") -> StoredFile:
         """Claim and store at once."""

@@ -133,6 +133,33 @@ async def test_death_in_an_upload(alice: Agent, catalogue: Database, prepared: d
     assert await damages(catalogue) == []
 
 
+@pytest.mark.parametrize("point", ["before-commit", "after-commit-before-answer"])
+async def test_death_in_uploads_that_go_together(alice: Agent, catalogue: Database, point: str) -> None:
+    pair, new = alice.pair, b"new bytes"
+    await restart(pair, {})
+    paths = [f"{pair.home}/{uuid.uuid4().hex}" for _ in range(8)]
+    for path in paths[::2]:
+        await alice.push(path, OLD)
+    await restart(pair, {VARIABLE: point})
+    jobs = [await alice.negotiate(path, "pushToVoSpace") for path in paths]
+    await asyncio.gather(*(alice.send("PUT", endpoint, new) for _, endpoint in jobs), return_exceptions=True)
+    assert await asyncio.to_thread(pair.processes["storage"].wait, 30) == -signal.SIGKILL, "by itself"
+    await restart(pair, QUICK_SWEEP)
+
+    for number, (path, (job, endpoint)) in enumerate(zip(paths, jobs, strict=True)):
+        if await alice.phase(job) == "COMPLETED":
+            assert await alice.pull(path) == new
+        elif number % 2:
+            (await alice.get(path)).assert_fault(404, "NodeNotFound")
+        else:
+            assert await alice.pull(path) == OLD
+        (await alice.send("PUT", endpoint, new)).assert_status(201)
+        assert await alice.pull(path) == new
+    while files(pair) != await named(catalogue):
+        await asyncio.sleep(0.05)
+    assert await damages(catalogue) == []
+
+
 async def test_death_in_a_sweep(alice: Agent, catalogue: Database) -> None:
     """Between the row of what is obsolete and its file: the file is unknown from then on, and is swept as such."""
     pair = alice.pair

@@ -1,5 +1,6 @@
 """Node URIs."""
 
+import re
 from urllib.parse import quote, unquote, urlsplit
 
 import pytest
@@ -118,6 +119,23 @@ def test_paths_have_an_end() -> None:
     assert len(decode_path("/a" * MAX_DEPTH)) == MAX_DEPTH
     with pytest.raises(InvalidURI, match="deeper"):
         decode_path("/a" * (MAX_DEPTH + 1))
+
+
+@given(st.text(st.sampled_from("ab.~%20/ é"), max_size=9) | st.sampled_from(["a" * 255, "a" * 256, "b/" + "a" * 256]))
+def test_plain_paths_are_decoded_as_any_other(path: str) -> None:
+    inner = path.removeprefix("/").removesuffix("/")
+    try:
+        expected = tuple(map(decode_name, inner.split("/"))) if inner else ()
+    except InvalidURI as fault:
+        with pytest.raises(InvalidURI, match=f"^{re.escape(str(fault))}$"):
+            decode_path(path)
+    else:
+        assert decode_path(path) == expected
+
+
+@given(paths)
+def test_plain_paths_are_encoded_as_any_other(path: tuple[str, ...]) -> None:
+    assert encode_path(path) == "/".join([quote(name, safe="-._~!$'()*+,;=:@") for name in path])
 
 
 @pytest.mark.parametrize("path", ["", "/"])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
 from pyvospace.db import nodes
+from pyvospace.db.gathering import Question
 from pyvospace.db.pool import Database
 from pyvospace.model.callers import Caller, Scope, TokenRight, limited
 from pyvospace.model.faults import Fault
@@ -31,6 +32,13 @@ class Trial:
     """Statements whose effects are taken back."""
 
     connection: Connection
+
+    @property
+    def gathering(self) -> Self:
+        return self
+
+    async def ask(self, question: Question, *values: object) -> Any:
+        return await self.connection.fetchrow(question.one, *values)
 
     async def fetchrow(self, sql: str, *values: object, subject: object = None) -> Any:
         del subject

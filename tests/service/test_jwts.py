@@ -9,8 +9,10 @@ import json
 import time
 from contextlib import suppress
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jose import jws, jwt
 
 from pyvospace.service import jwts
 
@@ -44,7 +46,7 @@ def sealed(header: object, claims: object) -> str:
 def test_any_header_and_any_claims(header: dict[str, object], claims: dict[str, object]) -> None:
     with suppress(jwts.TokenRefused):
         token = jwts.read(sealed({"alg": jwts.HMAC, "kid": "k"} | header, GOOD | claims))
-        found = jwts.check(token, jwts.own_key(SECRET), EXPECTED)
+        found = jwts.check_own(token, SECRET, EXPECTED)
         jwts.refuse_others(found)
         assert found["iss"] == "us"
         assert found["aud"] == "here" or "here" in found["aud"]
@@ -74,4 +76,16 @@ def test_any_set_of_keys(document: object, key: dict[str, object]) -> None:
 
 def test_a_good_token_is_good() -> None:
     token = jwts.read(sealed({"alg": jwts.HMAC, "kid": "k"}, GOOD))
-    assert jwts.check(token, jwts.own_key(SECRET), EXPECTED)["sub"] == "somebody"
+    assert jwts.check_own(token, SECRET, EXPECTED)["sub"] == "somebody"
+
+
+@given(st.dictionaries(st.text(), st.text() | st.integers(), max_size=4), st.binary(min_size=32, max_size=64))
+def test_the_library_makes_and_reads_the_same(claims: dict[str, object], secret: bytes) -> None:
+    claims = {f"x{name}": value for name, value in claims.items()} | GOOD
+    ours, theirs = jwts.sign(claims, "k", secret), jwt.encode(claims, secret, headers={"kid": "k"})
+    assert jwts.check_own(jwts.read(theirs), secret, EXPECTED) == claims
+    assert json.loads(jws.verify(ours, secret, [jwts.HMAC])) == claims
+    assert jws.get_unverified_header(ours) == jws.get_unverified_header(theirs)
+    for part_of in (ours, theirs):
+        with pytest.raises(jwts.TokenRefused):
+            jwts.check_own(jwts.read(part_of[:-1] + ("A" if part_of[-1] != "A" else "E")), secret, EXPECTED)

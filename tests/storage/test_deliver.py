@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import os
 import socket
 from collections.abc import AsyncIterator
 from email.utils import format_datetime
@@ -17,7 +18,7 @@ from pyvospace.config import Settings
 from pyvospace.storage.backend import ByteRange, Download, DownloadJob, FileBytes, Redirect, StreamBytes
 from pyvospace.storage.backends.posix import PosixBackend
 from pyvospace.storage.testing.doubles import FailAt
-from tests.storage.serving import Server, make_settings, open_files, serving, stored, until
+from tests.storage.serving import Answer, Server, make_settings, open_files, serving, stored, until
 
 DATA = bytes(range(100))
 
@@ -324,6 +325,7 @@ async def test_reader_that_stops_reading_is_cut(tmp_path: Path) -> None:
 class OtherBackend(PosixBackend):
     """Answers in other ways than with a file."""
 
+    reads_small_at_once = False
     kind = "stream"
     handed_out: AsyncIterator[bytes]
 
@@ -411,3 +413,56 @@ async def test_a_file_comes_behind_the_answers_before_it(storage_server: Server,
     assert (await connection.answer()).body == big
     assert (await connection.answer()).body == small
     await sending
+
+
+class Plain(PosixBackend):
+    """Opens each file by itself."""
+
+    reads_small_at_once = False
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 65536, 65537])
+def test_small_files_read_together_come_as_if_read_one_by_one(tmp_path: Path, size: int) -> None:
+    data = os.urandom(size)
+    together = asyncio.run(_all_answers(make_settings(tmp_path), PosixBackend(tmp_path / "together"), data))
+    assert together == asyncio.run(_all_answers(make_settings(tmp_path), Plain(tmp_path / "plain"), data))
+
+
+async def _all_answers(settings: Settings, backend: PosixBackend, data: bytes) -> list[tuple[object, ...]]:
+    """Ask at the same time for one file in many ways, and for some others."""
+    asked: list[dict[str, str]] = [{"Range": span} for span in ("bytes=0-9", "bytes=-7", "bytes=50-", "bytes=3-3,7-9")]
+    asked += [{}, {"Range": "bytes=70000-"}, {"If-None-Match": f'"{hashlib.sha256(data).hexdigest()}"'}]
+    async with serving(settings, backend=backend) as server:
+        assert (await server.put(data, headers={"Content-Type": "text/plain"})).status == 201
+        for node in range(2, 5):
+            await server.put(str(node).encode(), node)
+        answers = await asyncio.gather(*(server.get(headers=one) for one in asked), *map(server.get, range(2, 5)))
+        return [(one.status, _lasting(one), _parts(one)) for one in answers]
+
+
+def _lasting(answer: Answer) -> dict[str, str]:
+    """Give the headers that are the same whenever the bytes came and whoever asks."""
+    passing = {"date", "last-modified", "x-request-id"}
+    told = {name: value for name, value in answer.headers.items() if name not in passing}
+    return told | {"content-type": told.get("content-type", "").partition("boundary=")[0]}
+
+
+def _parts(answer: Answer) -> bytes:
+    boundary = answer.headers.get("content-type", "").partition("boundary=")[2].encode()
+    return answer.body.replace(boundary, b"") if boundary else answer.body
+
+
+async def test_small_files_that_are_gone_or_cut_are_a_fault_of_their_own(
+    storage_server: Server, storage_settings: Settings
+) -> None:
+    places = {}
+    for node in range(1, 5):
+        await storage_server.put(DATA, node)
+        stored_file = storage_server.catalogue.node(node).stored
+        assert stored_file is not None
+        places[node] = storage_settings.storage.path / "data" / stored_file.location
+    places[2].unlink()
+    places[3].write_bytes(DATA[:50])
+    answers = await asyncio.gather(*map(storage_server.get, range(1, 5)))
+    assert [one.status for one in answers] == [200, 500, 500, 200]
+    assert answers[0].body == answers[3].body == DATA

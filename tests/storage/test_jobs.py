@@ -5,7 +5,7 @@ import contextlib
 import os
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from pyvospace.config import Settings
 from pyvospace.model.claims import OutcomeUnknownError
 from pyvospace.model.faults import NodeLocked, ServiceBusy
-from pyvospace.storage.backend import Body, UploadJob
+from pyvospace.storage.backend import Body, StorageBackend, UploadJob
 from pyvospace.storage.backends.posix import PosixBackend
 from pyvospace.storage.backends.posix_directory import Staged
 from pyvospace.storage.testing.doubles import FailAt, MemoryCatalogue
@@ -177,10 +177,10 @@ async def test_stopping_server_ends_its_transactions(tmp_path: Path) -> None:
     reached = asyncio.Event()
     publish = PosixBackend._publish
 
-    def slow(self: PosixBackend, staged: Staged, location: str) -> None:
+    def slow(self: PosixBackend, files: Sequence[tuple[Staged, str]]) -> list[BaseException | None]:
         loop.call_soon_threadsafe(reached.set)
         time.sleep(0.5)
-        publish(self, staged, location)
+        return publish(self, files)
 
     loop = asyncio.get_running_loop()
     with pytest.MonkeyPatch.context() as patch:
@@ -209,6 +209,18 @@ def small_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_more_bytes_than_can_be_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where nobody knows how many bytes fit."""
+    for question in ("free_space", "total_space"):
+        monkeypatch.setattr(PosixBackend, question, getattr(StorageBackend, question))
+    async with serving(make_settings(tmp_path)) as server:
+        connection = await server.connect()
+        await connection.send(connection.head("PUT", "/files/put-1/x", {"Content_Length": str(2**63)}))
+        answer = await connection.answer()
+        assert answer.status == 507
+        assert answer.body.startswith(b"InsufficientStorage there is no room")
 
 
 async def test_full_disk(tmp_path: Path, data: bytes) -> None:

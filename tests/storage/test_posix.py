@@ -20,7 +20,7 @@ from pyvospace.model.claims import StoredFile
 from pyvospace.model.faults import InsufficientStorage, ServiceBusy
 from pyvospace.storage.backend import BackendConfig, ByteRange, StorageBackend
 from pyvospace.storage.backends.posix import PosixBackend
-from pyvospace.storage.backends.posix_directory import Directory, filesystem_of
+from pyvospace.storage.backends.posix_directory import Directory, Staged, filesystem_of, publish_together
 from pyvospace.storage.jobs import ClaimedDownload
 from pyvospace.storage.testing.contract import FILE_POINTS, BackendContract
 from pyvospace.storage.testing.rig import Rig, read, rigged
@@ -365,3 +365,53 @@ async def test_disks_are_filled_evenly(tmp_path: Path, monkeypatch: pytest.Monke
 def test_wrong_directories(options: dict[str, str], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         PosixBackend.configure(BackendConfig(Path("/store"), options))
+
+
+async def test_what_comes_together_is_published_by_one_flush(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what cannot be published fails alone."""
+    directory = Directory(tmp_path)
+    directory.open(remote=False)
+    flushed, fsync = [], os.fsync
+
+    def flush(fd: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{fd}").readlink())
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    files = []
+    for number, folder in enumerate(("abc", "abc", "def", "abc")):
+        staged = Staged(f"{number:x}")
+        os.close(staged.open(directory))
+        files.append((staged, f"{folder}/{number:032x}"))
+    directory.unstage("1")
+    outcomes = publish_together(files)
+    assert [type(one) for one in outcomes] == [type(None), FileNotFoundError, type(None), type(None)]
+    assert [staged.ended for staged, _ in files] == [True, False, True, True]
+    there = {f"{path.parent.name}/{path.name}" for path in tmp_path.glob("data/*/*")}
+    assert there == {location for number, (_, location) in enumerate(files) if number != 1}
+    folders = [path for path in flushed if path.parent.name == "data"]
+    assert folders == [tmp_path / "data" / "abc", tmp_path / "data" / "def"]
+    files[1][0].remove()
+    directory.close()
+
+
+async def test_a_folder_that_cannot_be_flushed_fails_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = Directory(tmp_path)
+    directory.open(remote=False)
+    files = []
+    for number in range(2):
+        staged = Staged(f"{number:x}")
+        os.close(staged.open(directory))
+        files.append((staged, f"abc/{number:032x}"))
+    publish_together([])
+    directory._make_folder("abc")
+
+    def failing(_: int) -> None:
+        raise OSError(errno.EIO, "disk")
+
+    monkeypatch.setattr(os, "fsync", failing)
+    assert [str(one) for one in publish_together(files)] == ["[Errno 5] disk"] * 2
+    for staged, _ in files:
+        assert not staged.ended
+        staged.remove()
+    directory.close()

@@ -54,6 +54,27 @@ async def test_what_is_put_is_got(
     assert (got.status, got.body) == (200, data)
 
 
+@pytest.mark.parametrize(
+    "announced", [{}, {"Content_MD5": "0" * 32}, {"If_None_Match": "*"}, {"Content_Length": "301"}]
+)
+async def test_a_body_that_is_there_is_taken_as_one_that_comes(
+    storage_server: Server, big: bytes, announced: dict[str, str]
+) -> None:
+    """Whether it comes with its head, behind it, or letter by letter."""
+    data, answers = big[:60], []
+    for node, step in enumerate((0, 60, 1), 1):
+        connection = await storage_server.connect()
+        head = connection.head("PUT", f"/files/put-{node}/x", {"Content_Length": "60"} | announced)
+        pieces = [head, *(data[at : at + step] for at in range(0, 60, step))] if step else [head + data]
+        for piece in pieces:
+            await connection.send(piece)
+            await asyncio.sleep(0.001)
+        answer = await connection.answer()
+        answers.append((answer.status, answer.body, answer.headers.get("digest")))
+    assert answers[0] == answers[1] == answers[2]
+    assert (answers[0][0] == 201) == (not announced or "If_None_Match" in announced)
+
+
 @pytest.mark.parametrize("size", [0, 1, SMALL, 7 * (1 << 20) + 12345])
 async def test_chunked(any_storage_server: Server, big: bytes, size: int) -> None:
     connection = await any_storage_server.connect()

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from contextvars import Context
 from datetime import UTC, datetime, timedelta
@@ -13,6 +13,7 @@ import pytest
 from pyvospace.db.pool import Database
 from pyvospace.model.faults import Fault, InternalFault, NodeNotFound
 from pyvospace.storage.backend import Listed, StorageBackend
+from pyvospace.storage.backends.posix_directory import Staged
 from pyvospace.storage.checking import Remedy, clear
 from pyvospace.storage.scrub import LostRange
 from pyvospace.storage.suspicions import suspicions
@@ -287,11 +288,12 @@ async def test_a_clock_that_is_wrong_deletes_nothing_that_is_being_committed(
     publish = shop.backend._publish
     sweeper, loop = shop.sweeper(grace=3600), asyncio.get_running_loop()
 
-    def published(*given: object) -> None:
-        """Runs in a thread, inside the transaction."""
-        publish(*given)  # type: ignore[arg-type]
+    def published(files: Sequence[tuple[Staged, str]]) -> list[BaseException | None]:
+        """Runs in a thread, before the node has its bytes."""
+        outcomes = publish(files)
         swept = Context().run(asyncio.run_coroutine_threadsafe, sweeper.sweep(), loop).result()
         assert swept.unknown == 0
+        return outcomes
 
     monkeypatch.setattr(shop.backend, "_publish", published)
     place = await shop.put("node", b"abc")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pyvospace.model.faults import ChecksumMismatch
 from pyvospace.storage.direct import BLOCK, DirectFile
 from pyvospace.storage.hashing import Announced, Digests
-from pyvospace.storage.sink import Sink
+from pyvospace.storage.sink import Sink, Whole, take_together
 from pyvospace.storage.threads import Workers
 
 AREA = 16 * BLOCK
@@ -144,3 +144,44 @@ def test_closing_twice(tmp_path: Path, workers: Workers) -> None:
     sink.take([b"abc"], 3, last=False)
     sink.close()
     sink.close()
+
+
+@given(st.lists(st.lists(st.binary(max_size=3000), max_size=3), min_size=1, max_size=5))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+def test_together_they_are_kept_as_one_by_one(
+    tmp_path_factory: pytest.TempPathFactory, workers: Workers, bodies: list[list[bytes]]
+) -> None:
+    path = tmp_path_factory.mktemp("together")
+    sinks = [make_sink(path / str(number), workers) for number in range(len(bodies))]
+    wholes = [Whole(sink, pieces, sum(map(len, pieces))) for sink, pieces in zip(sinks, bodies, strict=True)]
+    assert take_together(wholes) == [None] * len(bodies)
+    for number, (sink, pieces) in enumerate(zip(sinks, bodies, strict=True)):
+        alone = make_sink(path / f"alone-{number}", workers)
+        alone.take(pieces, sum(map(len, pieces)), last=True)
+        assert (sink.digests, sink.size) == (alone.digests, alone.size)
+        assert (path / str(number)).read_bytes() == (path / f"alone-{number}").read_bytes() == b"".join(pieces)
+
+
+def test_one_of_several_that_fails_fails_alone(
+    tmp_path: Path, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One has no place, one comes with a wrong digest, the flush of one fails: the others are there, and flushed."""
+    flushed, fsync = [], os.fsync
+
+    def flush(fd: int) -> None:
+        name = Path(f"/proc/self/fd/{fd}").readlink().name
+        flushed.append(name)
+        if name == "3":
+            failing(fd)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    wrong = {2: Announced(md5=bytes(16))}
+    (tmp_path / "1").mkdir()
+    sinks = [make_sink(tmp_path / str(number), workers, wrong.get(number, Announced())) for number in range(5)]
+    outcomes = take_together([Whole(sink, [b"abc"], 3) for sink in sinks])
+    for sink in sinks:
+        sink.close()
+    assert [type(one) for one in outcomes] == [type(None), IsADirectoryError, ChecksumMismatch, OSError, type(None)]
+    assert [sink.digests is not None for sink in sinks] == [True, False, False, False, True]
+    assert flushed == ["0", "3", "4"]

@@ -6,7 +6,8 @@ import pytest
 
 from pyvospace.config.settings import JobSettings
 from pyvospace.db import jobs as rows
-from pyvospace.db.pool import Database, on_behalf_of
+from pyvospace.db.holding import on_behalf_of
+from pyvospace.db.pool import Database
 from pyvospace.model.callers import ANONYMOUS
 from pyvospace.model.faults import PermissionDenied
 from pyvospace.model.jobs import Kind

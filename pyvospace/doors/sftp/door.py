@@ -239,11 +239,15 @@ def run(settings: Settings) -> None:
 
 async def _main(settings: Settings) -> None:
     stop, sftp = stop_event(), settings.sftp
-    if settings.database.dsn is None:
+    dsn, direct = settings.database.dsn, settings.database.direct_dsn
+    if dsn is None:
         raise ValueError("database.dsn is not set")
     key = host_key(sftp.host_key, sftp.data)
     database = await Database.connect(
-        settings.database.dsn.get_secret_value(), settings.database, name="pyvospace-sftp"
+        dsn.get_secret_value(),
+        settings.database,
+        direct=direct.get_secret_value() if direct else None,
+        name="pyvospace-sftp",
     )
     try:
         door = Door(settings, database)

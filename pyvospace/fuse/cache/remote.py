@@ -14,7 +14,7 @@ from pyvospace.fuse.cache.changes import Base, Changes
 from pyvospace.fuse.cache.coming import Coming
 from pyvospace.fuse.cache.records import MIB, Names
 from pyvospace.model.entries import Entry
-from pyvospace.model.faults import ContainerNotFound, Fault, NodeNotFound
+from pyvospace.model.faults import Fault
 from pyvospace.model.uris import NodeUri
 from pyvospace.model.vocabulary import NodeType
 
@@ -79,10 +79,7 @@ class Remote:
 
     async def entry(self, path: Names) -> Entry | None:
         """Tell what is at a path; None: nothing."""
-        try:
-            return await self._space.entry(NodeUri(self._authority, path))
-        except (NodeNotFound, ContainerNotFound):
-            return None
+        return await self._space.find_entry(NodeUri(self._authority, path))
 
     async def push(self, changes: Changes) -> str | None:
         """Send a file, if what is in its place is what it was made from; gives its ETag."""

@@ -14,7 +14,7 @@ from pyvospace.server.handlers.requests import context, one, parameters
 from pyvospace.server.operations import audit
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
     from aiohttp import web
 
@@ -30,7 +30,7 @@ async def get(request: web.Request) -> web.StreamResponse:
     return await stream(request, _lines(ctx, _wanted(ctx, parameters(request))), LINES)
 
 
-async def _lines(ctx: Context, wanted: Wanted) -> AsyncIterator[bytes]:
+async def _lines(ctx: Context, wanted: Wanted) -> AsyncGenerator[bytes]:
     async for page in audit.records(ctx, wanted):
         yield b"".join(map(line, page))
         await asyncio.sleep(0)  # others wait for the loop

@@ -11,7 +11,7 @@ from pyvospace.server.operations import entries
 from pyvospace.wire.entries import render_entry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from aiohttp import web
 
@@ -30,7 +30,7 @@ async def get(request: web.Request) -> web.StreamResponse:
     return await stream(request, _pieces(ctx, first, node, after, limit), "application/x-ndjson")
 
 
-async def _pieces(ctx: Context, first: bytes, node: StoredNode, after: str, limit: int | None) -> AsyncIterator[bytes]:
+async def _pieces(ctx: Context, first: bytes, node: StoredNode, after: str, limit: int | None) -> AsyncGenerator[bytes]:
     yield first
     if node.is_container and node.readable:
         async for text in entries.children(ctx, node, after=after, limit=limit):

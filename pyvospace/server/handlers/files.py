@@ -50,8 +50,8 @@ async def put(request: web.Request) -> web.StreamResponse:
         params=() if size is None else (Param(LENGTH, str(size)),),
         version="2.1",
     )
-    negotiated = await transfers.push_to_vospace(ctx, wanted)
-    response = web.Response(status=307, headers={"Location": negotiated.transfer.protocols[0].endpoint or ""})
+    placed = await transfers.with_endpoints(ctx, await transfers.push_to_vospace(ctx, wanted))
+    response = web.Response(status=307, headers={"Location": placed.protocols[0].endpoint or ""})
     if request.body_exists:
         # 307 keeps method and body; a client that waits for 100-continue has sent nothing yet.
         response.headers["Connection"] = "close"

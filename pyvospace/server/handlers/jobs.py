@@ -22,7 +22,7 @@ from pyvospace.uws import jobs
 from pyvospace.wire import uws as wire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
     from pyvospace.db.jobs import JobReference, JobRow
     from pyvospace.server.context import Context
@@ -83,7 +83,7 @@ class JobList:
         pages = rows.pages(ctx.database, wanted, page=ctx.service.settings.limits.page, newest=newest)
         return await send(request, self._pieces(ctx, pages))
 
-    async def _pieces(self, ctx: Context, pages: AsyncIterator[list[JobReference]]) -> AsyncIterator[bytes]:
+    async def _pieces(self, ctx: Context, pages: AsyncIterator[list[JobReference]]) -> AsyncGenerator[bytes]:
         yield wire.jobs_head()
         async for page in pages:
             yield self._references(ctx, page)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -13,7 +15,7 @@ from pyvospace.server.handlers.requests import JSON, one, wants_json
 from pyvospace.wire import json
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
 log = logging.getLogger(__name__)
 
@@ -40,33 +42,48 @@ def wanted_limit(asked: Mapping[str, list[str]]) -> int | None:
     return int(limit) if limit is not None else None
 
 
-async def send(request: web.Request, pieces: AsyncIterator[bytes]) -> web.StreamResponse:
+async def send(request: web.Request, pieces: AsyncGenerator[bytes]) -> web.StreamResponse:
     """Answer with a document that comes in pieces of XML, in the form that the client wants."""
     as_json = wants_json(request)
     return await stream(request, _converted(pieces) if as_json else pieces, JSON if as_json else "text/xml")
 
 
-async def stream(request: web.Request, pieces: AsyncIterator[bytes], content_type: str) -> web.StreamResponse:
+async def stream(request: web.Request, pieces: AsyncGenerator[bytes], content_type: str) -> web.StreamResponse:
     """Answer with what comes in pieces, as it comes."""
     headers = {"Content-Type": content_type}
     start = b""
-    async for piece in pieces:
-        start += piece
-        if len(start) > _SMALL:
-            if request.method == "HEAD":  # aiohttp would send what is streamed, and nobody knows the length
-                return web.Response(headers=headers)
-            return await _stream(request, web.StreamResponse(headers=headers), start, pieces)
+    async with aclosing(ahead(pieces)) as following:
+        async for piece in following:
+            start += piece
+            if len(start) > _SMALL:
+                if request.method == "HEAD":  # aiohttp would send what is streamed, and nobody knows the length
+                    return web.Response(headers=headers)
+                return await _stream(request, web.StreamResponse(headers=headers), start, following)
     return web.Response(body=start, headers=headers)
 
 
-async def _converted(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def ahead(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Have the next piece made while one is used; no more than one, so that a slow client costs no memory."""
+    following = asyncio.ensure_future(anext(pieces, None))
+    try:
+        while (piece := await following) is not None:
+            following = asyncio.ensure_future(anext(pieces, None))
+            yield piece
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await pieces.aclose()
+
+
+async def _converted(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
     converter = json.Converter()
-    async for piece in pieces:
-        yield converter.feed(piece)
+    async with aclosing(pieces):
+        async for piece in pieces:
+            yield converter.feed(piece)
 
 
 async def _stream(
-    request: web.Request, response: web.StreamResponse, start: bytes, pieces: AsyncIterator[bytes]
+    request: web.Request, response: web.StreamResponse, start: bytes, pieces: AsyncGenerator[bytes]
 ) -> web.StreamResponse:
     response.enable_chunked_encoding()
     await response.prepare(request)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -12,18 +12,19 @@ from pyvospace.model.stored import Page
 from pyvospace.model.transfers import Protocol
 from pyvospace.model.uris import encode_path
 from pyvospace.model.vocabulary import CLIENT_PROTOCOLS, CORE, Detail, SortKey
-from pyvospace.server.describe import describe, describe_child
-from pyvospace.server.handlers.listing import send, wanted_detail, wanted_limit
+from pyvospace.server.describe import describe
+from pyvospace.server.handlers.listing import ahead, send, wanted_detail, wanted_limit
 from pyvospace.server.handlers.requests import context, document, node_path, one, parameters, see_other, xml
 from pyvospace.server.operations import nodes, transfers
+from pyvospace.server.telling import tell
 from pyvospace.wire import nodes as wire
 from pyvospace.wire import service as service_wire
+from pyvospace.wire.shorthand import Children
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping
 
     from pyvospace.model.nodes import Node
-    from pyvospace.model.stored import StoredNode
     from pyvospace.server.context import Context
 
 _ORDERS = {"asc": False, "desc": True}
@@ -34,8 +35,7 @@ async def put(request: web.Request) -> web.StreamResponse:
     ctx, path = context(request), node_path(request)
     wanted = await _document(request, path)
     path, made = await nodes.create(ctx, path, wanted)
-    told = wire.render_node(describe(made, ctx.uri(path), Detail.MAX, base=ctx.service.url))
-    return xml(told, status=201)
+    return xml(tell(made, ctx.uri(path), Detail.MAX, base=ctx.service.url), status=201)
 
 
 async def post(request: web.Request) -> web.StreamResponse:
@@ -48,7 +48,7 @@ async def post(request: web.Request) -> web.StreamResponse:
         provides = [Protocol(uri) for uri in await transfers.provided(ctx)]
         return xml(service_wire.render_protocols(accepts, provides))
     changed = await nodes.set_properties(ctx, path, await _document(request, path))
-    return xml(wire.render_node(describe(changed, ctx.uri(path), Detail.FULL, base=ctx.service.url)))
+    return xml(tell(changed, ctx.uri(path), Detail.FULL, base=ctx.service.url))
 
 
 async def delete(request: web.Request) -> web.StreamResponse:
@@ -67,10 +67,11 @@ async def get(request: web.Request) -> web.StreamResponse:
     if view is not None:
         return _view(ctx, path, view)
     detail, page = wanted_detail(asked), _page(ctx, path, asked)
-    whole = describe(node, ctx.uri(path), detail, base=ctx.service.url)
+    uri, base = ctx.uri(path), ctx.service.url
     if not node.is_container or page.limit == 0:
-        return xml(wire.render_node(whole))
-    return await send(request, _pieces(ctx, whole, nodes.children(ctx, node, page), detail))
+        return xml(tell(node, uri, detail, base=base))
+    whole = describe(node, uri, detail, base=base)
+    return await send(request, _pieces(whole, nodes.children(ctx, node, page, detail)))
 
 
 def _view(ctx: Context, path: tuple[str, ...], view: str) -> web.StreamResponse:
@@ -118,13 +119,10 @@ def _descending(text: str | None) -> bool:
     return text is not None and _ORDERS[text.lower()]
 
 
-async def _pieces(
-    ctx: Context, whole: Node, pages: AsyncIterator[Sequence[StoredNode]], detail: Detail
-) -> AsyncIterator[bytes]:
+async def _pieces(whole: Node, pages: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
     yield wire.node_head(whole)
-    uri, sees = whole.uri, ctx.policy.sees
-    async for page in pages:
-        told = [describe_child(child, uri.child(child.name), detail, seen=sees(child)) for child in page]
-        yield wire.render_children(told)
-        await asyncio.sleep(0)  # others wait for the loop
+    children = Children(whole.uri)
+    async with aclosing(ahead(pages)) as following:
+        async for page in following:
+            yield children.render(page)
     yield wire.node_tail()

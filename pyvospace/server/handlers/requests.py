@@ -33,6 +33,7 @@ _BODY: Final = web.RequestKey("body", bytes)
 _XML: Final = frozenset({"text/xml", "application/xml", "application/octet-stream", "text/plain"})
 """What a document may call itself; a request without a type is taken at its word (A-05)."""
 FORM: Final = "application/x-www-form-urlencoded"
+_ONE_PLAIN: Final = re.compile(r"[A-Za-z0-9_]+=[A-Za-z0-9_.:/#-]*").fullmatch
 _PARAMETERS: Final = 100
 """Most parameters of a request."""
 JSON: Final = "application/json"
@@ -76,6 +77,9 @@ def parameters(request: web.Request) -> dict[str, list[str]]:
 
 
 def _collect(encoded: str) -> dict[str, list[str]]:
+    if _ONE_PLAIN(encoded):  # as most are: nothing is to be decoded
+        name, _, value = encoded.partition("=")
+        return {name.upper(): [value]}
     try:
         pairs = parse_qsl(encoded, keep_blank_values=True, errors="strict", max_num_fields=_PARAMETERS)
     except UnicodeDecodeError:

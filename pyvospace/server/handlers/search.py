@@ -18,7 +18,7 @@ from pyvospace.server.operations import jobs, search
 from pyvospace.wire import nodes as wire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from aiohttp import web
 
@@ -72,7 +72,7 @@ async def get_details(request: web.Request) -> web.StreamResponse:
     return await send(request, _pieces(ctx, row, wanted_detail(asked)))
 
 
-async def _pieces(ctx: Context, row: JobRow, detail: Detail) -> AsyncIterator[bytes]:
+async def _pieces(ctx: Context, row: JobRow, detail: Detail) -> AsyncGenerator[bytes]:
     yield wire.search_head()
     async for hits in search.found(ctx, row.id):
         yield _render(ctx, hits, detail)

@@ -176,7 +176,7 @@ async def properties(request: web.Request) -> web.StreamResponse:
     """Serve getProperties; ``contains`` tells what nodes use that the caller may read."""
     ctx = context(request)
     ctx.policy.require_scope(Right.READ, ())
-    epoch, used = await nodes.names_in_use(ctx.database, ctx.caller, limit=_CONTAINS)
+    epoch, used = await nodes.names_in_use(ctx.reader, ctx.caller, limit=_CONTAINS)
     ctx.policy.check_epoch(epoch)
     contains = sorted({*used, *vocabulary.PROVIDED_PROPERTIES})
     accepts, provides = sorted(vocabulary.ACCEPTED_PROPERTIES), sorted(vocabulary.PROVIDED_PROPERTIES)

@@ -61,11 +61,11 @@ async def get_sync(request: web.Request) -> web.StreamResponse:
 async def _by_parameters(request: web.Request, asked: dict[str, list[str]]) -> web.StreamResponse:
     ctx = context(request)
     negotiated = await transfers.transfer(ctx, transfers.parameter_transfer(asked))
+    placed = await transfers.with_endpoints(ctx, negotiated)
     wants = (one(asked, "REQUEST") or "").lower()
-    protocols = negotiated.transfer.protocols
-    if protocols and (ctx.service.opencadc or request.method == "GET" or wants == "redirect"):
-        return see_other(protocols[0].endpoint or "")
-    return xml(wire.render_transfer(negotiated.transfer))
+    if placed.protocols and (ctx.service.opencadc or request.method == "GET" or wants == "redirect"):
+        return see_other(placed.protocols[0].endpoint or "")
+    return xml(wire.render_transfer(placed))
 
 
 async def _negotiate(ctx: Context, wanted: Transfer) -> str:

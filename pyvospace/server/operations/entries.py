@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ async def get(context: Context, path: tuple[str, ...]) -> tuple[StoredNode, Room
     NodeNotFound, PermissionDenied
         As getNode.
     """
-    found = await follow(context, path, last=False)
+    found = await follow(context, path, last=False, reading=True)
     node = context.policy.require(Right.SEE, found)
     return node, await _room(context, found, node)
 
@@ -33,14 +33,14 @@ async def _room(context: Context, found: Resolution, node: StoredNode) -> Room |
     """Tell it to those to whom documents tell it: what is below a container is no business of others."""
     if not (node.is_container and node.writable) or node.available is None:
         return None
-    quota = await entries.tightest(context.database, context.caller, node) if found.limited else None
+    quota = await entries.tightest(context.reader, context.caller, node) if found.limited else None
     return replace(quota or Room(used=node.used or 0), available=node.available)
 
 
-def children(context: Context, container: StoredNode, *, after: str, limit: int | None) -> AsyncIterator[bytes]:
+def children(context: Context, container: StoredNode, *, after: str, limit: int | None) -> AsyncGenerator[bytes]:
     """Give the children of a container that was got, as text, piece by piece."""
     return entries.children(
-        context.database,
+        context.reader,
         context.caller,
         container,
         after=after,

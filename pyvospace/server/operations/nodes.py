@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
 from pyvospace.db import identities, listings, nodes
@@ -18,6 +18,7 @@ from pyvospace.server.properties import changes_of
 if TYPE_CHECKING:
     from pyvospace.model.nodes import Node
     from pyvospace.model.stored import Changes, Page, Resolution, StoredNode
+    from pyvospace.model.vocabulary import Detail
     from pyvospace.server.context import Context
 
 _ATTEMPTS = 10
@@ -74,16 +75,17 @@ def _target_of(document: Node) -> str | None:
 
 async def get(context: Context, path: tuple[str, ...]) -> StoredNode:
     """Give a node; a link comes as the link that it is (section 6.3.1)."""
-    return context.policy.require(Right.SEE, await follow(context, path, last=False))
+    return context.policy.require(Right.SEE, await follow(context, path, last=False, reading=True))
 
 
-def children(context: Context, container: StoredNode, page: Page) -> AsyncIterator[Sequence[StoredNode]]:
-    """Give the children of a container that was got, piece by piece."""
+def children(context: Context, container: StoredNode, page: Page, detail: Detail) -> AsyncGenerator[bytes]:
+    """Give the children of a container that was got, piece by piece, in the shorthand of listings."""
     return listings.children(
-        context.database,
+        context.reader,
         context.caller,
         container,
         page,
+        detail,
         at_once=context.service.settings.limits.page,
         leaves_seen=context.service.opencadc,
     )

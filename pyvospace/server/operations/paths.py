@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from pyvospace.server.context import Context
 
 
-async def resolve(context: Context, path: tuple[str, ...]) -> Resolution:
-    """Walk down a path; links on the way are not followed. With a reserved name in it, it leads nowhere."""
-    return await nodes.resolve(context.database, context.caller, path)
+async def resolve(context: Context, path: tuple[str, ...], *, reading: bool = False) -> Resolution:
+    """Walk down a path; links on the way are not followed. With a reserved name in it, it leads nowhere.
+
+    `reading`: nothing is to be changed because of it.
+    """
+    return await nodes.resolve(context.reader if reading else context.database, context.caller, path)
 
 
-async def follow(context: Context, path: tuple[str, ...], *, last: bool) -> Resolution:
+async def follow(context: Context, path: tuple[str, ...], *, last: bool, reading: bool = False) -> Resolution:
     """Walk down a path and follow the links on the way, the `last` node too if it is one.
 
     The caller needs to read each link and every container above it, as everywhere.
@@ -33,7 +36,7 @@ async def follow(context: Context, path: tuple[str, ...], *, last: bool) -> Reso
     """
     hops = context.service.settings.limits.link_hops
     for _ in range(hops + 1):
-        found = await resolve(context, path)
+        found = await resolve(context, path, reading=reading)
         if found.last.type is not NodeType.LINK or (found.node is not None and not last):
             return found
         context.policy.require_way(found)
@@ -43,9 +46,11 @@ async def follow(context: Context, path: tuple[str, ...], *, last: bool) -> Reso
     raise UnreadableLinkTarget(f"{context.uri(path)}: a loop, or more than {hops} links")
 
 
-async def approach(context: Context, path: tuple[str, ...]) -> Resolution:
+async def approach(context: Context, path: tuple[str, ...], *, reading: bool = False) -> Resolution:
     """Walk to where something is made or deleted: links on the way are in the way, but not for OpenCADC (A-15)."""
-    return await (follow(context, path, last=False) if context.service.opencadc else resolve(context, path))
+    if context.service.opencadc:
+        return await follow(context, path, last=False, reading=reading)
+    return await resolve(context, path, reading=reading)
 
 
 def _target(context: Context, found: Resolution) -> tuple[str, ...]:

@@ -71,13 +71,13 @@ async def explain(context: Context, path: tuple[str, ...], rights: Sequence[Righ
 
 async def _known_groups(context: Context) -> frozenset[str]:
     """Give the groups of which the caller may know who is in them, if he is no administrator."""
-    owned = await permissions.owned_groups(context.database, context.caller.id)
+    owned = await permissions.owned_groups(context.reader, context.caller.id)
     return frozenset([*context.caller.groups, *owned])
 
 
 async def _other(context: Context, path: tuple[str, ...], user: str) -> Caller:
     """Identify somebody else, if the caller may ask about him here."""
-    found = await follow(context, path, last=False)
+    found = await follow(context, path, last=False, reading=True)
     context.policy.require_way(found)
     if found.node is not None or found.container is None:
         context.policy.require(Right.SEE, found)
@@ -121,8 +121,8 @@ class _Telling:
 
     async def _find(self, path: tuple[str, ...], right: Right) -> Resolution:
         if right in _IN_CONTAINER:
-            return await approach(self.about, path)
-        return await follow(self.about, path, last=False)
+            return await approach(self.about, path, reading=True)
+        return await follow(self.about, path, last=False, reading=True)
 
     def _told(self, decision: Decision, found: Resolution) -> Permission:
         # What comes before the way was looked at tells nothing of what is at its end.
@@ -159,11 +159,11 @@ class _Telling:
     async def way(self, path: tuple[str, ...]) -> tuple[Step, ...]:
         """Tell of the containers above, down to the first that may not be read: the asker sees it in its container."""
         try:
-            found = await follow(self.about, path, last=False)
+            found = await follow(self.about, path, last=False, reading=True)
         except (PermissionDenied, NotAuthenticated):
             return ()
         steps: list[Step] = []
-        for depth, held in enumerate(await permissions.way(self.about.database, found.names[:-1])):
+        for depth, held in enumerate(await permissions.way(self.about.reader, found.names[:-1])):
             rule = self.about.policy.reading(found, held)
             readable = rule != "private"
             told = _UNTOLD if rule in _BY_GROUP and not self._may_know(held) else rule

@@ -162,7 +162,7 @@ async def container(context: Context, path: tuple[str, ...]) -> StoredNode:
     ------
     NodeNotFound, PermissionDenied, NotAuthenticated, InvalidArgument
     """
-    node = context.policy.require(Right.READ, await follow(context, path, last=True))
+    node = context.policy.require(Right.READ, await follow(context, path, last=True, reading=True))
     if not node.is_container:
         raise InvalidArgument(f"{context.uri(path)} is no container")
     return node
@@ -172,7 +172,7 @@ async def page(context: Context, wanted: Search, after: Position, *, limit: int)
     """Give up to `limit` of what there is to find, and where to go on."""
     top = await container(context, wanted.path)
     found = await search.page(
-        context.database, context.caller, top.id, wanted.conditions, after, limit=limit, examine=EXAMINED
+        context.reader, context.caller, top.id, wanted.conditions, after, limit=limit, examine=EXAMINED
     )
     context.policy.check_epoch(found.epoch)
     return found
@@ -181,6 +181,6 @@ async def page(context: Context, wanted: Search, after: Position, *, limit: int)
 async def found(context: Context, job: str) -> AsyncIterator[Sequence[Hit]]:
     """Give what a job has found, piece by piece, as far as it is still there and the caller may read it."""
     number = context.service.settings.limits.page
-    last = await search.last(context.database, job)
+    last = await search.last(context.reader, job)
     for behind in range(0, last, number):
-        yield await search.found(context.database, context.caller, job, behind=behind, number=number)
+        yield await search.found(context.reader, context.caller, job, behind=behind, number=number)

@@ -86,8 +86,9 @@ class Negotiated:
     """A transfer that may begin."""
 
     job: Agreed
-    transfer: Transfer
-    """With endpoints."""
+    agreed: Transfer
+    """Without endpoints: these are signed when somebody wants to see them (see `with_endpoints`)."""
+    target: Target
 
 
 def offered(context: Context, direction: str) -> frozenset[str]:
@@ -149,7 +150,7 @@ async def push_to_vospace(context: Context, wanted: Transfer, *, job: str | None
         near=near(context),
         job=job,
     )
-    return await _with_endpoints(context, placed, agreed, target)
+    return Negotiated(placed, agreed, target)
 
 
 async def push_target(context: Context, path: tuple[str, ...], view: View | None) -> tuple[Target, Served]:
@@ -183,8 +184,8 @@ async def pull_from_vospace(context: Context, wanted: Transfer, *, job: str | No
         if not await _recall(context, target.node_id):
             raise
         await jobs.await_recall(context.database, settings, agreed, target, job)
-        return Negotiated(Agreed(job, jobs.endpoint_expiry(0), ()), replace(agreed, protocols=()))
-    return await _with_endpoints(context, placed, agreed, target)
+        return Negotiated(Agreed(job, jobs.endpoint_expiry(0), ()), replace(agreed, protocols=()), target)
+    return Negotiated(placed, agreed, target)
 
 
 async def _recall(context: Context, node: int) -> bool:
@@ -303,8 +304,9 @@ async def _agree(context: Context, wanted: Transfer, served: Served) -> Transfer
     return replace(wanted, protocols=agreed, served=served)
 
 
-async def _with_endpoints(context: Context, job: Agreed, agreed: Transfer, target: Target) -> Negotiated:
+async def with_endpoints(context: Context, negotiated: Negotiated) -> Transfer:
     """Give every protocol its endpoints: as many as there are servers with the bytes, the best one first."""
+    job, agreed, target = negotiated.job, negotiated.agreed, negotiated.target
     shared = endpoints = await _endpoints(context, job, agreed, target)
     if agreed.is_share:  # what is not handed on to others lasts as long as ever
         usual = jobs.endpoint_expiry(context.service.settings.endpoints.life)
@@ -318,7 +320,7 @@ async def _with_endpoints(context: Context, job: Agreed, agreed: Transfer, targe
     )
     if any(one.uri not in _BY_HTTP for one in placed):
         placed = await _beside_http(context, job, replace(agreed, protocols=placed), target)
-    return Negotiated(job, replace(agreed, target=target.uri, protocols=placed))
+    return replace(agreed, target=target.uri, protocols=placed)
 
 
 async def _beside_http(context: Context, job: Agreed, agreed: Transfer, target: Target) -> tuple[Protocol, ...]:
@@ -370,7 +372,7 @@ async def details(context: Context, job: JobRow) -> Transfer:
     if job.many_servers and job.node_id is not None and _operation(agreed) in _ANYWHERE:
         there = await placement.to_read(context.database, job.node_id, near=near(context))
         placed = replace(placed, places=there or placed.places)
-    return (await _with_endpoints(context, placed, agreed, _target(job, agreed))).transfer
+    return await with_endpoints(context, Negotiated(placed, agreed, _target(job, agreed)))
 
 
 async def package_endpoint(context: Context, job: JobRow) -> str:

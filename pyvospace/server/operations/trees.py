@@ -7,13 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pyvospace.db import copies, nodes
+from pyvospace.db.errors import Overtaken
 from pyvospace.model.faults import (
     ContainerNotFound,
     DuplicateNode,
     InvalidURI,
     NodeNotFound,
     PermissionDenied,
-    ServiceBusy,
 )
 from pyvospace.model.stored import ROOT_ID
 from pyvospace.model.uris import AUTO, MAX_DEPTH, NULL
@@ -74,7 +74,7 @@ async def move(context: Context, source: str, destination: str, *, replace: bool
             )
         if done:
             return
-    raise ServiceBusy(f"others keep changing {context.uri(path)}; try again")
+    raise Overtaken(f"others keep changing {context.uri(path)}; try again")
 
 
 async def _replace(context: Context, node: StoredNode, goal: tuple[str, ...], *, end: End) -> bool:
@@ -121,7 +121,7 @@ async def copy(context: Context, source: str, destination: str, *, end: End) -> 
         container, uri = await find_destination(context, goal, node.name)
         if await copies.copy(context.database, context.caller, node, container, uri.name, then=partial(_end, end, uri)):
             return
-    raise ServiceBusy(f"others keep changing {context.uri(path)}; try again")
+    raise Overtaken(f"others keep changing {context.uri(path)}; try again")
 
 
 async def _end(end: End, uri: NodeUri, connection: Connection) -> None:

@@ -1,7 +1,8 @@
 """What workers of the metadata servers do: one module for each kind of job, each with a function ``run``.
 
 A work ends its job itself, by `pyvospace.uws.jobs.complete` in the transaction of its effect, or raises a Fault. It is
-done with the rights that the job's owner has now, and once more if they change meanwhile.
+done with the rights that the job's owner has now, and once more if they change meanwhile, or if others held the same
+nodes for too long.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pyvospace.model.jobs import Kind
 from pyvospace.server.context import Context
 from pyvospace.server.works import copy, delete, move, recall, search, set_properties
 from pyvospace.server.works.owner import owner_of
+from pyvospace.server.works.persisting import persist
 
 if TYPE_CHECKING:
     from pyvospace.model.jobs import Claimed
@@ -51,6 +53,10 @@ def works(service: Service) -> dict[str, Work]:
 
 
 async def _run(service: Service, work: Callable[[Context, Claimed], Awaitable[None]], claimed: Claimed) -> None:
+    await persist(partial(_begin, service, work, claimed))
+
+
+async def _begin(service: Service, work: Callable[[Context, Claimed], Awaitable[None]], claimed: Claimed) -> None:
     for _ in range(_STARTS):
         try:
             context = Context(service, await owner_of(service, claimed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pyvospace.db import nodes, rehearsals
@@ -9,6 +10,7 @@ from pyvospace.model.callers import StaleCallerError
 from pyvospace.model.faults import Fault, PermissionDenied, ServiceBusy
 from pyvospace.model.vocabulary import Phase
 from pyvospace.server.works.owner import owner_of
+from pyvospace.server.works.persisting import persist
 from pyvospace.uws import jobs
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ class Tally:
         """Do a piece as the owner of the job, identified anew if that is necessary; count what was done."""
         for _ in range(_ATTEMPTS):
             try:
-                found = await work(self._caller)
+                found = await persist(partial(work, self._caller))
             except StaleCallerError:
                 self._caller = await owner_of(self._context.service, self._claimed)
                 continue

@@ -270,8 +270,9 @@ class _MemberUpload:
         """Note where the bytes are."""
         yield self
 
-    async def store(self, location: str) -> None:
+    async def store(self, location: str, *, shared: bool = False) -> None:
         """Be told where the bytes are."""
+        del shared  # all members are entered together
         self.location = location
         self._locations.append(location)
 

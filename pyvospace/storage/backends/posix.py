@@ -27,10 +27,11 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from random import SystemRandom
-from typing import BinaryIO, Final, Self
+from typing import Final, Self
 from uuid import UUID, uuid4
 
 from pyvospace.model.faults import InsufficientStorage, ServiceBusy
+from pyvospace.model.together import Together
 from pyvospace.storage.backend import (
     BackendConfig,
     Body,
@@ -43,7 +44,7 @@ from pyvospace.storage.backend import (
     UploadJob,
     in_thread,
 )
-from pyvospace.storage.backends.posix_directory import PRIVATE_DIRECTORY, Directory, Staged
+from pyvospace.storage.backends.posix_directory import PRIVATE_DIRECTORY, Directory, Staged, publish_together
 from pyvospace.storage.backends.posix_marks import DIRECTORY, KNOWN, STORAGE, keep_mark, read_mark
 
 log = logging.getLogger(__name__)
@@ -69,11 +70,18 @@ _AVOIDED_FOR: Final = 60.0
 """Seconds for which bytes go elsewhere after that."""
 _TRIED_AGAIN: Final = 1.0
 """Seconds after which a directory that is not there is looked for again."""
+_ONE_FOLDER_FOR: Final = 0.05
+_IN_ONE_FOLDER: Final = 64
+"""Seconds for which, and the number of files for which, new files go to the same folder."""
+_GROUPS: Final = 8
+"""Of files that are published together: more than one only while a disk is slow."""
 _random: Final = SystemRandom()
 
 
 class PosixBackend(StorageBackend):
     """Keeps bytes below `path` and the other `directories`, which one or several processes of one machine serve."""
+
+    reads_small_at_once = True
 
     def __init__(
         self,
@@ -89,6 +97,10 @@ class PosixBackend(StorageBackend):
         self._remote = remote
         self._identity = ""
         self._admitting = threading.Lock()
+        self._publishing = Together(self._publish_together, groups=_GROUPS)
+        self._folder = ""
+        self._folder_until = 0.0
+        self._left_in_folder = 0
 
     @classmethod
     def configure(cls, config: BackendConfig) -> Self:
@@ -224,9 +236,9 @@ class PosixBackend(StorageBackend):
         try:
             await body.write_to(partial(self._stage, staged, job.size))
             async with job.transaction() as transaction:
-                location = _new_location(staged)
-                await transaction.store(location)
-                await in_thread(self._publish, staged, location)
+                location = self._new_location(staged)
+                await transaction.store(location, shared=True)
+                await self._publishing.do((staged, location))
         except OSError as error:
             if await in_thread(self._can_go_elsewhere, staged, error):
                 raise ServiceBusy("the disk has failed; another one will take these bytes") from error
@@ -234,6 +246,15 @@ class PosixBackend(StorageBackend):
         finally:
             if not staged.ended:
                 await in_thread(_remove, staged)
+
+    def _new_location(self, staged: Staged) -> str:
+        """Think of a location; those of about the same time are in one folder, so that one flush will do for them."""
+        if not self._left_in_folder or self._folder_until <= time.monotonic():
+            self._folder = f"{_random.getrandbits(12):03x}"
+            self._left_in_folder, self._folder_until = _IN_ONE_FOLDER, time.monotonic() + _ONE_FOLDER_FOR
+        self._left_in_folder -= 1
+        prefix = f"{staged.home.id}/" if staged.home.id else ""
+        return f"{prefix}{self._folder}/{uuid4().hex}"
 
     def _stage(self, staged: Staged, size: int | None) -> int:
         """Open a staging file where there is room for `size` bytes, in the first directory that can."""
@@ -285,18 +306,21 @@ class PosixBackend(StorageBackend):
         _report(directory, f"takes no bytes: {error.strerror}")
         return True
 
-    def _publish(self, staged: Staged, location: str) -> None:
-        folder, name = location.split("/")[-2:]
-        staged.publish(folder, name)
+    async def _publish_together(self, files: Sequence[tuple[Staged, str]]) -> list[BaseException | None]:
+        return await in_thread(self._publish, files)
+
+    def _publish(self, files: Sequence[tuple[Staged, str]]) -> list[BaseException | None]:
+        return publish_together(files)
 
     async def download(self, job: DownloadJob, byte_range: ByteRange | None) -> Download:
         """Open the file; who reads it keeps it, also if it is deleted meanwhile."""
         del byte_range  # the core reads from the file what it needs
-        return FileBytes(await in_thread(self._open_stored, job.location, job.size))
+        return await in_thread(self._open_stored, job.location, job.size)
 
-    def _open_stored(self, location: str, size: int) -> BinaryIO:
+    def _open_stored(self, location: str, size: int) -> FileBytes:
         directory, folder, name = self._find(location)
-        return directory.open_stored(folder, name, size)
+        path = directory.path / "data" / folder / name
+        return FileBytes(directory.open_stored(folder, name, size), path=path)
 
     async def read_small(self, jobs: Sequence[DownloadJob]) -> Sequence[bytes | None]:
         """Read all files in one go."""
@@ -455,9 +479,3 @@ def _remove(staged: Staged) -> None:
         staged.remove()
     except OSError as error:  # the upload has its own failure to tell; the sweep comes later
         log.warning("a staging file is left: %s", error)
-
-
-def _new_location(staged: Staged) -> str:
-    name = uuid4().hex
-    prefix = f"{staged.directory.id}/" if staged.directory is not None and staged.directory.id else ""
-    return f"{prefix}{name[:3]}/{name}"

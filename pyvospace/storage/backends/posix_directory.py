@@ -5,7 +5,7 @@ import io
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,14 +101,28 @@ class Directory:
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self._staging)
 
-    def publish(self, staged: str, folder: str, name: str) -> None:
-        """Turn a staging file into bytes with a location, durably."""
+    def publish(self, folder: str, names: Sequence[tuple[str, str]]) -> list[OSError | None]:
+        """Turn staging files into bytes with a location, durably; tell for each what went wrong.
+
+        Parameters
+        ----------
+        names
+            Of each what it is called in staging, and what it is to be called.
+        """
         self._make_folder(folder)
         with _opened(folder, self._data) as directory:
-            os.rename(staged, name, src_dir_fd=self._staging, dst_dir_fd=directory)
+            outcomes = [self._rename(staged, name, directory) for staged, name in names]
             crash_point("after-rename")
             os.fsync(directory)
             crash_point("after-dirsync")
+        return outcomes
+
+    def _rename(self, staged: str, name: str, directory: int) -> OSError | None:
+        try:
+            os.rename(staged, name, src_dir_fd=self._staging, dst_dir_fd=directory)
+        except OSError as error:
+            return error
+        return None
 
     def _make_folder(self, folder: str) -> None:
         if folder in self._made:
@@ -226,7 +240,7 @@ class Staged:
     """A staging file, locked from its making to its end, however often it is closed in between."""
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self.name = name
         self._lock = -1
         self.directory: Directory | None = None
         """Where it was made; None: nowhere yet."""
@@ -235,37 +249,61 @@ class Staged:
 
     def open(self, directory: Directory) -> int:
         """Make it; the lock says that a living process owns it, so the sweep leaves it alone."""
-        fd = directory.stage(self._name)
+        fd = directory.stage(self.name)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._lock = os.dup(fd)  # a lock is held as long as one of its descriptors is open
         except OSError:
             os.close(fd)
-            directory.unstage(self._name)
+            directory.unstage(self.name)
             raise
         self.directory = directory
         return fd
-
-    def publish(self, folder: str, name: str) -> None:
-        """Let it become the bytes of a location."""
-        if self.directory is None:
-            raise RuntimeError("nothing was staged")
-        self.directory.publish(self._name, folder, name)
-        self._end()
 
     def remove(self) -> None:
         """Delete it if it was made."""
         try:
             if self.directory is not None:
-                self.directory.unstage(self._name)
+                self.directory.unstage(self.name)
         finally:
-            self._end()
+            self.end()
 
-    def _end(self) -> None:
+    @property
+    def home(self) -> Directory:
+        """Give where it was made."""
+        if self.directory is None:
+            raise RuntimeError("nothing was staged")
+        return self.directory
+
+    def end(self) -> None:
+        """Be no staging file any more."""
         self.ended = True
         lock, self._lock = self._lock, -1
         if lock >= 0:
             os.close(lock)
+
+
+def publish_together(files: Sequence[tuple[Staged, str]]) -> list[BaseException | None]:
+    """Let staging files become the bytes of these locations, those of one folder by one flush of it.
+
+    What went wrong is told for each. Where the flush failed, it is told for all of the folder.
+    """
+    outcomes: list[BaseException | None] = [None] * len(files)
+    folders: dict[tuple[Directory, str], list[int]] = {}
+    for number, (staged, location) in enumerate(files):
+        folders.setdefault((staged.home, location.split("/")[-2]), []).append(number)
+    for (directory, folder), numbers in folders.items():
+        names = [(files[number][0].name, files[number][1].rpartition("/")[2]) for number in numbers]
+        found: Sequence[BaseException | None]
+        try:
+            found = directory.publish(folder, names)
+        except Exception as error:  # noqa: BLE001 (whoever waits for these is to hear of it, and nobody else)
+            found = [error] * len(numbers)
+        for number, failure in zip(numbers, found, strict=True):
+            outcomes[number] = failure
+            if failure is None:
+                files[number][0].end()
+    return outcomes
 
 
 @contextmanager

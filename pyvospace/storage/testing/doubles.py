@@ -262,7 +262,8 @@ class _Transaction:
         self._claim = claim
         self.file: StoredFile | None = None
 
-    async def store(self, file: StoredFile) -> None:
+    async def store(self, file: StoredFile, *, shared: bool = False) -> None:
+        del shared
         self._catalogue.before("store")
         if not self._catalogue.holds(self._claim):
             raise NodeBusy("the lease was lost")

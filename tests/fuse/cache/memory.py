@@ -69,10 +69,10 @@ class MemorySpace:
         finally:
             self.open.set()
 
-    async def entry(self, uri: NodeUri) -> Entry:
+    async def find_entry(self, uri: NodeUri) -> Entry | None:
         node = self.nodes.get(uri.path)
         if node is None:
-            raise NodeNotFound(uri)
+            return None
         now = datetime.now(UTC)
         return Entry(name=uri.name, type=NodeType.DATA, mtime=now, changed=now, length=len(node.data), etag=node.etag)
 

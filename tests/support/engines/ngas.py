@@ -158,13 +158,14 @@ class Handler(BaseHTTPRequestHandler):
             start = int(self.headers["Range"][6:-1])  # of the form bytes=start-
             headers = {"Accept-Ranges": "bytes", "Content-Range": f"bytes {start}-{size - 1}/{size}"}
         self.begin(200, size - start, "application/octet-stream", headers)
-        stop = self.ngas.cut_after.pop(0) if self.ngas.cut_after else size
+        cut = bool(self.ngas.cut_after)
+        stop = self.ngas.cut_after.pop(0) if cut else size - start
         with self.ngas.path(found[0]).open("rb") as file:
             file.seek(start)
             while stop > 0 and (piece := file.read(min(PIECE, stop))):
                 self.wfile.write(piece)
                 stop -= len(piece)
-        self.close_connection = self.close_connection or stop == 0
+        self.close_connection = self.close_connection or cut
 
     def discard(self) -> None:
         if not self.ngas.removal_allowed:
