@@ -24,6 +24,7 @@ from statistics import median
 
 from azure.storage.blob import ContainerClient
 
+from benchmarks import arguments
 from benchmarks.http import Connection, request, send_file
 from benchmarks.measures import Setting, container, negotiate
 from benchmarks.systems import Space, scratch, space
@@ -87,7 +88,7 @@ def azure(folder: Path) -> Iterator[System]:
             with source.open("rb") as file:
                 blob.upload_blob(file, overwrite=True, max_concurrency=_REQUESTS)
 
-        def pull(_: int) -> None:
+        def pull(_: Path) -> None:
             with Path(os.devnull).open("wb") as file:
                 blob.download_blob(max_concurrency=_REQUESTS).readinto(file)
 
@@ -153,16 +154,18 @@ def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description="Measure backends beside the native clients of their stores.")
     parser.add_argument("--systems", default=",".join(SYSTEMS), help="names, with commas between them")
-    parser.add_argument("--size", type=int, default=1 << 30, help="bytes of the file")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--folder", type=Path, help="where the file is (a folder in memory, so that no disk counts)")
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--size", type=arguments.count, default=1 << 30, help="bytes of the file")
+    parser.add_argument("--rounds", type=arguments.count, default=3)
+    parser.add_argument("--folder", type=arguments.folder, help="where the file is: in memory, so that no disk counts")
+    parser.add_argument("--json", type=arguments.file, help="write all figures to this file")
     options = parser.parse_args()
+    if unknown := set(options.systems.split(",")) - set(SYSTEMS):
+        parser.error(f"no such system: {', '.join(unknown)} (there are {', '.join(SYSTEMS)})")
     found = []
     for name in options.systems.split(","):
         with scratch(options.folder) as folder, SYSTEMS[name](folder) as system:
             figures = Figures(name)
-            with space(folder, **system.settings) as ours:
+            with space(folder, workers=1, **system.settings) as ours:
                 asyncio.run(_measure(figures, system, ours, folder, options))
         print(figures.report(), flush=True)
         found.append(figures)
@@ -223,7 +226,7 @@ def _pull(port: int, path: str, target: Path) -> None:
         raise RuntimeError("the pull ended early")
 
 
-async def _moved(values: list[float], size: int, move: Callable[[], None]) -> None:
+async def _moved(values: list[float], size: int, move: Callable[[], object]) -> None:
     started = time.perf_counter()
     await asyncio.to_thread(move)
     values.append(size / 1e6 / (time.perf_counter() - started))

@@ -9,11 +9,10 @@ import subprocess
 import time
 from pathlib import Path
 
-from benchmarks.measures import Series, Setting, container
+from benchmarks.measures import Series, Setting, container, write_random
 from pyvospace.client import Space
 
 PULLED, CURLED = "pullToVoSpace of a large file", "curl of it, and fsync"
-_MIB = 1 << 20
 
 
 async def elsewhere(setting: Setting) -> list[Series]:
@@ -23,7 +22,7 @@ async def elsewhere(setting: Setting) -> list[Series]:
         return []
     found = {name: Series(name, "MB/s") for name in (PULLED, CURLED)}
     source = setting.folder / "files" / "elsewhere"
-    await asyncio.to_thread(_write, source, setting.large)
+    await asyncio.to_thread(write_random, source, setting.large)
     url = f"http://127.0.0.1:{setting.nginx}/files/elsewhere"
     ours = setting.space
     async with Space(f"http://127.0.0.1:{ours.port}", token=ours.token) as space:
@@ -38,13 +37,6 @@ async def elsewhere(setting: Setting) -> list[Series]:
             (setting.folder / "fetched").unlink()
     source.unlink()
     return list(found.values())
-
-
-def _write(path: Path, size: int) -> None:
-    piece = os.urandom(min(size, _MIB))
-    with path.open("wb") as file:
-        for _ in range(max(1, size // len(piece))):
-            file.write(piece)
 
 
 def _curl(curl: str, url: str, target: Path) -> None:

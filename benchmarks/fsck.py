@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
+from benchmarks import arguments
 from pyvospace.config.settings import DatabaseSettings
 from pyvospace.db import bootstrap
 from pyvospace.db.integrity import StoreRecords, check_catalogue
@@ -54,7 +55,7 @@ def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, default=1_000_000)
-    parser.add_argument("--folder", type=Path, help="where files and database are; default: the temporary folder")
+    parser.add_argument("--folder", type=arguments.folder, help="of files and database; default: the temporary folder")
     given = parser.parse_args()
     asyncio.run(_run(given.nodes, given.folder))
 

@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
 
+from benchmarks import arguments
 from benchmarks.measures import Series
 from benchmarks.mounts import NAMES, OURS, PASSTHROUGH, RCLONE, RCLONE_FULL, SLOW, SSHFS, Mounted, missing, mounted
 from benchmarks.systems import scratch, space
@@ -107,13 +108,13 @@ def _round(mounts: list[Mounted], sources: Sources, sizes: Sizes, found: dict[st
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure our mount beside others.")
     parser.add_argument("--quick", action="store_true", help="one round of little: does it work?")
-    parser.add_argument("--rounds", type=int)
-    parser.add_argument("--large", type=int, help="bytes of a large file")
+    parser.add_argument("--rounds", type=arguments.count)
+    parser.add_argument("--large", type=arguments.count, help="bytes of a large file")
     parser.add_argument("--minutes", type=float, default=10.0, help="begin no further round after so many")
     usual = ";".join(name for name in NAMES if name != RCLONE)
     parser.add_argument("--only", default=usual, help="mounts, with semicolons between them")
-    parser.add_argument("--folder", type=Path, help="where to measure (a folder on the disk in question)")
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--folder", type=arguments.folder, help="where to measure (a folder on the disk in question)")
+    parser.add_argument("--json", type=arguments.file, help="write all figures to this file")
     options = parser.parse_args()
     options.only = options.only.split(";")
     if unknown := set(options.only) - set(NAMES):

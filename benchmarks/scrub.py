@@ -20,6 +20,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from benchmarks import arguments
 from pyvospace.model.integrity import Named
 from pyvospace.storage.backends.posix import PosixBackend
 from pyvospace.storage.checking import free_of_charge, verify
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="MiB of a file")
     parser.add_argument("--files", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--folder", type=arguments.folder)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pyvospace-bench-", dir=given.folder) as name:
         root = Path(name)

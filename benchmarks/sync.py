@@ -26,6 +26,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from benchmarks import arguments
 from benchmarks.systems import Space, scratch, space
 
 OURS: Final = "pyvospace sync"
@@ -121,9 +122,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=1000, help="bytes of each")
     parser.add_argument("--large", type=int, default=4, help="large files; 0: none")
     parser.add_argument("--large-size", type=int, default=1 << 30, help="bytes of each")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--folder", type=Path, help="where to measure (a folder on the disk in question)")
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--rounds", type=arguments.count, default=3)
+    parser.add_argument("--folder", type=arguments.folder, help="where to measure (a folder on the disk in question)")
+    parser.add_argument("--json", type=arguments.file, help="write all figures to this file")
     return parser.parse_args()
 
 

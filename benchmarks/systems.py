@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import secrets
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 import psutil
 
 from pyvospace.config import load
@@ -29,7 +31,7 @@ http {{
   client_body_temp_path {folder}/tmp;
   server {{
     listen 127.0.0.1:{port};
-    location /files/ {{ alias {folder}/files/; dav_methods PUT DELETE; }}
+    location /files/ {{ alias {folder}/files/; dav_methods PUT DELETE MKCOL; }}
   }}
 }}
 """
@@ -87,8 +89,8 @@ class Space:
     process: psutil.Process
 
     def processes(self) -> dict[str, list[psutil.Process]]:
-        """Give the processes of each part."""
-        parts: dict[str, list[psutil.Process]] = {"metadata": [], "storage": [], "postgres": []}
+        """Give the processes of each part; the database's name the role they serve, so they come first."""
+        parts: dict[str, list[psutil.Process]] = {"postgres": [], "metadata": [], "storage": []}
         for child in self.process.children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 words = child.cmdline()
@@ -101,21 +103,59 @@ class Space:
         """Give the CPU seconds that each part has used, processes that ended included where their parent counts."""
         used = {}
         for name, found in self.processes().items():
-            seconds = 0.0
-            for one in found:
-                with contextlib.suppress(psutil.Error):
-                    times = one.cpu_times()
-                    seconds += times.user + times.system
-            used[name] = seconds
+            used[name] = seconds_of(found)
         return used
 
     def memory(self) -> dict[str, float]:
         """Give the largest resident size of a process of each part, in MB, since its start."""
-        return {
-            name: max((_peak(one.pid) for one in found), default=0.0)
-            for name, found in self.processes().items()
-            if name != "postgres"
-        }
+        return {name: peak_of(found) for name, found in self.processes().items() if name != "postgres"}
+
+
+def _seconds(one: psutil.Process) -> float:
+    """Give the CPU seconds of a process and of its children that ended."""
+    with contextlib.suppress(psutil.Error):
+        times = one.cpu_times()
+        return float(times.user + times.system + times.children_user + times.children_system)
+    return 0.0
+
+
+def ceilings_cpu() -> dict[str, float]:
+    """Give the CPU seconds of the bare handlers and of nginx, as far as they run."""
+    used: dict[str, float] = {}
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            words = child.cmdline()
+            name = "bare" if "benchmarks.bare" in words else "nginx" if "nginx" in " ".join(words) else ""
+            if name:
+                used[name] = used.get(name, 0.0) + _seconds(child)
+    return used
+
+
+def tree(pid: int) -> list[psutil.Process]:
+    """Give a process and all below it."""
+    with contextlib.suppress(psutil.Error):
+        top = psutil.Process(pid)
+        return [top, *top.children(recursive=True)]
+    return []
+
+
+def listening(port: int) -> list[psutil.Process]:
+    """Give the processes that listen at a port of this machine, and all below them; none where we may not know."""
+    with contextlib.suppress(psutil.Error):
+        sockets = [one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN and one.laddr]
+        found = {one.pid for one in sockets if tuple(one.laddr)[-1] == port and one.pid}
+        return list({one.pid: one for pid in found for one in tree(pid)}.values())
+    return []
+
+
+def seconds_of(processes: list[psutil.Process]) -> float:
+    """Give the CPU seconds that they have used."""
+    return sum(map(_seconds, processes))
+
+
+def peak_of(processes: list[psutil.Process]) -> float:
+    """Give the largest resident size of one of them, in MB, since its start."""
+    return max((_peak(one.pid) for one in processes if one.is_running()), default=0.0)
 
 
 def _peak(pid: int) -> float:
@@ -135,7 +175,7 @@ def space(folder: Path, *, workers: int | None = 1, **environment: str) -> Itera
     permitted = {"PYVOSPACE_OUTGOING__ALLOW": "127.0.0.1", "PYVOSPACE_OUTGOING__PORTS": "1-65535", **environment}
     of_both = () if workers is None else ("--workers", str(workers))
     with process(*command, *of_both, folder=folder, name="space", **permitted) as started:
-        access = _access(data / "access.env", started)
+        access = _access(data / "access.env", started, folder / "space.log")
         yield Space(
             port=port,
             storage_port=port + 1,
@@ -147,10 +187,10 @@ def space(folder: Path, *, workers: int | None = 1, **environment: str) -> Itera
         )
 
 
-def _access(file: Path, started: subprocess.Popen[bytes]) -> dict[str, str]:
+def _access(file: Path, started: subprocess.Popen[bytes], log: Path) -> dict[str, str]:
     for _ in range(600):
         if started.poll() is not None:
-            raise RuntimeError("pyvospace up ended: see its log")
+            raise RuntimeError(f"pyvospace up ended: {log.read_text()[-1000:]}")
         if file.exists():
             pairs = (
                 line.removeprefix("export ").split("=", 1) for line in file.read_text().splitlines() if "=" in line
@@ -165,11 +205,23 @@ def _access(file: Path, started: subprocess.Popen[bytes]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def bare(folder: Path, dsn: str) -> Iterator[int]:
-    """Run the bare handlers; give their port."""
-    port = free_port()
-    with process(sys.executable, "-m", "benchmarks.bare", str(port), dsn, folder=folder, name="bare") as started:
-        wait_for(port, started)
+    """Run the bare handlers, two processes as a pair has them; give the first port: the next one is the other's."""
+    port, files = free_port(2), folder / "bare"
+    files.mkdir()
+    asyncio.run(_bare_table(dsn))
+    with contextlib.ExitStack() as stack:
+        for one in (port, port + 1):
+            command = (sys.executable, "-m", "benchmarks.bare", str(one), dsn, str(files))
+            wait_for(one, stack.enter_context(process(*command, folder=folder, name=f"bare-{one - port}")))
         yield port
+
+
+async def _bare_table(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(
+        "create table if not exists bare (id bigint generated always as identity primary key, t text)"
+    )
+    await connection.close()
 
 
 @contextlib.contextmanager
@@ -187,6 +239,17 @@ def nginx(folder: Path) -> Iterator[int | None]:
     with process(*command, folder=folder, name="nginx") as started:
         wait_for(port, started)
         yield port
+
+
+@contextlib.contextmanager
+def rclone(folder: Path) -> Iterator[tuple[int, int]]:
+    """Run rclone's WebDAV server on a directory; give its port and process."""
+    port, files = free_port(), folder / "rclone"
+    files.mkdir()
+    command = ("rclone", "serve", "webdav", str(files), "--addr", f"127.0.0.1:{port}", "--config", os.devnull)
+    with process(*command, folder=folder, name="rclone") as started:
+        wait_for(port, started)
+        yield port, started.pid
 
 
 @contextlib.contextmanager
