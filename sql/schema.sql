@@ -2996,8 +2996,11 @@ begin
     elsif lock then
         perform from nodes n join containers k on k.id = n.parent_id where n.id = job.node_id for share of k;
         select * into node from nodes where id = job.node_id for update;
-        -- It may have been moved in this very moment.
-        perform from containers k where k.id = node.parent_id for share nowait;
+        -- It may have been moved in this very moment: in this order nobody waits for its new container.
+        perform from containers k where k.id = node.parent_id for share skip locked;
+        if not found and node.id is not null then
+            raise serialization_failure using message = 'the node was moved meanwhile';
+        end if;
     else
         select * into node from nodes where id = job.node_id;
     end if;

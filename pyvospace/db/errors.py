@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import asyncpg
 
@@ -19,6 +22,8 @@ from pyvospace.model.faults import (
 from pyvospace.model.vosi import CLOSED_FOR
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _FAULT = "VS001"
 """SQLSTATE of the faults that functions of ours raise."""
@@ -42,8 +47,9 @@ _TAKEN = {
 }
 _MISNAMED = {"users_name_check": "user", "groups_name_check": "group"}
 _OTHERS = "others are changing the same nodes; try again"
-RETRIED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
-"""The transaction may simply be run once more."""
+_LOST = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+"""The transaction lost against another one, and may simply be run once more."""
+_ATTEMPTS = 6
 
 
 class Unavailable(ServiceBusy):
@@ -80,12 +86,24 @@ class translated:  # noqa: N801 (it stands behind ``with``, where a function wou
             raise Unavailable("the database cannot be reached; try again") from error
 
 
+async def run_again(transaction: Callable[[], Awaitable[T]]) -> T:
+    """Run a transaction, and again if it lost against another one."""
+    for attempt in range(_ATTEMPTS - 1):
+        try:
+            return await transaction()
+        except Overtaken as lost:
+            if not isinstance(lost.__cause__, _LOST):
+                raise
+        await asyncio.sleep(0.01 * 2**attempt)
+    return await transaction()
+
+
 def _fault(error: asyncpg.PostgresError, subject: object) -> Fault:
     if error.sqlstate in {_FAULT, _CLOSED}:
         return fault_of(str(error), 500) if error.sqlstate == _FAULT else ServiceBusy(error, retry_after=CLOSED_FOR)
     if isinstance(error, asyncpg.IntegrityConstraintViolationError) and (named := _of_constraint(error, subject)):
         return named
-    if isinstance(error, (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError, *RETRIED)):
+    if isinstance(error, (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError, *_LOST)):
         log.info("a statement gave way: %s", error)
         # What takes too long by itself would do so again.
         return (ServiceBusy if isinstance(error, asyncpg.QueryCanceledError) else Overtaken)(_OTHERS)

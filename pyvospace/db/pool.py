@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 import asyncpg
 
 from pyvospace.db import poolers
-from pyvospace.db.errors import RETRIED, translated
+from pyvospace.db.errors import run_again, translated
 from pyvospace.db.gathering import Gathering
 from pyvospace.db.holding import Held, Holder
 from pyvospace.model.callers import SERVICE, Caller
-from pyvospace.model.faults import ServiceBusy
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -32,7 +31,6 @@ Alone = Callable[[], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
 
 MINIMUM_SERVER = 15
 """Oldest major version of PostgreSQL."""
-_ATTEMPTS = 6
 _MARGIN = 5.0
 """Seconds after which a statement that the server should have stopped is given up by us."""
 _TRANSACTION = 90.0
@@ -230,16 +228,13 @@ class Database:
             It changes whole trees, and may take ``database.tree_timeout`` for that.
         """
         limit = _STEPS * self._tree_timeout if tree else _TRANSACTION
-        for attempt in range(_ATTEMPTS):
-            try:
-                async with self.connection(limit=limit) as connection:
-                    with translated(subject):
-                        return await self._run(connection, work, tree=tree)
-            except ServiceBusy as busy:
-                if not isinstance(busy.__cause__, RETRIED) or attempt == _ATTEMPTS - 1:
-                    raise
-                await asyncio.sleep(0.01 * 2**attempt)
-        raise AssertionError
+
+        async def once() -> T:
+            async with self.connection(limit=limit) as connection:
+                with translated(subject):
+                    return await self._run(connection, work, tree=tree)
+
+        return await run_again(once)
 
     async def _run(self, connection: Connection, work: Callable[[Connection], Awaitable[T]], *, tree: bool) -> T:
         async with connection.transaction():

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from pyvospace.db.errors import translated
+from pyvospace.db.errors import run_again, translated
 from pyvospace.db.gathering import as_arrays
 from pyvospace.model.claims import OutcomeUnknownError
 from pyvospace.model.together import Together
@@ -161,6 +162,10 @@ class Publications:
         self.own: Together[Publication, None] = Together(self._run, size=1, groups=_SEVERAL)
 
     async def _run(self, asked: Sequence[Publication]) -> list[None]:
+        await run_again(partial(self._publish, asked))
+        return [None] * len(asked)
+
+    async def _publish(self, asked: Sequence[Publication]) -> None:
         going = [one for one in asked if not one.failed]
         if going:
             async with publishing(self._database, wait=self._wait) as connection:
@@ -168,7 +173,6 @@ class Publications:
                 for one in going:
                     one.begin()
                 await _all_published(going)
-        return [None] * len(asked)
 
     async def _change(self, connection: Connection, going: Sequence[Publication]) -> None:
         try:

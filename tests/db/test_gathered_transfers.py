@@ -15,7 +15,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from pyvospace.db import jobs, usage
+from pyvospace.db import jobs, nodes, usage
 from pyvospace.db.pool import Database, acting
 from pyvospace.model.callers import Caller, Origin, Scope, TokenRight
 from pyvospace.model.claims import EndpointClaims, OutcomeUnknownError, StoredFile, UploadClaim
@@ -160,6 +160,53 @@ async def test_who_waits_for_a_lock_holds_up_nobody_else(world: World, storage: 
         assert not storing[1].done()
     await storing[1]
     assert (await world.node("locked")).size == (await world.node("free")).size == 5
+
+
+async def test_upload_that_loses_against_others_begins_anew(world: World, storage: Storage) -> None:
+    owner = await world.caller()
+    for statement in (
+        "create sequence losses",
+        """create function lose() returns trigger language plpgsql security definer as $$ begin
+               if nextval('losses') <= 3 then raise serialization_failure; end if;
+               return new;
+           end $$""",
+        "create trigger lost before insert on nodes for each row execute function lose()",
+    ):
+        await world.database.fetchval(statement)
+    file = await storage.upload(await push(world, "a", owner))
+    assert (await world.node("a")).md5 == file.md5
+    assert await world.database.fetchval("select last_value from losses") == 4
+
+
+async def test_upload_follows_its_node_into_a_container_that_others_lock(world: World, storage: Storage) -> None:
+    """Whether they come first to the container is left to PostgreSQL: here they nearly always do."""
+    owner = await world.caller()
+    into = await world.add("c")
+    for name in ("a", "b", "d"):
+        await storage.upload(await push(world, name, owner))
+        claimed, file = await claim(storage, await push(world, name, owner)), stored_file(b"again")
+        moved, arrived = asyncio.Event(), asyncio.Event()
+
+        async def hold(_: object, moved: asyncio.Event = moved, arrived: asyncio.Event = arrived) -> None:
+            moved.set()
+            await arrived.wait()
+
+        node = await world.node(name)
+        moving = asyncio.create_task(nodes.move(world.database, owner, node, into, name, then=hold))
+        await moved.wait()
+        locking = asyncio.create_task(lock_for_a_while(world, into.id))
+        storing = asyncio.create_task(storage.store(claimed, file))
+        while await world.database.fetchval("select count(*) from pg_locks where not granted") < 2:
+            await asyncio.sleep(0.01)
+        arrived.set()
+        await asyncio.gather(moving, locking, storing)
+        assert (await world.node(f"c/{name}")).md5 == file.md5
+
+
+async def lock_for_a_while(world: World, container: int) -> None:
+    async with world.database.connection() as connection, connection.transaction():
+        await connection.execute("select from containers where id = $1 for update", container)
+        await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
