@@ -196,24 +196,36 @@ class Database:
     async def fetchrow(
         self, sql: str, *args: object, wait: float | None = None, subject: object = ""
     ) -> asyncpg.Record | None:
-        """Run one statement by itself and give its first row."""
-        async with self.statement(wait=wait) as connection:
-            with translated(subject):
-                return await connection.fetchrow(sql, *args)
+        """Run one statement by itself, again if it lost against others, and give its first row."""
+
+        async def once() -> asyncpg.Record | None:
+            async with self.statement(wait=wait) as connection:
+                with translated(subject):
+                    return await connection.fetchrow(sql, *args)
+
+        return await run_again(once)
 
     async def fetch(
         self, sql: str, *args: object, wait: float | None = None, subject: object = ""
     ) -> list[asyncpg.Record]:
-        """Run one statement by itself and give its rows; only for statements that say how many at the most."""
-        async with self.statement(wait=wait) as connection:
-            with translated(subject):
-                return await connection.fetch(sql, *args)
+        """Likewise, and give its rows; only for statements that say how many at the most."""
+
+        async def once() -> list[asyncpg.Record]:
+            async with self.statement(wait=wait) as connection:
+                with translated(subject):
+                    return await connection.fetch(sql, *args)
+
+        return await run_again(once)
 
     async def fetchval(self, sql: str, *args: object, wait: float | None = None, subject: object = "") -> Any:
-        """Run one statement by itself and give the first column of its first row."""
-        async with self.statement(wait=wait) as connection:
-            with translated(subject):
-                return await connection.fetchval(sql, *args)
+        """Likewise, and give the first column of its first row."""
+
+        async def once() -> object:
+            async with self.statement(wait=wait) as connection:
+                with translated(subject):
+                    return await connection.fetchval(sql, *args)
+
+        return await run_again(once)
 
     async def transact(
         self, work: Callable[[Connection], Awaitable[T]], *, tree: bool = False, subject: object = ""
