@@ -87,9 +87,9 @@ async def test_who_waits_for_the_end_is_told_what_for(
 
 
 async def test_what_must_not_be_killed_is_waited_for(tmp_path: Path) -> None:
-    slow = f"trap 'sleep 0.3; touch {tmp_path}/done; exit' INT; touch {tmp_path}/up; while :; do sleep 0.01; done"
+    slow = f"trap 'sleep 0.3; touch {tmp_path}/done; exit' USR1; touch {tmp_path}/up; while :; do sleep 0.01; done"
     async with Processes() as group:
-        await group.start(program(slow, patience=None, stop_with=signal.SIGINT))
+        await group.start(program(slow, patience=None, stop_with=signal.SIGUSR1))
         await until((tmp_path / "up").exists)
         group.hurry()
     assert (tmp_path / "done").exists()

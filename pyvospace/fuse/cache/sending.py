@@ -37,9 +37,9 @@ from pyvospace.model.vocabulary import NodeType
 
 log = logging.getLogger(__name__)
 
+_HELD: Final = (NodeBusy, UploadBusy)
 _PASSING: Final = (
-    NodeBusy,
-    UploadBusy,
+    *_HELD,
     EndpointUsed,
     ChecksumMismatch,
     PreconditionFailed,
@@ -48,6 +48,8 @@ _PASSING: Final = (
 )
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
+_LONGEST_HELD: Final = 10.0
+"""The same while somebody else is writing: he ends soon, or his lease does, as it does if it was us and a server died."""
 _TRIES: Final = 8
 """How often the space may say in a row that something else is there than it said before."""
 _QUIET: Final = 0.3
@@ -271,9 +273,10 @@ class Sender:
             return
         file.trouble = fault
         failures = self._pauses[file] = self._pauses.get(file, 0) + 1
-        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(failures - 1, 10)) * random.uniform(0.7, 1.0)  # noqa: S311
+        longest = _LONGEST_HELD if isinstance(fault, _HELD) else _LONGEST_PAUSE
+        pause = min(longest, _FIRST_PAUSE * 2 ** min(failures - 1, 10)) * random.uniform(0.7, 1.0)  # noqa: S311
         if isinstance(fault, ServiceUnreachable | ServiceBusy):
-            self._quiet_until = max(self._quiet_until, self._loop.time() + min(pause, _LONGEST_PAUSE))
+            self._quiet_until = max(self._quiet_until, self._loop.time() + pause)
         log.warning("/%s is not sent yet: %s; again in %.0f s", name, fault, pause)
         self.schedule(file, pause)
 
