@@ -76,7 +76,7 @@ def take(scenario: Scenario, folder: Path) -> dict[str, Any]:
 def _pair(scenario: Scenario, folder: Path) -> Iterator[Setting]:
     with (
         space(folder, workers=scenario.workers) as ours,
-        bare(folder, ours.dsn) as bare_port,
+        bare(folder, ours.dsn, workers=scenario.workers) as bare_port,
         nginx(folder) as nginx_port,
     ):
         yield Setting(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import secrets
 import shutil
@@ -204,15 +205,21 @@ def _access(file: Path, started: subprocess.Popen[bytes], log: Path) -> dict[str
 
 
 @contextlib.contextmanager
-def bare(folder: Path, dsn: str) -> Iterator[int]:
-    """Run the bare handlers, two processes as a pair has them; give the first port: the next one is the other's."""
+def bare(folder: Path, dsn: str, *, workers: int = 1) -> Iterator[int]:
+    """Run the bare handlers as two servers, as a pair has them; give the first port: the next one is the other's.
+
+    `workers`: processes of each.
+    """
     port, files = free_port(2), folder / "bare"
     files.mkdir()
     asyncio.run(_bare_table(dsn))
     with contextlib.ExitStack() as stack:
-        for one in (port, port + 1):
+        for one, worker in itertools.product((port, port + 1), range(workers)):
             command = (sys.executable, "-m", "benchmarks.bare", str(one), dsn, str(files))
-            wait_for(one, stack.enter_context(process(*command, folder=folder, name=f"bare-{one - port}")))
+            started = stack.enter_context(process(*command, folder=folder, name=f"bare-{one - port}-{worker}"))
+            wait_for(one, started)
+            while started.poll() is None and not psutil.Process(started.pid).net_connections("tcp"):
+                time.sleep(0.05)  # it was another worker that answered
         yield port
 
 
