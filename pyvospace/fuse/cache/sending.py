@@ -49,7 +49,7 @@ _PASSING: Final = (
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
 _LONGEST_HELD: Final = 10.0
-"""The same while somebody else is writing: he ends soon, or his lease does, as it does if it was us and a server died."""
+"""The same while another one writes: he ends soon, or his lease does, as it does if it was us and a server died."""
 _TRIES: Final = 8
 """How often the space may say in a row that something else is there than it said before."""
 _QUIET: Final = 0.3
