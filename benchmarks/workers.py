@@ -15,7 +15,7 @@ import contextlib
 import json
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -30,7 +30,7 @@ from benchmarks.systems import Space, scratch, space
 
 Server = Literal["metadata", "storage"]
 _WANTED = 1.8
-_LIMITED, _RAW = "limited", "raw"
+_LIMITED, _ALIKE, _RAW = "limited", "limited, as many clients", "raw"
 _OPERATIONS: tuple[tuple[str, Server], ...] = (
     ("getNode", "metadata"),
     ("createNode", "metadata"),
@@ -67,12 +67,14 @@ def measure(
     with contextlib.ExitStack() as stack:
         spaces = [_started(stack, folder, number, concurrency) for number in numbers]
         asyncio.run(_measure(spaces, rounds, seconds, None if why else share))
-    ways = (_RAW,) if why else (_LIMITED, _RAW)
+    ways = (_RAW,) if why else (_LIMITED, _ALIKE, _RAW)
     rows = [row for way in ways for operation, _ in _OPERATIONS for row in _rows(spaces, operation, way)]
     return {
         "title": "Two workers",
-        "text": [_TEXT.format(share=share) + (f" Limited rows are missing: {why}." if why else "")],
-        "targets": [_target(row, share) for row in rows if (row[1], row[3]) == (_LIMITED, 2)],
+        "text": [
+            _TEXT.format(share=share, clients=concurrency) + (f" Limited rows are missing: {why}." if why else "")
+        ],
+        "targets": [_target(row, share) for row in rows if (row[1], row[3]) in {(_LIMITED, 2), (_ALIKE, 2)}],
         "tables": [{"title": "Operations a second", "columns": list(_COLUMNS), "rows": rows}],
         "raw": {str(one.workers): {"rates": one.rates, "cpu_ms": one.cpu} for one in spaces},
     }
@@ -80,8 +82,10 @@ def measure(
 
 _TEXT = (
     "Spaces with one worker of each server and with more are measured in turn. *Limited*: each worker of the server in "
-    "question has {share:g} of a core, so that clients, database and the other server have room. *Raw*: nobody is "
-    "limited, and workers share the machine with clients and database."
+    "question has {share:g} of a core, so that clients, database and the other server have room, and there are "
+    "{clients} clients for each worker. *As many clients*: {clients} in all, however many workers there are. What "
+    "comes to a worker at the same time is done together, so that one that has fewer clients pays more for each. "
+    "*Raw*: nobody is limited, {clients} clients share the machine with workers and database."
 )
 _COLUMNS = ("operation", "way", "server", "workers", "1/s", "ratio to the first", "CPU ms of the server")
 
@@ -99,9 +103,11 @@ def _rows(spaces: list[_Measured], operation: str, way: str) -> list[list[Any]]:
 
 
 def _target(row: list[Any], share: float) -> dict[str, Any]:
-    operation, _, server, _, _, ratio, cost = row
+    operation, way, server, _, _, ratio, cost = row
+    clients = "as many clients in all" if way == _ALIKE else "as many clients for each"
+    limit = f"{share:g} of a core for each worker of the {server} server"
     return {
-        "what": f"two workers / one: {operation}, each worker of the {server} server limited to {share:g} of a core",
+        "what": f"two workers / one: {operation}, {limit}, {clients}",
         "is": ratio,
         "wanted": _WANTED,
         "better": "more",
@@ -127,11 +133,13 @@ async def _measure(spaces: list[_Measured], rounds: int, seconds: float, share: 
                 if share is not None:
                     with limited([each.pid for each in servers(one.setting.space, server)], share):
                         await _round(one, operation, server, _LIMITED, seconds)
+                        await _round(one, operation, server, _ALIKE, seconds)
                 await _round(one, operation, server, _RAW, seconds)
 
 
 async def _round(one: _Measured, operation: str, server: Server, way: str, seconds: float) -> None:
-    key, setting = f"{operation}, {way}", one.setting
+    key, clients = f"{operation}, {way}", one.setting.concurrency
+    setting = replace(one.setting, concurrency=clients * one.workers) if way == _LIMITED else one.setting
     meta, storage = (setting.connections(port) for port in (setting.space.port, setting.space.storage_port))
     workers = [_MAKERS[operation](one, *both) for both in zip(meta, storage, strict=True)]
     await rate(workers, seconds / 4)  # connections and plans are there
