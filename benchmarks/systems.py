@@ -172,8 +172,14 @@ def space(folder: Path, *, workers: int | None = 1, **environment: str) -> Itera
     port = free_port(2)
     data = folder / "space"
     command = (sys.executable, "-m", "pyvospace", "up", "--data", str(data), "--port", str(port))
-    # nginx is beside us, where users may not send the service.
-    permitted = {"PYVOSPACE_OUTGOING__ALLOW": "127.0.0.1", "PYVOSPACE_OUTGOING__PORTS": "1-65535", **environment}
+    permitted = {
+        # nginx is beside us, where users may not send the service.
+        "PYVOSPACE_OUTGOING__ALLOW": "127.0.0.1",
+        "PYVOSPACE_OUTGOING__PORTS": "1-65535",
+        # All clients are one user, who would soon have to wait.
+        "PYVOSPACE_RATES__REQUESTS": "1000000",
+        **environment,
+    }
     of_both = () if workers is None else ("--workers", str(workers))
     with process(*command, *of_both, folder=folder, name="space", **permitted) as started:
         access = _access(data / "access.env", started, folder / "space.log")
