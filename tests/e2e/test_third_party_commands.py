@@ -88,7 +88,7 @@ async def test_ctrl_c_stops_the_service_too(space: Space, terminal: Terminal, fa
     process = await terminal.start("cp", far.url, "vos:named")
     await far.begun.wait()
     process.send_signal(signal.SIGINT)
-    assert await process.wait() == 130
+    assert await process.wait() == 130, terminal.shown
     await far.left.wait()
     assert await space.find("vos:named") is None
     (job,) = [await space.job(one.url) for one in await space.jobs(last=1)]
