@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import asyncpg
@@ -197,35 +198,17 @@ class Database:
         self, sql: str, *args: object, wait: float | None = None, subject: object = ""
     ) -> asyncpg.Record | None:
         """Run one statement by itself, again if it lost against others, and give its first row."""
-
-        async def once() -> asyncpg.Record | None:
-            async with self.statement(wait=wait) as connection:
-                with translated(subject):
-                    return await connection.fetchrow(sql, *args)
-
-        return await run_again(once)
+        return await self._again(partial(self.statement, wait=wait), lambda one: one.fetchrow(sql, *args), subject)
 
     async def fetch(
         self, sql: str, *args: object, wait: float | None = None, subject: object = ""
     ) -> list[asyncpg.Record]:
         """Likewise, and give its rows; only for statements that say how many at the most."""
-
-        async def once() -> list[asyncpg.Record]:
-            async with self.statement(wait=wait) as connection:
-                with translated(subject):
-                    return await connection.fetch(sql, *args)
-
-        return await run_again(once)
+        return await self._again(partial(self.statement, wait=wait), lambda one: one.fetch(sql, *args), subject)
 
     async def fetchval(self, sql: str, *args: object, wait: float | None = None, subject: object = "") -> Any:
         """Likewise, and give the first column of its first row."""
-
-        async def once() -> object:
-            async with self.statement(wait=wait) as connection:
-                with translated(subject):
-                    return await connection.fetchval(sql, *args)
-
-        return await run_again(once)
+        return await self._again(partial(self.statement, wait=wait), lambda one: one.fetchval(sql, *args), subject)
 
     async def transact(
         self, work: Callable[[Connection], Awaitable[T]], *, tree: bool = False, subject: object = ""
@@ -240,11 +223,15 @@ class Database:
             It changes whole trees, and may take ``database.tree_timeout`` for that.
         """
         limit = _STEPS * self._tree_timeout if tree else _TRANSACTION
+        return await self._again(
+            partial(self.connection, limit=limit), lambda one: self._run(one, work, tree=tree), subject
+        )
 
+    async def _again(self, hold: Callable[[], Held], work: Callable[[Connection], Awaitable[T]], subject: object) -> T:
         async def once() -> T:
-            async with self.connection(limit=limit) as connection:
+            async with hold() as connection:
                 with translated(subject):
-                    return await self._run(connection, work, tree=tree)
+                    return await work(connection)
 
         return await run_again(once)
 
